@@ -1,0 +1,128 @@
+"""``caffe:googlenet``: the plain GoogLeNet of 2014 with response normalisation (BVLC model zoo).
+
+The network of Sharma et al. Input is BGR 0…255 minus the mean; weights come from a file with the
+tensors ``conv1`` … ``classifier``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from extract.backbones.registry import InputConfig, LoadedNetwork, cut_at, register_source
+from extract.weights import load_into, read_state_dict, state_sha256
+from features_store.errors import UsageError
+
+# Per block: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection (Szegedy et al. 2015, table 1).
+INCEPTIONS = {
+    "inception_3a": (192, (64, 96, 128, 16, 32, 32)),
+    "inception_3b": (256, (128, 128, 192, 32, 96, 64)),
+    "inception_4a": (480, (192, 96, 208, 16, 48, 64)),
+    "inception_4b": (512, (160, 112, 224, 24, 64, 64)),
+    "inception_4c": (512, (128, 128, 256, 24, 64, 64)),
+    "inception_4d": (512, (112, 144, 288, 32, 64, 64)),
+    "inception_4e": (528, (256, 160, 320, 32, 128, 128)),
+    "inception_5a": (832, (256, 160, 320, 32, 128, 128)),
+    "inception_5b": (832, (384, 192, 384, 48, 128, 128)),
+}
+
+
+class LocalResponseNorm(nn.Module):
+    """x / (1 + α/n · Σ of x² over n neighbouring channels)^β, β = 3/4 (Krizhevsky et al. 2012).
+
+    torch's own goes through a 3-D average pool and `pow`, is half the network's time and has no
+    bf16 on the CPU. Here the window is a sum of shifted slices, and the power is two roots. Squares
+    are summed in float32 whatever the input is.
+    """
+
+    def __init__(self, size: int = 5, alpha: float = 1e-4) -> None:
+        super().__init__()
+        self.size, self.alpha = size, alpha
+
+    def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        """Return the normalised map."""
+        half, channels = self.size // 2, x.shape[1]
+        squares = x.float().square()
+        total = squares.clone()
+        for shift in range(1, half + 1):
+            total[:, shift:] += squares[:, : channels - shift]
+            total[:, : channels - shift] += squares[:, shift:]
+        root = total.mul_(self.alpha / self.size).add_(1).rsqrt_()
+        return x * (root * root.sqrt()).to(x.dtype)
+
+
+class Inception(nn.Module):
+    """Four branches side by side; max-pool 3/1 before the last."""
+
+    def __init__(self, dim: int, sizes: tuple[int, int, int, int, int, int]) -> None:
+        super().__init__()
+        one, reduce3, three, reduce5, five, pool = sizes
+        self.conv1x1 = nn.Conv2d(dim, one, 1)
+        self.conv3x3_reduce = nn.Conv2d(dim, reduce3, 1)
+        self.conv3x3 = nn.Conv2d(reduce3, three, 3, padding=1)
+        self.conv5x5_reduce = nn.Conv2d(dim, reduce5, 1)
+        self.conv5x5 = nn.Conv2d(reduce5, five, 5, padding=2)
+        self.pool_proj = nn.Conv2d(dim, pool, 1)
+
+    def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b e h w"]:
+        """Return the branches, concatenated."""
+        three = self.conv3x3(F.relu(self.conv3x3_reduce(x), inplace=True))
+        five = self.conv5x5(F.relu(self.conv5x5_reduce(x), inplace=True))
+        pool = self.pool_proj(F.max_pool2d(x, 3, stride=1, padding=1))
+        return F.relu(torch.cat([self.conv1x1(x), three, five, pool], 1), inplace=True)
+
+
+class CaffeGoogLeNet(nn.Module):
+    """The deploy network without its dropout: logits of 1,000 classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
+        self.conv2_reduce = nn.Conv2d(64, 64, 1)
+        self.conv2 = nn.Conv2d(64, 192, 3, padding=1)
+        self.norm = LocalResponseNorm()
+        for name, (dim, sizes) in INCEPTIONS.items():
+            self.add_module(name, Inception(dim, sizes))
+        self.classifier = nn.Linear(1024, 1000)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1000"]:
+        """Return logits; the cubes are the outputs of the inception blocks."""
+        x = self.norm(_pool(F.relu(self.conv1(x), inplace=True)))
+        x = F.relu(self.conv2(F.relu(self.conv2_reduce(x), inplace=True)), inplace=True)
+        x = _pool(self.norm(x))
+        for name in INCEPTIONS:
+            x = self.get_submodule(name)(x)
+            if name in ("inception_3b", "inception_4e"):
+                x = _pool(x)
+        logits: Tensor = self.classifier(x.mean((2, 3)))
+        return logits
+
+
+def _pool(x: Tensor) -> Tensor:
+    # Caffe rounds the size of a pooled map up, where torch rounds down.
+    return F.max_pool2d(x, 3, stride=2, ceil_mode=True)
+
+
+@register_source("caffe")
+def load_caffe(name: str, weights: Path | None, layers: Sequence[str]) -> LoadedNetwork:
+    """Build the network; it has no download, so `weights` must be given."""
+    if name != "googlenet":
+        raise UsageError(f"no backbone 'caffe:{name}'; there is caffe:googlenet")
+    if weights is None:
+        raise UsageError("caffe:googlenet has no download of its own; give --weights FILE")
+    network = CaffeGoogLeNet()
+    load_into(network, read_state_dict(weights), origin=str(weights))
+    config = InputConfig(
+        input_size=(224, 224),
+        resize_size=256,
+        interpolation="bilinear",
+        mean=(104.0, 117.0, 123.0),
+        std=(1.0, 1.0, 1.0),
+        pixel_scale=1.0,
+        channel_order="bgr",
+    )
+    part = cut_at(network, layers or ("inception_5b",), backbone="caffe:googlenet")
+    return LoadedNetwork(part, config, state_sha256(network))

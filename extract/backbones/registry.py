@@ -1,0 +1,134 @@
+"""What a backbone is, and the registry of the sources that backbones come from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from features_store.errors import UsageError, nearest_name
+from features_store.layout import LayerShape
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """The input a network was trained on, from its weights' own metadata.
+
+    Attributes as in `features_store.spec.Preprocessing`.
+    """
+
+    input_size: tuple[int, int]
+    resize_size: int
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    pixel_scale: float = 255.0
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+
+class FeatureNetwork(Protocol):
+    """Normalised pictures in, feature maps of the named layers out."""
+
+    def __call__(self, pictures: Float[Tensor, "b 3 h w"]) -> Mapping[str, Tensor]:
+        """Return layer name -> (b, d, k, k)."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """What a source returns: the network, what it expects, the digest of its weights."""
+
+    network: nn.Module
+    config: InputConfig
+    weights_sha256: str
+
+
+Source = Callable[[str, Path | None, Sequence[str]], LoadedNetwork]
+_SOURCES: dict[str, Source] = {}
+
+
+def register_source(name: str) -> Callable[[Source], Source]:
+    """Decorate a function (name, weights file, layers) -> `LoadedNetwork`."""
+
+    def register(source: Source) -> Source:
+        if name in _SOURCES:
+            raise ValueError(f"backbone source {name!r} is already registered, by {_SOURCES[name]}")
+        _SOURCES[name] = source
+        return source
+
+    return register
+
+
+def list_sources() -> list[str]:
+    """Return the names of all sources."""
+    return sorted(_SOURCES)
+
+
+class Backbone(nn.Module):
+    """A frozen network: normalised pictures to cubes.
+
+    Attributes:
+        name: ``source:name``.
+        layers: what it returns, with shapes measured by one forward pass of zeros.
+    """
+
+    def __init__(self, name: str, loaded: LoadedNetwork) -> None:
+        super().__init__()
+        self.name = name
+        self.config = loaded.config
+        self.weights_sha256 = loaded.weights_sha256
+        self.network = loaded.network.eval().requires_grad_(False)
+        self.layers = self._measure()
+
+    @torch.inference_mode()
+    def _measure(self) -> tuple[LayerShape, ...]:
+        maps = self.network(torch.zeros(1, 3, *self.config.input_size))
+        return tuple(_layer_shape(self.name, layer, tuple(m.shape)) for layer, m in maps.items())
+
+    @torch.inference_mode()
+    def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        """Return layer name -> cubes (b, k, k, d)."""
+        return {layer: m.permute(0, 2, 3, 1) for layer, m in self.network(pictures).items()}
+
+
+def _layer_shape(backbone: str, layer: str, shape: tuple[int, ...]) -> LayerShape:
+    if len(shape) != 4 or shape[2] != shape[3]:
+        raise UsageError(
+            f"layer {layer!r} of {backbone} gives {shape}, not a square map (1, D, K, K); "
+            "choose another with --layer"
+        )
+    return LayerShape(layer, grid_size=shape[2], dim=shape[1])
+
+
+def load_backbone(
+    name: str, *, weights: Path | None = None, layers: Sequence[str] = ()
+) -> Backbone:
+    """Load a frozen backbone; `layers` empty means its last feature map.
+
+    Raises:
+        UsageError: the name has no source, or source, network or layer do not exist.
+        ContractError: the weights do not fit the network.
+    """
+    source, colon, rest = name.partition(":")
+    if not colon or not rest:
+        raise UsageError(
+            f"backbone {name!r} has no source; write 'timm:{name}' or 'torchvision:{name}'"
+        )
+    if source not in _SOURCES:
+        raise UsageError(f"no backbone source {source!r}; {nearest_name(source, list_sources())}")
+    return Backbone(name, _SOURCES[source](rest, weights, layers))
+
+
+def cut_at(network: nn.Module, layers: Sequence[str], *, backbone: str) -> nn.Module:
+    """Return the part of a traceable network that computes the named submodules' outputs."""
+    modules = [name for name, _ in network.named_modules() if name]
+    for layer in layers:
+        if layer not in modules:
+            known = modules if "." in layer else [name for name in modules if "." not in name]
+            raise UsageError(f"no layer {layer!r} in {backbone}; {nearest_name(layer, known)}")
+    part: nn.Module = create_feature_extractor(network.eval(), {name: name for name in layers})
+    return part

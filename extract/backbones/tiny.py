@@ -1,0 +1,43 @@
+"""``tiny:conv``: a seeded two-layer convolution, for trying things out where no weights are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from extract.backbones.registry import InputConfig, LoadedNetwork, cut_at, register_source
+from extract.weights import load_into, read_state_dict, state_sha256
+from features_store.errors import UsageError
+
+
+class TinyConv(nn.Module):
+    """Two convolutions with ReLU: (b, 3, 56, 56) to 14 × 14 × 8 and 7 × 7 × 16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.ReLU())
+        self.top = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU())
+        for parameter in self.parameters():
+            with torch.no_grad():
+                parameter.normal_(0, 0.3, generator=generator)
+
+    def forward(self, pictures: Float[Tensor, "b 3 56 56"]) -> Float[Tensor, "b 16 7 7"]:
+        """Return the top map."""
+        maps: Tensor = self.top(self.stem(pictures))
+        return maps
+
+
+@register_source("tiny")
+def load_tiny(name: str, weights: Path | None, layers: Sequence[str]) -> LoadedNetwork:
+    """Return the network ``conv``, the only one there is."""
+    if name != "conv":
+        raise UsageError(f"no backbone 'tiny:{name}'; there is tiny:conv")
+    network = TinyConv()
+    if weights is not None:
+        load_into(network, read_state_dict(weights), origin=str(weights))
+    config = InputConfig((56, 56), 64, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    part = cut_at(network, layers or ("top",), backbone="tiny:conv")
+    return LoadedNetwork(part, config, state_sha256(network))

@@ -1,0 +1,139 @@
+"""`store.json`: the spec and its digest, what is stored, where the videos came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from features_store.errors import StoreError
+from features_store.layout import FORMAT_VERSION, ArraySpec, LayerShape, shard_arrays
+from features_store.sealing import write_atomically
+from features_store.spec import Spec, require_same_spec
+
+FILE_NAME = "store.json"
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What `store.json` says.
+
+    Attributes:
+        layers: in the order of extraction; the last is the top.
+        root: the folder that video ids are relative to, as it was at extraction.
+        licence, origin, citation: of the videos, in the words of whoever made the store.
+        versions: libraries that wrote the store; information, not part of the spec.
+    """
+
+    spec: Spec
+    layers: tuple[LayerShape, ...]
+    root: str
+    views: tuple[str, ...] = ("center",)
+    dtype: str = "float16"
+    licence: str = ""
+    origin: str = ""
+    citation: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> list[ArraySpec]:
+        """Every per-frame array of this store's shards."""
+        return shard_arrays(self.layers, views=self.views, dtype=self.dtype)
+
+    def layer(self, name: str) -> LayerShape:
+        """Return a layer by name; raise `StoreError` for one that is not stored."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        stored = ", ".join(layer.name for layer in self.layers)
+        raise StoreError(f"no layer {name!r} in this store; it holds: {stored}")
+
+
+def write_header(store: Path, header: StoreHeader) -> None:
+    """Write `store.json`, whole or not at all."""
+    document = {
+        "format_version": FORMAT_VERSION,
+        "licence": header.licence,
+        "origin": header.origin,
+        "citation": header.citation,
+        "root": header.root,
+        "spec_digest": header.spec.digest,
+        "spec": header.spec.to_json(),
+        "layers": [
+            {"name": la.name, "grid_size": la.grid_size, "dim": la.dim} for la in header.layers
+        ],
+        "views": list(header.views),
+        "dtype": header.dtype,
+        "versions": dict(header.versions),
+    }
+    write_atomically(store / FILE_NAME, json.dumps(document, indent=1).encode())
+
+
+def read_header(store: Path) -> StoreHeader:
+    """Read and check `store.json`.
+
+    Raises:
+        StoreError: there is none, it cannot be understood, or its digest is not its spec's.
+    """
+    path = store / FILE_NAME
+    try:
+        document = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(
+            f"{store} is not a feature store (no {FILE_NAME}); 'cubereel extract' makes one"
+        ) from None
+    except (OSError, ValueError) as err:
+        raise StoreError(f"{path} cannot be read: {err}") from err
+    if not isinstance(document, dict) or document.get("format_version") != FORMAT_VERSION:
+        version = document.get("format_version") if isinstance(document, dict) else None
+        raise StoreError(
+            f"{path} has format_version {version}, this code reads {FORMAT_VERSION}; "
+            "upgrade cubereel or extract the features again"
+        )
+    return _parse(path, document)
+
+
+def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
+    try:
+        header = StoreHeader(
+            spec=Spec.from_json(document["spec"]),
+            layers=tuple(LayerShape(**layer) for layer in document["layers"]),
+            root=document["root"],
+            views=tuple(document["views"]),
+            dtype=document["dtype"],
+            licence=document["licence"],
+            origin=document["origin"],
+            citation=document["citation"],
+            versions=document["versions"],
+        )
+    except (KeyError, TypeError) as err:
+        raise StoreError(f"{path} lacks a field or has one too many: {err}") from err
+    if header.spec.digest != document["spec_digest"]:
+        raise StoreError(
+            f"{path} was edited: its spec has digest {header.spec.digest[:12]}, "
+            f"it says {str(document['spec_digest'])[:12]}; restore the original file"
+        )
+    return header
+
+
+def reconcile(stored: StoreHeader, wanted: StoreHeader, *, store: Path) -> StoreHeader:
+    """Return the header under which `wanted` may extend a store, or say what differs.
+
+    Root, licence, origin, citation and versions stay as they were first written, except that an
+    empty one may be filled in.
+    """
+    require_same_spec(stored.spec, wanted.spec, store=str(store))
+    for name in ("layers", "views", "dtype"):
+        ours, theirs = getattr(stored, name), getattr(wanted, name)
+        if ours != theirs:
+            raise StoreError(
+                f"{store} has {name} {ours}, caller wants {theirs}; write to another store"
+            )
+    filled = {
+        name: getattr(wanted, name)
+        for name in ("licence", "origin", "citation")
+        if not getattr(stored, name)
+    }
+    return replace(stored, **filled)

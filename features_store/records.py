@@ -1,0 +1,133 @@
+"""The table of videos in a shard: one fixed-width record per video, which is also its commit.
+
+A record holds a checksum of every array of its video and one of itself, so a record that was torn
+by a kill is not mistaken for a commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import nan
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from features_store.errors import UsageError
+
+MAX_ID_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """What a shard says of one video; times in seconds, sizes in pixels.
+
+    Attributes:
+        crop: x, y, width, height of what the backbone saw, in pixels of the displayed frame.
+        start_seconds, end_seconds: the time span that was asked for; nan where none was.
+        duration_seconds: as the container says; nan when unknown.
+        checksums: xxh3-64 of the video's rows in every array, in the shard's order of arrays.
+    """
+
+    id: str
+    offset: int
+    length: int
+    media_sha256: str
+    media_bytes: int
+    media_mtime_ns: int
+    source_fps: float
+    duration_seconds: float
+    num_frames: int
+    width: int
+    height: int
+    rotation: int
+    crop: tuple[float, float, float, float]
+    colour_matrix: str
+    colour_range: str
+    status: str
+    checksums: tuple[int, ...]
+    start_seconds: float = nan
+    end_seconds: float = nan
+
+
+def record_dtype(*, id_bytes: int, num_arrays: int) -> np.dtype:
+    """Return the compound type of the table ``videos``."""
+    return np.dtype(
+        [
+            ("id", f"S{id_bytes}"),
+            ("offset", "<i8"),
+            ("length", "<i8"),
+            ("media_sha256", "S64"),
+            ("media_bytes", "<i8"),
+            ("media_mtime_ns", "<i8"),
+            ("source_fps", "<f8"),
+            ("duration_seconds", "<f8"),
+            ("num_frames", "<i8"),
+            ("width", "<i4"),
+            ("height", "<i4"),
+            ("rotation", "<i4"),
+            ("crop", "<f8", (4,)),
+            ("colour_matrix", "S16"),
+            ("colour_range", "S16"),
+            ("status", "S8"),
+            ("checksums", "<u8", (num_arrays,)),
+            ("start_seconds", "<f8"),
+            ("end_seconds", "<f8"),
+            ("record_checksum", "<u8"),
+        ]
+    )
+
+
+def check_id(video_id: str) -> bytes:
+    """Return an id as it is stored; raise `UsageError` for one that could leave a store."""
+    encoded = video_id.encode()
+    parts = video_id.split("/")
+    if not video_id or video_id.startswith("/") or any(p in ("", ".", "..") for p in parts):
+        raise UsageError(f"video id {video_id!r} is not a relative path without '.' and '..'")
+    if any(c in video_id for c in "\0\n\r\\") or len(encoded) > MAX_ID_BYTES:
+        raise UsageError(
+            f"video id {video_id!r} has a control character or a backslash, "
+            f"or more than {MAX_ID_BYTES} bytes; rename the file or give it a video_id"
+        )
+    return encoded
+
+
+def pack_record(record: VideoRecord, dtype: np.dtype) -> np.ndarray:
+    """Return the record as an array of one row, its own checksum filled in."""
+    row = np.zeros(1, dtype)
+    for field in fields(VideoRecord):
+        value = getattr(record, field.name)
+        row[field.name] = value.encode() if isinstance(value, str) else value
+    row["record_checksum"] = record_checksum(row)
+    return row
+
+
+def record_checksum(row: np.ndarray) -> int:
+    """Return xxh3-64 of a one-row array's bytes with its checksum field set to zero."""
+    blank = row.copy()
+    blank["record_checksum"] = 0
+    return xxhash.xxh3_64_intdigest(blank.tobytes())
+
+
+def is_committed(row: np.ndarray) -> bool:
+    """Whether a one-row slice of the table holds a whole record."""
+    return bool(row["id"][0]) and int(row["record_checksum"][0]) == record_checksum(row)
+
+
+def unpack_record(row: np.ndarray) -> VideoRecord:
+    """Return the record in a one-row slice of the table ``videos``."""
+    values: dict[str, Any] = {}
+    for field in fields(VideoRecord):
+        value = row[field.name][0]
+        if isinstance(value, bytes):
+            values[field.name] = value.decode()
+        elif isinstance(value, np.ndarray):
+            values[field.name] = tuple(value.tolist())
+        else:
+            values[field.name] = value.item()
+    return VideoRecord(**values)
+
+
+def update_checksum(hasher: xxhash.xxh3_64, rows: np.ndarray) -> None:
+    """Feed rows to a hasher as the bytes that are stored: C order, little-endian."""
+    hasher.update(np.ascontiguousarray(rows).view(np.uint8).data)

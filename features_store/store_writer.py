@@ -1,0 +1,198 @@
+"""Extending a store: one writer at a time, unit by unit, nothing lost that was committed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from features_store.errors import StoreError
+from features_store.header import FILE_NAME, StoreHeader, read_header, reconcile, write_header
+from features_store.index import StoreIndex, load_index
+from features_store.records import VideoRecord, check_id, unpack_record
+from features_store.sealing import PARTIAL, seal
+from features_store.shard_reader import open_shard
+from features_store.shard_writer import ShardWriter
+
+
+class StoreWriter:
+    """The one writer of a store; a context manager.
+
+    On entry the store is made, or checked against `header`, and what a killed run left behind is
+    salvaged. On exit the index is brought up to date.
+
+    Args:
+        run_id: unique to this run; unit names begin with it, so that none is ever used again.
+    """
+
+    def __init__(self, path: Path, header: StoreHeader, *, run_id: str) -> None:
+        self.path = path
+        self.header = header
+        self.salvaged: list[Path] = []
+        self._run_id = run_id
+        self._num_units = 0
+        self._lock: IO[str] | None = None
+        self._supersedes: dict[str, tuple[str, str]] = {}
+
+    def __enter__(self) -> StoreWriter:
+        _require_store_or_nothing(self.path)
+        (self.path / "shards").mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.path)
+        if (self.path / FILE_NAME).exists():
+            stored = read_header(self.path)
+            self.header = reconcile(stored, self.header, store=self.path)
+            if self.header != stored:
+                write_header(self.path, self.header)
+        else:
+            write_header(self.path, self.header)
+        self._salvage()
+        self.index: StoreIndex = load_index(self.path, self.header)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        load_index(self.path, self.header)
+        assert self._lock is not None
+        self._lock.close()
+
+    def find(self, video_id: str) -> VideoRecord | None:
+        """Return the record of a video that was in the store when it was opened."""
+        position = self.index.find(video_id)
+        if position is None:
+            return None
+        shard = self.path / "shards" / self.index.shards[int(self.index.shard[position])][0]
+        row = int(self.index.row[position])
+        with open_shard(shard, self.header.arrays, digest=self.header.spec.digest) as file:
+            return unpack_record(file["videos"][row : row + 1])
+
+    def replace(self, video_id: str) -> None:
+        """Announce that a video of the store is extracted again; the new one supersedes it."""
+        position = self.index.find(video_id)
+        assert position is not None
+        unit = self.index.shards[int(self.index.shard[position])][0].removesuffix(".h5")
+        self._supersedes[video_id] = (unit, video_id)
+
+    def unit(self, *, rows: int, video_ids: list[str]) -> UnitWriter:
+        """Open a unit with room for these videos; `rows` is an estimate and may be exceeded."""
+        return UnitWriter(self, rows=rows, video_ids=video_ids)
+
+    def new_partial(self) -> Path:
+        """Return the path of a new, never used partial shard."""
+        self._num_units += 1
+        return self.path / "shards" / f"{self._run_id}-{self._num_units:04d}{PARTIAL}"
+
+    def seal(self, partial: Path, video_ids: list[str]) -> Path | None:
+        """Seal a partial of this run."""
+        supersedes: dict[str, list[str]] = {}
+        for video_id in video_ids:
+            if video_id in self._supersedes:
+                unit, _ = self._supersedes[video_id]
+                supersedes.setdefault(unit, []).append(video_id)
+        return seal(
+            partial, self.header.arrays, digest=self.header.spec.digest, supersedes=supersedes
+        )
+
+    def _salvage(self) -> None:
+        for leftover in (self.path / "shards").glob("*.sealing"):
+            leftover.unlink()
+        for partial in sorted((self.path / "shards").glob(f"*{PARTIAL}")):
+            shard = seal(partial, self.header.arrays, digest=self.header.spec.digest, supersedes={})
+            if shard is not None:
+                self.salvaged.append(shard)
+
+
+def _require_store_or_nothing(path: Path) -> None:
+    """Refuse a folder with other things in it; a store killed in its first instant is neither."""
+    if path.exists() and not (path / FILE_NAME).exists():
+        others = [p.name for p in path.iterdir() if p.name not in ("shards", ".lock")]
+        if others and not all(name.startswith(f".{FILE_NAME}") for name in others):
+            raise StoreError(
+                f"{path} exists and is not a feature store (it holds {others[0]!r}); "
+                "give --out a new folder"
+            )
+
+
+def _lock(path: Path) -> IO[str]:
+    lock = (path / ".lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read() or "another process"
+        lock.close()
+        raise StoreError(
+            f"{path} is being written by {owner}; wait for it, or write to another store"
+        ) from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {os.uname().nodename}")
+    lock.flush()
+    return lock
+
+
+class UnitWriter:
+    """Writes the videos of one unit; a context manager that seals on a regular exit.
+
+    When a video turns out longer than planned, the shard is sealed with what it has and the video
+    goes on in a larger one.
+    """
+
+    def __init__(self, store: StoreWriter, *, rows: int, video_ids: list[str]) -> None:
+        self._store = store
+        self._id_bytes = max(len(check_id(video_id)) for video_id in video_ids)
+        self._num_videos = len(video_ids)
+        self._committed: list[str] = []
+        self._shard = self._open(max(rows, 1))
+        self.shards: list[Path] = []
+
+    def __enter__(self) -> UnitWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Seal; also after an error, since what is committed is good."""
+        self._shard.abandon()
+        self._seal()
+
+    def write_rows(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Append frames of the video in work: array path -> (n, …)."""
+        if len(rows["pts_seconds"]) > self._shard.free_rows:
+            self._move_to_larger_shard(len(rows["pts_seconds"]))
+        self._shard.write_rows(rows)
+
+    def commit(self, **record: Any) -> VideoRecord:
+        """Commit the video in work; see `records.VideoRecord` for the fields."""
+        committed = self._shard.commit(**record)
+        self._committed.append(committed.id)
+        return committed
+
+    def abandon(self) -> None:
+        """Forget the rows of the video in work."""
+        self._shard.abandon()
+
+    def _open(self, rows: int) -> ShardWriter:
+        return ShardWriter(
+            self._store.new_partial(),
+            self._store.header.arrays,
+            rows=rows,
+            videos=self._num_videos,
+            id_bytes=self._id_bytes,
+            digest=self._store.header.spec.digest,
+        )
+
+    def _move_to_larger_shard(self, num_new: int) -> None:
+        old = self._shard
+        self._shard = self._open(2 * (old.num_rows_in_work + num_new))
+        for rows in old.rows_in_work():
+            self._shard.write_rows(rows)
+        old.abandon()
+        self._seal(old)
+
+    def _seal(self, shard: ShardWriter | None = None) -> None:
+        shard = shard or self._shard
+        shard.close()
+        sealed = self._store.seal(shard.path, self._committed)
+        self._committed = []
+        if sealed is not None:
+            self.shards.append(sealed)

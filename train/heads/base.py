@@ -1,0 +1,67 @@
+"""What every head is: cubes and a mask in, `HeadOutput` out, and defaults for its training."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from features_store.errors import UsageError
+from train.batch import Batch, HeadOutput, InputShape
+from train.heads.options import check_option
+
+
+class Head(nn.Module, ABC):
+    """Everything trainable after the cubes.
+
+    A subclass has a keyword-only constructor: `shape`, `num_classes`, then its own options with
+    defaults and annotations of bool, int, float, str or Literal, from which `build_head` validates.
+
+    Attributes:
+        head_name: the name it is registered under.
+        learning_rate: where Adam starts from when the user does not say.
+        weight_decay: the default beside it.
+        takes_attention: whether `forward` accepts `attention=`.
+    """
+
+    head_name: ClassVar[str] = ""
+    learning_rate: ClassVar[float] = 1e-3
+    weight_decay: ClassVar[float] = 0.0
+    takes_attention: ClassVar[bool] = False
+
+    def __init__(self, *, shape: InputShape, num_classes: int) -> None:
+        super().__init__()
+        check_option("num_classes", num_classes, at_least=1)
+        self.shape = shape
+        self.num_classes = num_classes
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """How much each of `HeadOutput.losses` counts beside the cross-entropy."""
+        return {}
+
+    @abstractmethod
+    def forward(
+        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
+    ) -> HeadOutput:
+        """Return logits, maps and losses; `attention` replaces the weights the head would compute.
+
+        Raises:
+            UsageError: `attention` was given to a head that has none.
+        """
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:  # noqa: B027 -- most heads need none
+        """Fit buffers such as means to the training set; called once, before the first step."""
+
+    def refuse_attention(self, attention: Tensor | None) -> None:
+        """Raise `UsageError` when `attention` is given; for heads that have nothing to replace."""
+        if attention is not None:
+            raise UsageError(
+                f"head {self.head_name!r} has no attention to replace; "
+                "attention= works with heads that return a 'spatial' map, such as 'soft-attention'"
+            )
+
+    if TYPE_CHECKING:  # nn.Module says that a call returns Any
+
+        def __call__(self, batch: Batch, *, attention: Tensor | None = None) -> HeadOutput: ...

@@ -1,0 +1,82 @@
+"""LSTM on pooled cubes: the two recurrent baselines of Sharma et al. (2015), section 4.1."""
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+import torch
+from einops import reduce
+from jaxtyping import Float
+from torch import Tensor
+
+from train.batch import Batch, HeadOutput, InputShape
+from train.heads.base import Head
+from train.heads.differences import Diffs, diff_features, diff_size
+from train.heads.masked import mean_cube
+from train.heads.options import check_option
+from train.heads.recurrent import InitialState, OutputModule, StackedLSTM
+from train.heads.registry import register_head
+from train.heads.standardise import Standardise
+
+
+class PooledLSTM(Head):
+    """Cells pooled per frame, a stack of LSTM layers, logits per step.
+
+    The state starts from the mean cube, as with soft attention. With `diffs` the absolute differences
+    are appended to every step's input, standardised because their unit is not that of a cube.
+    """
+
+    pool: ClassVar[Literal["mean", "max"]]
+    learning_rate: ClassVar[float] = 2e-4  # as hard-coded in the code of Sharma et al.
+    weight_decay: ClassVar[float] = 1e-5
+
+    def __init__(
+        self,
+        *,
+        shape: InputShape,
+        num_classes: int,
+        hidden: int = 512,
+        layers: int = 1,
+        dropout: float = 0.5,
+        diffs: Diffs = "none",
+    ) -> None:
+        super().__init__(shape=shape, num_classes=num_classes)
+        check_option("hidden", hidden, at_least=1)
+        check_option("layers", layers, at_least=1)
+        check_option("dropout", dropout, at_least=0, below=1)
+        _, dim = shape.top
+        num_diffs = diff_size(diffs, shape)
+        self.diffs: Diffs = diffs
+        self.standardise = Standardise(num_diffs)
+        self.initial_state = InitialState(dim, hidden, num_layers=layers)
+        self.lstm = StackedLSTM(dim + num_diffs, hidden, num_layers=layers)
+        self.output = OutputModule(hidden, num_classes, dropout=dropout)
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Fit mean and std of the differences to the training frames."""
+        if self.diffs != "none":
+            self.standardise.fit(diff_features(b, self.diffs)[b.mask] for b in batches)
+
+    def forward(
+        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
+    ) -> HeadOutput:
+        """See `Head`."""
+        self.refuse_attention(attention)
+        frames = reduce(batch.top, "b t h w d -> b t d", self.pool)
+        motion = self.standardise(diff_features(batch, self.diffs))
+        state = self.initial_state(mean_cube(batch.top, batch.mask))
+        hidden = self.lstm(torch.cat([frames, motion], dim=-1), state)
+        return HeadOutput(logits=self.output(hidden), maps={}, losses={})
+
+
+@register_head("avg-lstm")
+class AvgLSTM(PooledLSTM):
+    """The mean over cells at every step: soft attention that looks everywhere alike."""
+
+    pool = "mean"
+
+
+@register_head("max-lstm")
+class MaxLSTM(PooledLSTM):
+    """The maximum over cells of each channel at every step."""
+
+    pool = "max"

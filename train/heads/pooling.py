@@ -1,0 +1,51 @@
+"""The linear probe: no time, no space, no parameters but one matrix. The number to beat."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from train.batch import Batch, HeadOutput, InputShape
+from train.heads.base import Head
+from train.heads.differences import Diffs, diff_features, diff_size
+from train.heads.masked import masked_mean, mean_cube
+from train.heads.registry import register_head
+from train.heads.standardise import Standardise
+
+
+@register_head("mean-pool")
+class MeanPool(Head):
+    """Mean over cells and valid frames of the top cube, standardised, one linear layer.
+
+    With `diffs` the mean of the absolute differences is appended, which is all that this head can
+    know of motion. Logits are (B, 1, C).
+    """
+
+    learning_rate: ClassVar[float] = 1e-3
+    weight_decay: ClassVar[float] = 1e-2
+
+    def __init__(self, *, shape: InputShape, num_classes: int, diffs: Diffs = "none") -> None:
+        super().__init__(shape=shape, num_classes=num_classes)
+        num_features = shape.top[1] + diff_size(diffs, shape)
+        self.diffs: Diffs = diffs
+        self.standardise = Standardise(num_features)
+        self.classify = nn.Linear(num_features, num_classes)
+
+    def features(self, batch: Batch) -> Float[Tensor, "b f"]:
+        """Return what is standardised: one vector per clip."""
+        motion = masked_mean(diff_features(batch, self.diffs), batch.mask)
+        return torch.cat([mean_cube(batch.top, batch.mask), motion], dim=-1)
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Fit mean and std of the features to the training clips."""
+        self.standardise.fit(self.features(batch) for batch in batches)
+
+    def forward(
+        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
+    ) -> HeadOutput:
+        """See `Head`."""
+        self.refuse_attention(attention)
+        logits = self.classify(self.standardise(self.features(batch)))
+        return HeadOutput(logits=logits.unsqueeze(1), maps={}, losses={})

@@ -1,0 +1,94 @@
+"""Losses over padded sequences of logits, and the probabilities that a clip gets from them.
+
+Cross-entropy is the *mean* over the valid steps of a clip, so that long and short clips weigh the
+same; Sharma et al. (2015) sum over steps. Whoever adds a per-clip regulariser of theirs to it divides
+that by the number of valid steps, as `train.heads.soft_attention` does.
+"""
+
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
+
+
+def doubly_stochastic_penalty(
+    weights: Float[Tensor, "b t k k"], mask: Bool[Tensor, "b t"]
+) -> Float[Tensor, " b"]:
+    """Return Σ_i (1 − Σ_t l_{t,i})² per clip, over its valid frames (Sharma et al. 2015, eq. 6).
+
+    It asks that every cell be looked at as much as every other in the course of the clip. It is zero
+    only when the number of valid frames equals the number of cells; otherwise its minimum is
+    (K² − T)² / K², at uniform weights.
+    """
+    valid = rearrange(mask, "b t -> b t 1 1")
+    looked_at = reduce(weights.where(valid, 0.0), "b t h w -> b h w", "sum")
+    return reduce((1.0 - looked_at).square(), "b h w -> b", "sum")
+
+
+def sequence_cross_entropy(
+    logits: Float[Tensor, "b steps classes"],
+    labels: Int[Tensor, " b"],
+    mask: Bool[Tensor, "b t"],
+    *,
+    class_weights: Float[Tensor, " classes"] | None = None,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Return the mean over valid steps per clip, then the mean over clips weighted by class.
+
+    Logits of a single step speak for the whole clip. At least float32 is used.
+
+    Raises:
+        ValueError: the logits have neither one step nor as many as the mask.
+    """
+    num_steps, labels_per_step = logits.shape[1], labels.unsqueeze(1).expand(logits.shape[:2])
+    per_step = F.cross_entropy(
+        rearrange(_at_least_float32(logits), "b t c -> b c t"),
+        labels_per_step,
+        reduction="none",
+        label_smoothing=label_smoothing,
+    )
+    valid = _valid_steps(mask, num_steps=num_steps)
+    per_clip = per_step.where(valid, 0.0).sum(1) / valid.sum(1).clamp(min=1)
+    if class_weights is None:
+        return per_clip.mean()
+    clip_weights = class_weights.to(per_clip.dtype)[labels]
+    return (per_clip * clip_weights).sum() / clip_weights.sum()
+
+
+def clip_probabilities(
+    logits: Float[Tensor, "b steps classes"],
+    mask: Bool[Tensor, "b t"],
+    *,
+    last_n: int | None = None,
+) -> Float[Tensor, "b classes"]:
+    """Return the softmax of each step averaged over the valid ones, or over the last `last_n` of them.
+
+    The paper of Sharma et al. (2015) averages over all steps, their code over the last 16 for HMDB51.
+
+    Raises:
+        ValueError: `last_n` is below 1, or the steps do not fit the mask.
+    """
+    if last_n is not None and last_n < 1:
+        raise ValueError(f"last_n must be at least 1, or None for all steps, got {last_n}")
+    valid = _valid_steps(mask, num_steps=logits.shape[1])
+    if last_n is not None:
+        # Counted from the end:  mask 1 1 1 0  ->  3 2 1 0, so the last two valid ones are <= 2.
+        valid = valid & (valid.flip(1).cumsum(1).flip(1) <= last_n)
+    probs = _at_least_float32(logits).softmax(dim=-1)
+    summed = probs.where(rearrange(valid, "b t -> b t 1"), 0.0).sum(1)
+    return summed / valid.sum(1, keepdim=True).clamp(min=1)
+
+
+def _valid_steps(mask: Bool[Tensor, "b t"], *, num_steps: int) -> Bool[Tensor, "b steps"]:
+    if num_steps == mask.shape[1]:
+        return mask
+    if num_steps == 1:
+        return torch.ones_like(mask[:, :1])
+    raise ValueError(
+        f"logits must have 1 step or one per frame of the mask ({mask.shape[1]}), got {num_steps}"
+    )
+
+
+def _at_least_float32(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -45,7 +45,9 @@ class CubeComputer:
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._normalise = Normalise(preprocessing).to(device)
         self._original = backbone
-        self._backbone = copy.deepcopy(backbone).to(device, self._dtype, memory_format=torch.channels_last)
+        self._backbone = copy.deepcopy(backbone).to(
+            device, self._dtype, memory_format=torch.channels_last
+        )
 
     def with_precision(self, precision: Precision) -> "CubeComputer":
         """Return the same computer at another precision."""
@@ -87,6 +89,7 @@ class CubeComputer:
         pixels = pixels.to(self.device)
         maps = self._backbone(self._normalise(pixels).to(self._dtype))
         cubes = {
-            layer: cube[:num_frames].float().contiguous().cpu().numpy() for layer, cube in maps.items()
+            layer: cube[:num_frames].float().contiguous().cpu().numpy()
+            for layer, cube in maps.items()
         }
         return ComputedFrames(cubes, thumbnails(pixels)[:num_frames].cpu().numpy())

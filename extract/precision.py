@@ -22,7 +22,7 @@ class PrecisionChoice:
 
 
 def has_bf16_units(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices in hardware; emulated, bf16 is slower than fp32."""
+    """Whether the device has bf16 units; emulated, bf16 is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -58,5 +58,7 @@ def fixed_frames(size: tuple[int, int]) -> torch.Tensor:
     frames = torch.zeros(NUM_FRAMES, 3, *size)
     for cells in (2, 4, 8, 16, 32, 64):
         noise = torch.randn(NUM_FRAMES, 3, cells, cells, generator=generator)
-        frames += torch.nn.functional.interpolate(noise, size=size, mode="bicubic") * 40 / cells**0.5
+        frames += (
+            torch.nn.functional.interpolate(noise, size=size, mode="bicubic") * 40 / cells**0.5
+        )
     return (frames + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

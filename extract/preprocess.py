@@ -34,7 +34,9 @@ class Normalise(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (preprocessing.mean, preprocessing.std))
+        mean, std = (
+            torch.tensor(v, dtype=torch.float64) for v in (preprocessing.mean, preprocessing.std)
+        )
         # One multiply and one add a pixel; folded in float64, so that nothing is lost by folding.
         self.register_buffer("scale", (1 / (preprocessing.pixel_scale * std)).float())
         self.register_buffer("shift", (-mean / std).float())

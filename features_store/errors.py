@@ -14,6 +14,7 @@ CubereelError
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -83,8 +84,8 @@ def nearest_name(name: str, known: list[str]) -> str:
     >>> nearest_name("soft-atention", ["mean-pool", "soft-attention"])
     "did you mean 'soft-attention'? There are: mean-pool, soft-attention"
     """
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name, known, n=3)
     hint = f"did you mean {close[0]!r}? " if close else ""
+    if len(known) > 20:
+        return f"{hint}There are {len(known)}" + (f"; nearest: {', '.join(close)}" if close else "")
     return f"{hint}There are: {', '.join(sorted(known))}"

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import xxhash
 
+from features_store.errors import StoreError
 from features_store.layout import FORMAT_VERSION, ArraySpec, chunk_rows
 from features_store.records import VideoRecord, pack_record, record_dtype, update_checksum
 
@@ -64,6 +65,19 @@ def _create_dataset(
         file.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, properties, links
     )
     return file[name]
+
+
+def _cast(rows: np.ndarray, array: ArraySpec) -> np.ndarray:
+    """Return rows as they are stored; raise `StoreError` for values that the dtype cannot hold."""
+    with np.errstate(over="ignore"):
+        block = np.ascontiguousarray(rows, dtype=array.dtype)
+    if block.dtype.kind == "f" and not np.isfinite(block).all():
+        largest = np.abs(rows).max()
+        raise StoreError(
+            f"{array.path} has a value of {largest:g}, which {array.dtype} cannot hold; "
+            "extract with --dtype float32"
+        )
+    return block
 
 
 def fsync_path(path: Path) -> None:
@@ -127,7 +141,7 @@ class ShardWriter:
         start = self._next_row
         stop = start + len(rows["pts_seconds"])
         for array, hasher in zip(self.arrays, self._hashers, strict=True):
-            block = np.ascontiguousarray(rows[array.path], dtype=array.dtype)
+            block = _cast(rows[array.path], array)
             self._file[array.path][start:stop] = block
             update_checksum(hasher, block)
         self._next_row = stop

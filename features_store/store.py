@@ -65,6 +65,10 @@ class Store:
         """Return the frames kept of a video, from the index alone."""
         return int(self.index.length[self._position(video_id)])
 
+    def shard_of(self, video_id: str) -> str:
+        """Return the file name of the shard that holds a video."""
+        return self.index.shards[int(self.index.shard[self._position(video_id)])][0]
+
     def video(self, video_id: str) -> VideoRecord:
         """Return the record of a video."""
         _, table, row = self._place(video_id)

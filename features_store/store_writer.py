@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,11 +13,11 @@ import numpy as np
 
 from features_store.errors import StoreError
 from features_store.header import FILE_NAME, StoreHeader, read_header, reconcile, write_header
-from features_store.index import StoreIndex, load_index
-from features_store.records import VideoRecord, check_id, unpack_record
+from features_store.index import load_index
+from features_store.records import VideoRecord, check_id
 from features_store.sealing import PARTIAL, seal
-from features_store.shard_reader import open_shard
 from features_store.shard_writer import ShardWriter
+from features_store.store import Store
 
 
 class StoreWriter:
@@ -35,45 +36,36 @@ class StoreWriter:
         self.salvaged: list[Path] = []
         self._run_id = run_id
         self._num_units = 0
-        self._lock: IO[str] | None = None
-        self._supersedes: dict[str, tuple[str, str]] = {}
+        self._superseded: dict[str, str] = {}
 
     def __enter__(self) -> StoreWriter:
         _require_store_or_nothing(self.path)
         (self.path / "shards").mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.path)
-        if (self.path / FILE_NAME).exists():
-            stored = read_header(self.path)
-            self.header = reconcile(stored, self.header, store=self.path)
-            if self.header != stored:
+        with ExitStack() as stack:
+            stack.enter_context(_lock(self.path))
+            if (self.path / FILE_NAME).exists():
+                stored = read_header(self.path)
+                self.header = reconcile(stored, self.header, store=self.path)
+                if self.header != stored:
+                    write_header(self.path, self.header)
+            else:
                 write_header(self.path, self.header)
-        else:
-            write_header(self.path, self.header)
-        self._salvage()
-        self.index: StoreIndex = load_index(self.path, self.header)
+            self._salvage()
+            self._before = stack.enter_context(Store(self.path))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        load_index(self.path, self.header)
-        assert self._lock is not None
-        self._lock.close()
+        with self._stack:
+            load_index(self.path, self.header)
 
     def find(self, video_id: str) -> VideoRecord | None:
         """Return the record of a video that was in the store when it was opened."""
-        position = self.index.find(video_id)
-        if position is None:
-            return None
-        shard = self.path / "shards" / self.index.shards[int(self.index.shard[position])][0]
-        row = int(self.index.row[position])
-        with open_shard(shard, self.header.arrays, digest=self.header.spec.digest) as file:
-            return unpack_record(file["videos"][row : row + 1])
+        return self._before.video(video_id) if video_id in self._before else None
 
     def replace(self, video_id: str) -> None:
         """Announce that a video of the store is extracted again; the new one supersedes it."""
-        position = self.index.find(video_id)
-        assert position is not None
-        unit = self.index.shards[int(self.index.shard[position])][0].removesuffix(".h5")
-        self._supersedes[video_id] = (unit, video_id)
+        self._superseded[video_id] = self._before.shard_of(video_id).removesuffix(".h5")
 
     def unit(self, *, rows: int, video_ids: list[str]) -> UnitWriter:
         """Open a unit with room for these videos; `rows` is an estimate and may be exceeded."""
@@ -88,9 +80,8 @@ class StoreWriter:
         """Seal a partial of this run."""
         supersedes: dict[str, list[str]] = {}
         for video_id in video_ids:
-            if video_id in self._supersedes:
-                unit, _ = self._supersedes[video_id]
-                supersedes.setdefault(unit, []).append(video_id)
+            if video_id in self._superseded:
+                supersedes.setdefault(self._superseded[video_id], []).append(video_id)
         return seal(
             partial, self.header.arrays, digest=self.header.spec.digest, supersedes=supersedes
         )

@@ -1,0 +1,1 @@
+"""Stage 2: heads on cached cubes. Never sees a pixel."""

@@ -1,7 +1,7 @@
 """What goes into a head and what comes out: the one contract between data, heads and the loop.
 
-A mask is True at valid frames and prefix-shaped: True first, then False. Whatever stands in a masked
-frame, it may not change logits at valid steps, maps or losses.
+A mask is True at valid frames and prefix-shaped: True first, then False. Whatever stands in a
+masked frame, it may not change logits at valid steps, maps or losses.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Batch:
         mask: True at valid frames; True first, then False.
     """
 
-    cubes: dict[str, Float[Tensor, "b t _ _ _"]]
+    cubes: dict[str, Float[Tensor, "..."]]  # shapes differ by layer: see __post_init__
     diffs: Float[Tensor, "b t g g 3"] | None
     mask: Bool[Tensor, "b t"]
 

@@ -1,8 +1,8 @@
 """Losses over padded sequences of logits, and the probabilities that a clip gets from them.
 
 Cross-entropy is the *mean* over the valid steps of a clip, so that long and short clips weigh the
-same; Sharma et al. (2015) sum over steps. Whoever adds a per-clip regulariser of theirs to it divides
-that by the number of valid steps, as `train.heads.soft_attention` does.
+same; Sharma et al. (2015) sum over steps. Whoever adds a per-clip regulariser of theirs to it
+divides that by the number of valid steps, as `train.heads.soft_attention` does.
 """
 
 import torch
@@ -15,11 +15,11 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 def doubly_stochastic_penalty(
     weights: Float[Tensor, "b t k k"], mask: Bool[Tensor, "b t"]
 ) -> Float[Tensor, " b"]:
-    """Return Σ_i (1 − Σ_t l_{t,i})² per clip, over its valid frames (Sharma et al. 2015, eq. 6).
+    """Return Σ_i (1 − Σ_t l_{t,i})² per clip, over its valid frames (Sharma et al. 2015).
 
-    It asks that every cell be looked at as much as every other in the course of the clip. It is zero
-    only when the number of valid frames equals the number of cells; otherwise its minimum is
-    (K² − T)² / K², at uniform weights.
+    It asks that every cell be looked at as much as every other in the course of the clip. It is
+    zero only when the number of valid frames T equals the number of cells K²; otherwise its minimum
+    is (K² − T)² / K², at uniform weights.
     """
     valid = rearrange(mask, "b t -> b t 1 1")
     looked_at = reduce(weights.where(valid, 0.0), "b t h w -> b h w", "sum")
@@ -62,9 +62,9 @@ def clip_probabilities(
     *,
     last_n: int | None = None,
 ) -> Float[Tensor, "b classes"]:
-    """Return the softmax of each step averaged over the valid ones, or over the last `last_n` of them.
+    """Return the softmax of each step, averaged over the valid steps or the last `last_n` of them.
 
-    The paper of Sharma et al. (2015) averages over all steps, their code over the last 16 for HMDB51.
+    Sharma et al. (2015) average over all steps; their code for HMDB51 takes the last 16.
 
     Raises:
         ValueError: `last_n` is below 1, or the steps do not fit the mask.

@@ -4,7 +4,7 @@ The network of Sharma et al. Input is BGR 0…255 minus the mean; weights come f
 tensors ``conv1`` … ``classifier``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.backbones.registry import InputConfig, LoadedNetwork, cut_at, register_source
+from extract.backbones.registry import InputConfig, LoadedNetwork, NamedMaps, register_source
 from extract.weights import load_into, read_state_dict, state_sha256
 from features_store.errors import UsageError
 
@@ -89,16 +89,21 @@ class CaffeGoogLeNet(nn.Module):
         self.classifier = nn.Linear(1024, 1000)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1000"]:
-        """Return logits; the cubes are the outputs of the inception blocks."""
+        """Return logits."""
+        *_, (_, top) = self.feature_maps(x)
+        logits: Tensor = self.classifier(top.mean((2, 3)))
+        return logits
+
+    def feature_maps(self, x: Float[Tensor, "b 3 h w"]) -> Iterator[tuple[str, Tensor]]:
+        """Yield the outputs of the inception blocks, by name."""
         x = self.norm(_pool(F.relu(self.conv1(x), inplace=True)))
         x = F.relu(self.conv2(F.relu(self.conv2_reduce(x), inplace=True)), inplace=True)
         x = _pool(self.norm(x))
         for name in INCEPTIONS:
             x = self.get_submodule(name)(x)
+            yield name, x
             if name in ("inception_3b", "inception_4e"):
                 x = _pool(x)
-        logits: Tensor = self.classifier(x.mean((2, 3)))
-        return logits
 
 
 def _pool(x: Tensor) -> Tensor:
@@ -124,5 +129,5 @@ def load_caffe(name: str, weights: Path | None, layers: Sequence[str]) -> Loaded
         pixel_scale=1.0,
         channel_order="bgr",
     )
-    part = cut_at(network, layers or ("inception_5b",), backbone="caffe:googlenet")
+    part = NamedMaps(network, layers, known=list(INCEPTIONS), backbone="caffe:googlenet")
     return LoadedNetwork(part, config, state_sha256(network))

@@ -8,7 +8,6 @@ from typing import Literal, Protocol
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from features_store.errors import UsageError, nearest_name
 from features_store.layout import LayerShape
@@ -123,12 +122,35 @@ def load_backbone(
     return Backbone(name, _SOURCES[source](rest, weights, layers))
 
 
-def cut_at(network: nn.Module, layers: Sequence[str], *, backbone: str) -> nn.Module:
-    """Return the part of a traceable network that computes the named submodules' outputs."""
-    modules = [name for name, _ in network.named_modules() if name]
-    for layer in layers:
-        if layer not in modules:
-            known = modules if "." in layer else [name for name in modules if "." not in name]
-            raise UsageError(f"no layer {layer!r} in {backbone}; {nearest_name(layer, known)}")
-    part: nn.Module = create_feature_extractor(network.eval(), {name: name for name in layers})
-    return part
+class NamedMaps(nn.Module):
+    """Runs a network of ours as far as the last layer that is wanted.
+
+    Args:
+        network: has ``feature_maps(pictures)``, an iterator of (layer name, map).
+        known: names that it yields.
+    """
+
+    def __init__(
+        self, network: nn.Module, layers: Sequence[str], *, known: Sequence[str], backbone: str
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._layers = tuple(layers) or (known[-1],)
+        for layer in self._layers:
+            require_layer(layer, known, backbone=backbone)
+
+    def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        """Return layer name -> (b, d, k, k), in the order asked for."""
+        maps: dict[str, Tensor] = {}
+        for name, feature_map in self.network.feature_maps(pictures):
+            if name in self._layers:
+                maps[name] = feature_map
+            if len(maps) == len(self._layers):
+                break
+        return {layer: maps[layer] for layer in self._layers}
+
+
+def require_layer(layer: str, known: Sequence[str], *, backbone: str) -> None:
+    """Raise `UsageError` for a layer that a backbone does not have."""
+    if layer not in known:
+        raise UsageError(f"no layer {layer!r} in {backbone}; {nearest_name(layer, list(known))}")

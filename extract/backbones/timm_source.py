@@ -12,7 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.backbones.registry import InputConfig, LoadedNetwork, register_source
+from extract.backbones.registry import (
+    InputConfig,
+    LoadedNetwork,
+    register_source,
+    require_layer,
+)
 from extract.weights import load_into, read_state_dict, state_sha256
 from features_store.errors import MachineError, UsageError, nearest_name
 
@@ -23,10 +28,9 @@ class IntermediateLayers(nn.Module):
     def __init__(self, network: Any, layers: Sequence[str], *, backbone: str) -> None:
         super().__init__()
         self.network = network
-        known = list(network.feature_info.module_name())
+        known = [stage["module"] for stage in network.feature_info]
         for layer in layers:
-            if layer not in known:
-                raise UsageError(f"no layer {layer!r} in {backbone}; {nearest_name(layer, known)}")
+            require_layer(layer, known, backbone=backbone)
         self._layers = tuple(layers) or (known[-1],)
         self._indices = sorted(known.index(layer) for layer in self._layers)
         self._in_order = [known[index] for index in self._indices]
@@ -47,7 +51,7 @@ def load_timm(name: str, weights: Path | None, layers: Sequence[str]) -> LoadedN
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
         known = timm.list_models()
-        raise UsageError(f"no backbone {backbone!r}; {nearest_name(architecture, known)[:200]}")
+        raise UsageError(f"no backbone {backbone!r}; {nearest_name(architecture, known)}")
     network = _create(name, pretrained=weights is None)
     if not hasattr(network, "forward_intermediates"):
         raise UsageError(

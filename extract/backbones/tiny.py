@@ -1,13 +1,13 @@
 """``tiny:conv``: a seeded two-layer convolution, for trying things out where no weights are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.backbones.registry import InputConfig, LoadedNetwork, cut_at, register_source
+from extract.backbones.registry import InputConfig, LoadedNetwork, NamedMaps, register_source
 from extract.weights import load_into, read_state_dict, state_sha256
 from features_store.errors import UsageError
 
@@ -24,10 +24,11 @@ class TinyConv(nn.Module):
             with torch.no_grad():
                 parameter.normal_(0, 0.3, generator=generator)
 
-    def forward(self, pictures: Float[Tensor, "b 3 56 56"]) -> Float[Tensor, "b 16 7 7"]:
-        """Return the top map."""
-        maps: Tensor = self.top(self.stem(pictures))
-        return maps
+    def feature_maps(self, pictures: Float[Tensor, "b 3 56 56"]) -> Iterator[tuple[str, Tensor]]:
+        """Yield (layer name, map)."""
+        stem = self.stem(pictures)
+        yield "stem", stem
+        yield "top", self.top(stem)
 
 
 @register_source("tiny")
@@ -39,5 +40,5 @@ def load_tiny(name: str, weights: Path | None, layers: Sequence[str]) -> LoadedN
     if weights is not None:
         load_into(network, read_state_dict(weights), origin=str(weights))
     config = InputConfig((56, 56), 64, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    part = cut_at(network, layers or ("top",), backbone="tiny:conv")
+    part = NamedMaps(network, layers, known=("stem", "top"), backbone="tiny:conv")
     return LoadedNetwork(part, config, state_sha256(network))

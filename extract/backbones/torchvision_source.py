@@ -12,8 +12,14 @@ from urllib.error import URLError
 
 import torchvision
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
-from extract.backbones.registry import InputConfig, LoadedNetwork, cut_at, register_source
+from extract.backbones.registry import (
+    InputConfig,
+    LoadedNetwork,
+    register_source,
+    require_layer,
+)
 from extract.weights import load_into, read_state_dict, state_sha256
 from features_store.errors import MachineError, UsageError, nearest_name
 
@@ -26,14 +32,24 @@ def load_torchvision(name: str, weights: Path | None, layers: Sequence[str]) -> 
     """Build a network with weights from a file, or by torchvision's own download and cache."""
     models = torchvision.models.list_models(module=torchvision.models)
     if name not in models:
-        raise UsageError(f"no backbone 'torchvision:{name}'; {nearest_name(name, models)[:200]}")
+        raise UsageError(f"no backbone 'torchvision:{name}'; {nearest_name(name, models)}")
     enum = torchvision.models.get_model_weights(name)
     metadata = enum.DEFAULT if weights is None else _classic(enum)
     network = _build(name)
     state = _download(name, metadata) if weights is None else read_state_dict(weights)
     load_into(network, state, origin=str(weights or metadata), ignore=("aux", "AuxLogits"))
-    part = cut_at(network, layers or (_top_layer(name, network),), backbone=name)
+    part = _cut_at(network, layers or (_top_layer(name, network),), backbone=f"torchvision:{name}")
     return LoadedNetwork(part, _input_config(metadata), state_sha256(network))
+
+
+def _cut_at(network: nn.Module, layers: Sequence[str], *, backbone: str) -> nn.Module:
+    """Return the part of a network that computes the outputs of the named submodules."""
+    for layer in layers:
+        known = [name for name, _ in network.named_modules() if name]
+        top = [name for name in known if "." not in name]
+        require_layer(layer, known if layer in known or "." in layer else top, backbone=backbone)
+    part: nn.Module = create_feature_extractor(network.eval(), {name: name for name in layers})
+    return part
 
 
 def _classic(enum: Any) -> Any:

@@ -51,7 +51,7 @@ class Head(nn.Module, ABC):
             UsageError: `attention` was given to a head that has none.
         """
 
-    def fit_statistics(self, batches: Iterable[Batch]) -> None:  # noqa: B027 -- most heads need none
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit buffers such as means to the training set; called once, before the first step."""
 
     def refuse_attention(self, attention: Tensor | None) -> None:
@@ -64,4 +64,5 @@ class Head(nn.Module, ABC):
 
     if TYPE_CHECKING:  # nn.Module says that a call returns Any
 
-        def __call__(self, batch: Batch, *, attention: Tensor | None = None) -> HeadOutput: ...
+        def __call__(self, batch: Batch, *, attention: Tensor | None = None) -> HeadOutput:
+            """See `forward`."""

@@ -1,7 +1,7 @@
 """Differences between frames as one vector a step: what `diffs=frames` and `diffs=cubes` add.
 
-Both are absolute values. Signed ones cancel in a mean over time: what remains of a sum of consecutive
-differences is the last frame minus the first.
+Both are absolute values. Signed ones cancel in a mean over time: what remains of a sum of
+consecutive differences is the last frame minus the first.
 """
 
 from typing import Literal

@@ -21,8 +21,9 @@ from train.heads.standardise import Standardise
 class PooledLSTM(Head):
     """Cells pooled per frame, a stack of LSTM layers, logits per step.
 
-    The state starts from the mean cube, as with soft attention. With `diffs` the absolute differences
-    are appended to every step's input, standardised because their unit is not that of a cube.
+    The state starts from the mean cube, as with soft attention. With `diffs` the absolute
+    differences are appended to every step's input, standardised because their unit is not that of
+    a cube.
     """
 
     pool: ClassVar[Literal["mean", "max"]]

@@ -1,4 +1,4 @@
-"""Options of a head: what its constructor declares, and how a word of the command line becomes a value.
+"""Options of a head: what its constructor declares, and how a word of the command line is read.
 
 The constructor's signature is the only declaration; there is no second table to keep in step.
 """
@@ -52,7 +52,11 @@ def coerce_option(option: str, value: object, annotation: Any) -> Any:
 
 
 def check_option(
-    option: str, value: float, *, at_least: float = -math.inf, below: float = math.inf
+    option: str,
+    value: int | float,
+    *,
+    at_least: int | float = -math.inf,
+    below: int | float = math.inf,
 ) -> None:
     """Raise `UsageError` unless `at_least` <= `value` < `below`."""
     if at_least <= value < below:

@@ -5,6 +5,8 @@ Everything that does not depend on the state is computed for all steps in one pr
 Masks are prefix-shaped, so later steps cannot reach valid ones and the recurrence needs no mask.
 """
 
+from collections.abc import Iterator
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -49,17 +51,22 @@ class StackedLSTM(nn.Module):
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
         self.layers = nn.ModuleList(LSTMLayer(size, hidden_size) for size in sizes)
 
+    def _paired_with(self, state: LSTMState) -> Iterator[tuple[LSTMLayer, Tensor, Tensor]]:
+        for layer, (hidden, cell_state) in zip(self.layers, state, strict=True):
+            assert isinstance(layer, LSTMLayer)  # ModuleList forgets what it holds
+            yield layer, hidden, cell_state
+
     def step(self, inputs: Float[Tensor, "b d"], state: LSTMState) -> LSTMState:
         """Advance all layers by one frame; for inputs that depend on the state."""
         new_state: LSTMState = []
-        for layer, (hidden, cell_state) in zip(self.layers, state, strict=True):
+        for layer, hidden, cell_state in self._paired_with(state):
             new_state.append(layer.step(layer.from_input(inputs), hidden, cell_state))
             inputs = new_state[-1][0]
         return new_state
 
     def forward(self, inputs: Float[Tensor, "b t d"], state: LSTMState) -> Float[Tensor, "b t n"]:
         """Return the top layer's hidden states; equal to `step` over t, but faster."""
-        for layer, (hidden, cell_state) in zip(self.layers, state, strict=True):
+        for layer, hidden, cell_state in self._paired_with(state):
             outputs = []
             for from_input in layer.from_input(inputs).unbind(1):
                 hidden, cell_state = layer.step(from_input, hidden, cell_state)
@@ -99,4 +106,5 @@ class OutputModule(nn.Module):
         """Return the logits of every step."""
         dropped = F.dropout(hidden, self.dropout, self.training)
         inner = self.hidden(dropped).tanh()
-        return self.classify(F.dropout(inner, self.dropout, self.training))
+        logits: Tensor = self.classify(F.dropout(inner, self.dropout, self.training))
+        return logits

@@ -1,7 +1,7 @@
 """Heads by name. A head is one file with `@register_head` and one import line in `train.heads`."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from features_store.errors import UsageError, nearest_name
 from train.batch import InputShape
@@ -10,17 +10,18 @@ from train.heads.options import coerce_option, declared_options, declared_types
 
 __all__ = ["Head", "build_head", "head_options", "list_heads", "register_head"]
 
+_HeadClass = TypeVar("_HeadClass", bound=type[Head])
 _HEADS: dict[str, type[Head]] = {}
 
 
-def register_head[HeadClass: type[Head]](name: str) -> Callable[[HeadClass], HeadClass]:
+def register_head(name: str) -> Callable[[_HeadClass], _HeadClass]:
     """Class decorator: make a head available as ``build_head(name, ...)``.
 
     Raises:
         ValueError: another class has that name.
     """
 
-    def register(cls: HeadClass) -> HeadClass:
+    def register(cls: _HeadClass) -> _HeadClass:
         if name in _HEADS:
             raise ValueError(f"head {name!r} is already registered, by {_HEADS[name].__qualname__}")
         cls.head_name = name

@@ -1,7 +1,8 @@
 """Action recognition using visual attention (Sharma, Kiros, Salakhutdinov 2015, arXiv 1511.04119).
 
 The paper's equation 4 and the released code disagree on what the attention sees; both are here, as
-`attention=location` (the paper) and `attention=content` (the code). The top layer's state is the query.
+`attention=location` (the paper) and `attention=content` (the code). The query is the top layer's
+hidden state.
 """
 
 from typing import ClassVar, Literal
@@ -22,7 +23,7 @@ from train.losses import doubly_stochastic_penalty
 
 
 class LocationAttention(nn.Module):
-    """scores_t = W h_{t−1}, eq. 4 of the paper: where to look is guessed before the frame is seen."""
+    """scores_t = W h_{t−1}, eq. 4 of the paper: it looks somewhere before it sees the frame."""
 
     def __init__(self, hidden_size: int, num_cells: int) -> None:
         super().__init__()
@@ -67,10 +68,10 @@ class SoftAttention(Head):
     The map "spatial" is l_{t,i} of the paper; `attention=` replaces it.
 
     The loss "doubly_stochastic" is Σ_i (1 − Σ_t l_{t,i})² divided by the number of valid frames,
-    averaged over clips, and `doubly_stochastic` its weight λ. The paper's loss is Σ_t CE + λ Σ_i (…)²;
-    ours takes the mean of CE over time, so the penalty is divided by as much, and λ means what it means
-    in the paper's formula. The released code also divides the penalty by the number of cells (49): λ of
-    a published script is λ/49 here.
+    averaged over clips, and `doubly_stochastic` its weight λ. The paper's loss of a clip is
+    Σ_t CE_t + λ Σ_i (…)²; ours takes the mean of CE over time, so the penalty is divided too,
+    and λ means what it means in the paper's formula. The released code also divides the penalty by
+    the number of cells (49): λ of a published script is λ/49 here.
     """
 
     learning_rate: ClassVar[float] = 2e-4  # hard-coded in the released code

@@ -1,0 +1,137 @@
+"""Open an untrusted video file, choose its stream and read its header, without decoding.
+
+Every failure is a `DecodeError`. FFmpeg gets the descriptor of a regular file and no protocol but
+that one, so a playlist dressed up as a video can neither fetch a URL nor read another file.
+"""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.codec.context import CodecContext
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from features_store.errors import DecodeError
+
+MAX_FRAME_SIDE = 16384  # a larger side is a decompression bomb, not a video
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What the header promises; nothing is decoded and nothing is checked.
+
+    Attributes:
+        width, height: of the decoded frame, before any rotation for display.
+        fps: average frames per second, 0 when unknown.
+        duration_seconds: 0 when unknown.
+        num_frames: 0 when the container does not count them.
+        codec: FFmpeg's name of it.
+    """
+
+    width: int
+    height: int
+    fps: float
+    duration_seconds: float
+    num_frames: int
+    codec: str
+
+
+def open_video(path: str | Path) -> InputContainer:
+    """Open a local regular file for reading; the caller closes it.
+
+    Raises:
+        DecodeError: ``unreadable``, ``not a video``, or ``truncated`` for an MP4 without its index.
+    """
+    try:
+        # Without O_NONBLOCK a named pipe would block here for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as err:
+        message = f"cannot open {str(path)!r}: {err.strerror}"
+        raise DecodeError(message, reason="unreadable") from err
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            message = f"cannot open {str(path)!r}: it is not a regular file"
+            raise DecodeError(message, reason="unreadable")
+        options = {"fd": str(descriptor), "protocol_whitelist": "fd"}
+        return av.open("fd:", mode="r", options=options, metadata_errors="replace")
+    except av.FFmpegError as err:
+        raise _opening_error(path, descriptor, err) from err
+    finally:
+        os.close(descriptor)  # FFmpeg has its own duplicate
+
+
+def _opening_error(path: str | Path, descriptor: int, err: av.FFmpegError) -> DecodeError:
+    """Tell a missing MP4 index, a failing disk and a file of another kind apart."""
+    size = os.fstat(descriptor).st_size
+    if err.errno == errno.EIO:
+        return DecodeError(f"cannot read {str(path)!r}: {err.strerror}", reason="unreadable")
+    if os.pread(descriptor, 8, 0)[4:] == b"ftyp":
+        return DecodeError(
+            f"{str(path)!r} begins as an MP4 but has no usable index (moov box) in its {size} "
+            "bytes; copy or download it again",
+            reason="truncated",
+        )
+    what = "it is empty" if size == 0 else err.strerror
+    return DecodeError(f"{str(path)!r} is not a video: {what}", reason="not a video")
+
+
+def choose_stream(container: InputContainer, *, path: str | Path) -> VideoStream:
+    """Return the default (FFmpeg: best) video stream, set to decode in this thread alone.
+
+    Raises:
+        DecodeError: ``no video stream`` (cover pictures of music are none) or ``size limit``.
+    """
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or Disposition.attached_pic in stream.disposition:
+        names = ", ".join(f"{each.type} {_codec_name(each)}" for each in container.streams)
+        message = f"cannot decode {str(path)!r}: no video stream (streams: {names or 'none'})"
+        raise DecodeError(message, reason="no video stream")
+    if max(stream.codec_context.width, stream.codec_context.height) > MAX_FRAME_SIDE:
+        size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+        message = f"{str(path)!r} has frames of {size}; at most {MAX_FRAME_SIDE} a side are decoded"
+        raise DecodeError(message, reason="size limit")
+    # Threads inside FFmpeg deadlock beside torch; parallel work is in processes.
+    stream.codec_context.thread_count = 1
+    stream.codec_context.thread_type = "NONE"
+    return stream
+
+
+def _codec_name(stream: Stream) -> str:
+    context: CodecContext | None = stream.codec_context  # None when FFmpeg has no such decoder
+    return "unknown" if context is None else context.name
+
+
+def stream_rate(stream: VideoStream) -> Fraction | None:
+    """Return the average frames per second, or FFmpeg's guess; None when there is neither."""
+    return stream.average_rate or stream.guessed_rate or stream.base_rate or None
+
+
+def stream_seconds(container: InputContainer, stream: VideoStream) -> float:
+    """Return the duration that the header promises, 0 when it is silent."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / av.time_base
+
+
+def probe(path: str | Path) -> VideoHeader:
+    """Read a video's header.
+
+    Raises:
+        DecodeError: as `open_video` and `choose_stream`.
+    """
+    with open_video(path) as container:
+        stream = choose_stream(container, path=path)
+        return VideoHeader(
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            fps=float(stream_rate(stream) or 0),
+            duration_seconds=stream_seconds(container, stream),
+            num_frames=stream.frames,
+            codec=stream.codec_context.name,
+        )

@@ -1,0 +1,86 @@
+"""What a decode worker and its parent share: JSON messages and a ring of frames in memory.
+
+Nothing is pickled, so neither side can be made to run code by the other. The ring is an unlinked
+file: it disappears with its last user, however that ends.
+"""
+
+import json
+import mmap
+import os
+import tempfile
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from features_store.errors import MachineError
+
+_HEADER_BYTES = 64  # the progress counter, alone in its cache line
+
+
+def send(connection: Connection, message: Mapping[str, Any]) -> None:
+    """Send one message; `OSError` when the other side is gone."""
+    connection.send_bytes(json.dumps(message).encode())
+
+
+def receive(connection: Connection) -> dict[str, Any]:
+    """Wait for one message; `EOFError` or `OSError` when the other side is gone."""
+    message: dict[str, Any] = json.loads(connection.recv_bytes())
+    return message
+
+
+def create_ring_file(*, num_slots: int, input_size: tuple[int, int]) -> IO[bytes]:
+    """Return an unlinked file with room for `num_slots` frames, in memory when possible.
+
+    Raises:
+        MachineError: there is no room, neither in memory nor on disk.
+    """
+    size = _ring_bytes(num_slots, input_size)
+    for directory in (Path("/dev/shm"), Path(tempfile.gettempdir())):
+        try:
+            file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 (the caller closes it)
+        except OSError:
+            continue
+        try:
+            # Reserved now: a full file system would otherwise kill the writer with SIGBUS.
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError:
+            file.close()
+            continue
+        return file
+    raise MachineError(
+        f"no room for {size / 1e6:.0f} MB of decoded frames in /dev/shm or "
+        f"{tempfile.gettempdir()}; free some, or use fewer slots or workers"
+    )
+
+
+def _ring_bytes(num_slots: int, input_size: tuple[int, int]) -> int:
+    height, width = input_size
+    return _HEADER_BYTES + num_slots * height * width * 3
+
+
+class FrameRing:
+    """The mapped ring: `slots` of frames, and a counter that grows while the worker gets on."""
+
+    def __init__(self, descriptor: int, *, num_slots: int, input_size: tuple[int, int]) -> None:
+        memory = mmap.mmap(descriptor, _ring_bytes(num_slots, input_size))
+        self._counter = np.frombuffer(memory, dtype=np.uint64, count=1)
+        self.slots: UInt8[np.ndarray, "slots h w 3"] = np.frombuffer(
+            memory, dtype=np.uint8, offset=_HEADER_BYTES
+        ).reshape(num_slots, *input_size, 3)
+
+    @property
+    def progress(self) -> int:
+        """How many steps the worker has made."""
+        return int(self._counter[0])
+
+    def advance(self) -> None:
+        """Count one step."""
+        self._counter[0] += np.uint64(1)
+
+    def copy_frames(self, first: int, *, count: int) -> UInt8[np.ndarray, "n h w 3"]:
+        """Return a copy of `count` frames from slot `first` on, around the end of the ring."""
+        return self.slots.take(range(first, first + count), axis=0, mode="wrap")

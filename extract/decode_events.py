@@ -1,0 +1,73 @@
+"""What a decode pool is asked, and the three things that it answers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+
+from extract.video import VideoSummary
+from extract.worker_process import WorkerProcess
+from features_store.errors import DecodeError
+
+
+@dataclass(frozen=True)
+class DecodeTask:
+    """One video to decode; `index` is the caller's and comes back with every event."""
+
+    index: int
+    path: str
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Some kept frames of one video, RGB; the arrays belong to the receiver."""
+
+    index: int
+    pixels: UInt8[np.ndarray, "n h w 3"]
+    pts_seconds: Float64[np.ndarray, "n"]
+    frame_index: Int64[np.ndarray, "n"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The video is complete."""
+
+    index: int
+    summary: VideoSummary
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The video ends here; the frames before are good, and `summary` is of them, if any."""
+
+    index: int
+    error: DecodeError
+    summary: VideoSummary | None
+
+
+DecodeEvent = Frames | Finished | Failed
+
+
+def read_event(task: DecodeTask, *, process: WorkerProcess) -> DecodeEvent:
+    """Turn the oldest message of a worker, which is about `task`, into an event."""
+    message: dict[str, Any] = process.messages.popleft()
+    if message["kind"] == "frames":
+        return Frames(
+            task.index,
+            process.take_frames(len(message["frame_index"])),
+            np.array(message["pts_seconds"], dtype=np.float64),
+            np.array(message["frame_index"], dtype=np.int64),
+        )
+    summary = None
+    if message["summary"] is not None:
+        rectangle = tuple(message["summary"].pop("crop_rectangle"))
+        summary = VideoSummary(**message["summary"], crop_rectangle=rectangle)
+    if message["kind"] == "failed":
+        return Failed(
+            task.index, DecodeError(message["message"], reason=message["reason"]), summary
+        )
+    assert summary is not None, "a video without frames is a failure"
+    return Finished(task.index, summary)

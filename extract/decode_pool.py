@@ -1,0 +1,236 @@
+"""Decode many videos in child processes; events come in the order of the tasks.
+
+A worker runs ahead of the consumer by at most `slots` frames, so memory is bounded whatever the
+videos' length; of videos that keep more frames than that, several decode at once only as far as
+the ring reaches. A video that crashes or hangs its decoder fails alone, and its worker is replaced.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from types import TracebackType
+
+from extract.decode_events import DecodeEvent as DecodeEvent
+from extract.decode_events import DecodeTask as DecodeTask
+from extract.decode_events import Failed as Failed
+from extract.decode_events import Finished as Finished
+from extract.decode_events import Frames as Frames
+from extract.decode_events import read_event
+from extract.geometry import check_preprocessing
+from extract.worker_process import WorkerProcess
+from features_store.errors import MachineError
+from features_store.spec import Preprocessing, Sampling
+
+TASKS_AHEAD = 2  # per worker: the one being decoded, and the next, so that it never waits for us
+VIDEOS_PER_WORKER = 200  # then it is replaced, because decoders leak
+MAX_FAILED_STARTS = 3
+
+
+@dataclass(eq=False)
+class _Job:
+    task: DecodeTask
+    worker: "_Seat"
+
+
+@dataclass(eq=False)
+class _Seat:
+    """A worker and the jobs that it has not reported as done, the one in work first."""
+
+    process: WorkerProcess
+    jobs: deque[_Job] = field(default_factory=deque)
+    num_assigned: int = 0
+
+
+class DecodePool:
+    """Worker processes that decode; use as a context manager.
+
+    Args:
+        preprocessing, sampling: the same for all videos.
+        workers: child processes, one thread each.
+        slots: frames that each may be ahead of the consumer.
+        timeout_seconds: without a packet read, until a decoder counts as hung. Waiting for the
+            consumer does not count.
+
+    Raises:
+        UsageError: the preprocessing is impossible.
+        MachineError: workers cannot be started.
+    """
+
+    def __init__(
+        self,
+        *,
+        preprocessing: Preprocessing,
+        sampling: Sampling,
+        workers: int = 1,
+        slots: int = 256,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        check_preprocessing(preprocessing)
+        if workers < 1 or slots < 1 or timeout_seconds <= 0:
+            raise ValueError(
+                "workers, slots and timeout must be positive, got "
+                f"{workers}, {slots} and {timeout_seconds}"
+            )
+        self._preprocessing = preprocessing
+        self._sampling = sampling
+        self._num_workers = workers
+        self._num_slots = slots
+        self._timeout_seconds = timeout_seconds
+        self._seats: list[_Seat] = []
+        self._num_failed_starts = 0
+        self._is_open = False
+
+    def __enter__(self) -> "DecodePool":
+        self._is_open = True
+        self._fill()  # now, so that workers start while the caller loads a network
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every worker at once, whatever it is doing."""
+        self._is_open = False
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        for seat in self._seats:
+            seat.process.end()
+        self._seats = []
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the present workers."""
+        return [seat.process.pid for seat in self._seats]
+
+    def decode(self, tasks: Iterable[DecodeTask]) -> Iterator[DecodeEvent]:
+        """Yield the events of each task in turn: any `Frames`, then `Finished` or `Failed`."""
+        if not self._is_open:
+            raise ValueError("the pool is not open; use it as 'with DecodePool(...) as pool:'")
+        self._fill()
+        waiting = iter(tasks)
+        jobs: deque[_Job] = deque()
+        try:
+            while True:
+                self._drain()
+                jobs.extend(self._hand_out(waiting))
+                if not jobs:
+                    return
+                event = self._next_event(jobs[0])
+                if not isinstance(event, Frames):
+                    jobs.popleft()
+                yield event
+        finally:
+            if jobs:  # abandoned in the middle: what the workers are at is of no use
+                self._end_workers()
+
+    def _new_seat(self) -> _Seat:
+        try:
+            process = WorkerProcess(
+                preprocessing=self._preprocessing,
+                sampling=self._sampling,
+                num_slots=self._num_slots,
+            )
+        except OSError as err:
+            raise MachineError(f"cannot start a decode worker: {err}") from err
+        return _Seat(process)
+
+    def _fill(self) -> None:
+        try:
+            while len(self._seats) < self._num_workers:
+                self._seats.append(self._new_seat())
+        except BaseException:
+            self.close()
+            raise
+
+    def _hand_out(self, waiting: Iterator[DecodeTask]) -> Iterator[_Job]:
+        """Give tasks to the least busy workers while any has room."""
+        while True:
+            for number, seat in enumerate(self._seats):
+                if seat.num_assigned >= VIDEOS_PER_WORKER and not seat.jobs:
+                    seat.process.end()  # all its messages are in; its ring stays readable
+                    self._seats[number] = self._new_seat()
+            free = [
+                seat
+                for seat in self._seats
+                if seat.num_assigned < VIDEOS_PER_WORKER and len(seat.jobs) < TASKS_AHEAD
+            ]
+            if not free:
+                return
+            seat = min(free, key=lambda seat: len(seat.jobs))
+            task = next(waiting, None)
+            if task is None:
+                return
+            job = _Job(task, seat)
+            self._assign(job, seat)
+            yield job
+
+    def _assign(self, job: _Job, seat: _Seat) -> None:
+        job.worker = seat
+        seat.jobs.append(job)
+        seat.num_assigned += 1
+        task = job.task
+        seat.process.send(
+            {
+                "kind": "task",
+                "path": str(task.path),
+                "start_seconds": task.start_seconds,
+                "end_seconds": task.end_seconds,
+            }
+        )
+
+    def _drain(self) -> None:
+        """Take in what all workers say, so that none waits for a task behind a slow consumer."""
+        for seat in list(self._seats):
+            was_ready = seat.process.is_ready
+            for message in seat.process.drain():
+                if message["kind"] != "frames":
+                    seat.jobs.popleft()
+            if seat.process.is_ready and not was_ready:
+                self._num_failed_starts = 0
+            if seat.process.is_lost:
+                self._replace(seat, reason="decoder crashed", how=seat.process.wait_for_death())
+
+    def _next_event(self, job: _Job) -> DecodeEvent:
+        """Wait for the next message about `job`, the first one in order."""
+        progress, since = -1, time.monotonic()
+        while not job.worker.process.messages:
+            process = job.worker.process
+            wait(
+                [seat.process.connection for seat in self._seats],
+                timeout=min(1.0, self._timeout_seconds / 4),
+            )
+            if process.progress != progress:
+                progress, since = process.progress, time.monotonic()
+            self._drain()
+            # We took all its frames, so it is not waiting for us.
+            is_silent = job.worker.process is process and not process.messages
+            if is_silent and time.monotonic() - since > self._timeout_seconds:
+                process.end()
+                how = f"no progress for {self._timeout_seconds:g} s"
+                self._replace(job.worker, reason="decoder hung", how=how)
+        return read_event(job.task, process=job.worker.process)
+
+    def _replace(self, seat: _Seat, *, reason: str, how: str) -> None:
+        """Put a new worker in the place of a dead one and give it the jobs not begun."""
+        if not seat.process.is_ready:
+            self._num_failed_starts += 1
+            if self._num_failed_starts >= MAX_FAILED_STARTS:
+                raise MachineError(f"decode workers do not start ({how}); see their messages above")
+        elif seat.jobs:
+            seat.jobs.popleft()
+            message = f"the decoder of this video ended: {how}"
+            seat.process.messages.append(
+                {"kind": "failed", "reason": reason, "message": message, "summary": None}
+            )
+        successor = self._new_seat()
+        self._seats[self._seats.index(seat)] = successor
+        for job in seat.jobs:
+            self._assign(job, successor)

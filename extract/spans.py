@@ -1,0 +1,65 @@
+"""Where decoding must begin so that a time span of a video comes out whole.
+
+Decided by reading packets without decoding them: seeking is inexact in several containers, and
+the frames before the span have to be counted anyway.
+"""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+from extract.container import choose_stream, open_video
+from extract.packets import is_flush, is_hidden
+
+
+class DecodeStart(NamedTuple):
+    """The keyframe to begin with, and what lies before it.
+
+    Attributes:
+        num_packets: to be skipped, in the order of the file.
+        num_frames: shown before the keyframe.
+        key_pts: of the keyframe, in ticks; None when nothing is skipped.
+        first_pts: of the whole stream; None when nothing is skipped.
+    """
+
+    num_packets: int = 0
+    num_frames: int = 0
+    key_pts: int | None = None
+    first_pts: int | None = None
+
+
+def find_decode_start(path: str | Path, *, start_seconds: float) -> DecodeStart:
+    """Return the last keyframe shown at or before `start_seconds` after the first frame.
+
+    The whole video, from its first packet, where packets carry no timestamps.
+    """
+    start = DecodeStart()
+    with open_video(path) as container:
+        stream = choose_stream(container, path=path)
+        if stream.time_base is None:
+            return start
+        ticks = span_ticks(start_seconds, time_base=stream.time_base)
+        first_pts: int | None = None
+        num_shown = 0
+        for ordinal, packet in enumerate(container.demux(stream)):
+            pts = packet.dts if packet.pts is None else packet.pts
+            if is_flush(packet):
+                break
+            if pts is None:
+                return DecodeStart()
+            first_pts = pts if first_pts is None else min(first_pts, pts)
+            # A packet is never shown before its dts: no later keyframe can be early enough.
+            if packet.dts is not None and packet.dts > first_pts + ticks:
+                break
+            if packet.is_keyframe and pts <= first_pts + ticks:
+                start = DecodeStart(ordinal, num_shown, pts, first_pts)
+            elif start.key_pts is not None and pts < start.key_pts:
+                # Shown before the keyframe that it follows in the file (an open group).
+                start = start._replace(num_frames=start.num_frames + (not is_hidden(packet)))
+            num_shown += not is_hidden(packet)
+    return start if start.num_packets else DecodeStart()
+
+
+def span_ticks(seconds: float, *, time_base: Fraction) -> int:
+    """Return the tick nearest to a time, so that 0.4 s finds the frame at 10/25 s."""
+    return round(Fraction(seconds) / time_base)

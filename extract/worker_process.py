@@ -1,0 +1,127 @@
+"""The parent's handle on one decode worker: start it, talk to it, take its frames, end it."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from extract.decode_channel import FrameRing, create_ring_file, receive, send
+from features_store.spec import Preprocessing, Sampling
+
+
+class WorkerProcess:
+    """One child process with its own ring.
+
+    A plain command instead of `multiprocessing`: the caller's script needs no ``__main__`` guard
+    and nothing of the caller's state is copied.
+
+    Attributes:
+        messages: received and not yet used; they stay usable when the process is gone.
+        is_ready: whether it has come as far as waiting for tasks.
+        is_lost: whether the connection has ended.
+    """
+
+    def __init__(self, *, preprocessing: Preprocessing, sampling: Sampling, num_slots: int) -> None:
+        self.messages: deque[dict[str, Any]] = deque()
+        self.is_ready = False
+        self.is_lost = False
+        self._next_slot = 0
+        self._num_slots = num_slots
+        size = preprocessing.input_size
+        ours, theirs = socket.socketpair()
+        with theirs, create_ring_file(num_slots=num_slots, input_size=size) as ring_file:
+            self._ring = FrameRing(ring_file.fileno(), num_slots=num_slots, input_size=size)
+            self.connection = Connection(ours.detach())
+            self._process = _start(theirs.fileno(), ring_file.fileno())
+        self.send(
+            {
+                "preprocessing": asdict(preprocessing),
+                "sampling": asdict(sampling),
+                "num_slots": num_slots,
+            }
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def progress(self) -> int:
+        """A number that changes whenever the worker reads a packet."""
+        return self._ring.progress
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; that the worker is gone shows on the next `drain`."""
+        if self.connection.closed:
+            return
+        try:
+            send(self.connection, message)
+        except OSError:
+            return
+
+    def drain(self) -> list[dict[str, Any]]:
+        """Take in all that has arrived, without waiting, and return it; it is in `messages` too."""
+        arrived: list[dict[str, Any]] = []
+        try:
+            while not self.is_lost and self.connection.poll():
+                message = receive(self.connection)
+                if message["kind"] == "ready":
+                    self.is_ready = True
+                else:
+                    arrived.append(message)
+        except (EOFError, OSError):
+            self.is_lost = True
+        self.messages.extend(arrived)
+        return arrived
+
+    def take_frames(self, count: int) -> UInt8[np.ndarray, "n h w 3"]:
+        """Copy the oldest `count` frames out of the ring and let the worker use their slots."""
+        pixels = self._ring.copy_frames(self._next_slot, count=count)
+        self._next_slot = (self._next_slot + count) % self._num_slots
+        self.send({"kind": "credits", "count": count})
+        return pixels
+
+    def end(self) -> str:
+        """End the process, if it still runs, and say how it ended."""
+        self.is_lost = True
+        self.connection.close()
+        if self._process.poll() is None:
+            self._process.kill()
+        status = self._process.wait()
+        if status < 0:
+            return f"killed by {signal.Signals(-status).name}"
+        return f"exit status {status}"
+
+    def wait_for_death(self) -> str:
+        """Say how a process ended whose connection is lost."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        return self.end()
+
+
+def _start(connection_descriptor: int, ring_descriptor: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "extract.decode_worker",
+            str(connection_descriptor),
+            str(ring_descriptor),
+        ],
+        pass_fds=(connection_descriptor, ring_descriptor),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+        start_new_session=True,  # Ctrl-C in a terminal is for the parent
+    )

@@ -1,0 +1,49 @@
+"""Choices of options, as typer wants them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Fit(StrEnum):
+    """How frames get the network's shape."""
+
+    crop = "crop"
+    stretch = "stretch"
+    pad = "pad"
+
+
+class Precision(StrEnum):
+    """Of the backbone."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    auto = "auto"
+
+
+class Dtype(StrEnum):
+    """Of stored cubes."""
+
+    float16 = "float16"
+    float32 = "float32"
+
+
+class Windows(StrEnum):
+    """How videos are cut into clips."""
+
+    even = "even"
+    sliding = "sliding"
+
+
+class Aggregate(StrEnum):
+    """How clips of a video decide together."""
+
+    mean = "mean"
+    vote = "vote"
+
+
+class What(StrEnum):
+    """What `list` lists."""
+
+    heads = "heads"
+    backbones = "backbones"

@@ -1,0 +1,50 @@
+"""`cubereel list`: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.choices import What
+from pipelines.cli.show import print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("list")(list_what)
+
+
+def list_what(
+    what: Annotated[What, typer.Argument(help="heads or backbones.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List heads with their options, or backbones."""
+    entries = _heads() if what is What.heads else _backbones()
+    if as_json:
+        print_json(entries)
+        return
+    for name, details in entries.items():
+        typer.echo(f"{name:<22}{details}")
+
+
+def _heads() -> dict[str, str]:
+    from train.heads import head_options, list_heads
+
+    return {
+        name: " ".join(f"{option}={value}" for option, value in head_options(name).items())
+        for name in list_heads()
+    }
+
+
+def _backbones() -> dict[str, str]:
+    import timm
+    import torchvision
+
+    torchvision_names = torchvision.models.list_models(module=torchvision.models)
+    return {
+        "caffe:googlenet": "GoogLeNet of 2014 with response normalisation; needs --weights FILE",
+        "tiny:conv": "seeded two-layer convolution, to try things out without weights",
+        **{f"torchvision:{name}": "" for name in torchvision_names},
+        **{f"timm:{name}": "" for name in timm.list_models()},
+    }

@@ -1,0 +1,102 @@
+"""Front door: verbs, and what an error or a signal becomes as an exit code."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import sys
+import traceback
+from importlib.metadata import version
+from types import FrameType
+from typing import Annotated
+
+import click
+import typer
+
+from features_store.errors import CubereelError
+from pipelines.cli import explain, extract, listing, store, train
+
+EXIT_INTERNAL, EXIT_USAGE, EXIT_MACHINE, EXIT_STOPPED = 1, 2, 5, 75
+MACHINE_ERRNOS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOMEM,
+    errno.EMFILE,
+}  # fmt: skip
+
+app = typer.Typer(
+    name="cubereel",
+    help="Turn videos into feature cubes once, train heads on them as often as you like.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+extract.register(app)
+train.register(app)
+explain.register(app)
+listing.register(app)
+app.add_typer(store.app, name="store")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(version("cubereel"))
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what is wrong.")] = False,
+) -> None:
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.getLogger("cubereel").setLevel(level)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    _log_to_stderr()
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = app(standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as err:
+        return int(err.exit_code)
+    except click.ClickException as err:
+        err.show()
+        return EXIT_USAGE
+    except CubereelError as err:
+        return _say(str(err), err.exit_code)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return _say("stopped; run the same command again to go on", EXIT_STOPPED)
+    except OSError as err:
+        if err.errno in MACHINE_ERRNOS:
+            return _say(f"{err}; mend it and run the same command again", EXIT_MACHINE)
+        traceback.print_exc()
+    except MemoryError:
+        return _say("out of memory; give smaller batches and run again", EXIT_MACHINE)
+    except Exception:
+        traceback.print_exc()
+    return _say("internal error; please report the lines above", EXIT_INTERNAL)
+
+
+def _say(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("cubereel").addHandler(handler)

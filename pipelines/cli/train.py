@@ -1,0 +1,144 @@
+"""`cubereel train` and `cubereel eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.cli.choices import Aggregate, Windows
+from pipelines.cli.show import print_json, print_table
+
+if TYPE_CHECKING:
+    from pipelines.training import TrainReport
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command("train")(train)
+    app.command("eval")(evaluate)
+
+
+def train(
+    store: Annotated[Path, typer.Argument(help="The store to train on.")],
+    head: Annotated[
+        list[str],
+        typer.Option(
+            help="NAME or NAME:option=value,…; repeat to compare. See 'cubereel list heads'."
+        ),
+    ],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="name=value, an option of every head.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validate over groups instead of the split column.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Fits per fold.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; by default a dated one below runs/.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with the options below; flags win.")
+    ] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="Layer; repeat. The last is the top.")
+    ] = None,
+    windows: Annotated[Windows | None, typer.Option(help="How videos are cut into clips.")] = None,
+    clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip [16].")] = None,
+    frame_stride: Annotated[int | None, typer.Option(help="Rows from frame to frame [1].")] = None,
+    window_stride: Annotated[int | None, typer.Option(help="Rows from clip to clip [1].")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data [15].")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips per step [32].")] = None,
+    lr: Annotated[
+        list[float] | None, typer.Option(help="Learning rate; repeat to let validation choose.")
+    ] = None,
+    weight_decay: Annotated[
+        list[float] | None, typer.Option(help="Weight decay; repeat to let validation choose.")
+    ] = None,
+    optimiser: Annotated[str | None, typer.Option(help="adam or adamw [adamw].")] = None,
+    class_weights: Annotated[
+        bool | None, typer.Option(help="Let every class count the same [yes].")
+    ] = None,
+    inner_folds: Annotated[int | None, typer.Option(help="Rounds of validation [1].")] = None,
+    aggregate: Annotated[Aggregate | None, typer.Option(help="Of a video's clips [mean].")] = None,
+    last_n: Annotated[int | None, typer.Option(help="Average the last n steps only.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Fit one head or several on cached cubes and test them on videos they never saw."""
+    from pipelines.configuration import merge_config, parse_settings
+    from pipelines.training import train as run
+
+    flags: dict[str, Any] = {
+        "layers": layer, "windows": windows and windows.value, "clip_frames": clip_frames,
+        "frame_stride": frame_stride, "window_stride": window_stride, "epochs": epochs,
+        "batch_size": batch_size, "learning_rates": lr, "weight_decays": weight_decay,
+        "optimiser": optimiser, "class_weights": class_weights, "inner_folds": inner_folds,
+        "aggregate": aggregate and aggregate.value, "last_n": last_n,
+    }  # fmt: skip
+    report = run(
+        store, heads=head, options=parse_settings(set_ or []), folds=folds, seeds=seeds, out=out,
+        device=device, config=merge_config(config, flags),
+    )  # fmt: skip
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report)
+
+
+def print_report(report: TrainReport) -> None:
+    """Print the table of a run, and where everything is."""
+    rows = [
+        [
+            row.head,
+            f"{row.balanced_accuracy:.3f}",
+            f"{row.standard_error:.3f}",
+            f"{row.accuracy:.3f}",
+            f"{row.mean_average_precision:.3f}",
+            f"{row.validation_balanced_accuracy:.3f}",
+            f"{row.num_parameters}",
+            f"{row.seconds:.0f}",
+        ]
+        for row in report.heads
+    ]
+    columns = ["head", "balanced", "s.e.", "accuracy", "mAP", "validation", "parameters", "seconds"]
+    print_table(columns, rows)
+    if report.chosen:
+        typer.echo(
+            f"chosen by validation in each fold ({', '.join(report.chosen['head_of_fold'])}): "
+            f"balanced {report.chosen['balanced_accuracy']:.3f} "
+            f"± {report.chosen['standard_error']:.3f}"
+        )
+    typer.echo(
+        f"{report.num_videos} videos, {report.num_groups} groups, {len(report.classes)} classes, "
+        f"{len(report.split_hashes)} test splits, {report.num_seeds} seeds; s.e. over groups"
+    )
+    typer.echo(f"results: {report.run}/results.json")
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run folder (.json).")],
+    store: Annotated[Path, typer.Argument(help="The store to test on.")],
+    split: Annotated[
+        str | None,
+        typer.Option(help="A split of the manifest; by default the checkpoint's test videos."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score a checkpoint on the videos it was not fitted on, or on a split of the manifest."""
+    from pipelines.evaluation import evaluate as run
+
+    metrics, classes = run(checkpoint, store, split=split, device=device)
+    if as_json:
+        print_json(metrics)
+        return
+    typer.echo(
+        f"{metrics.num_videos} videos: balanced accuracy {metrics.balanced_accuracy:.3f}, "
+        f"accuracy {metrics.accuracy:.3f}, mAP {metrics.mean_average_precision:.3f}"
+    )
+    rows = [[name, *map(str, row)] for name, row in zip(classes, metrics.confusion, strict=True)]
+    print_table(["label \\ predicted", *classes], rows)

@@ -1,0 +1,128 @@
+"""`cubereel eval` and `cubereel predict`: a checkpoint on stored videos, or on new ones."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features_store.errors import ContractError, DecodeError, UsageError
+from features_store.spec import Spec, require_same_spec
+from features_store.store import Store
+from pipelines.extraction import choose_device, extract
+from train.checkpoint import Checkpoint, load_checkpoint
+from train.clips import Clips
+from train.fit import predict as predict_videos
+from train.heads import Head
+from train.metrics import Metrics, score
+
+
+def evaluate(
+    checkpoint: Path, store: Path, *, split: str | None = None, device: str = "auto"
+) -> tuple[Metrics, tuple[str, ...]]:
+    """Score a checkpoint; return the metrics and the classes in their order.
+
+    Raises:
+        ContractError: the store has other features than the head was fitted on, none of the
+            videos, or labels that the head does not know.
+    """
+    head, description = load_checkpoint(checkpoint)
+    with Store(store) as opened:
+        require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
+        manifest = opened.manifest
+        if split is None:
+            wanted = [video_id for video_id in description.test_ids if video_id in opened]
+        else:
+            wanted = [i for i in opened.ids if i in manifest and manifest[i].split == split]
+        if not wanted:
+            raise ContractError(
+                f"{store} has no video of "
+                + (f"the split {split!r}" if split else "the test videos of this checkpoint")
+            )
+        names = [manifest[i].label if i in manifest else "" for i in wanted]
+        unknown = sorted(set(names) - set(description.classes))
+        if unknown:
+            raise ContractError(
+                f"label {unknown[0]!r} in {store} is none that the head was fitted on: "
+                f"{', '.join(description.classes)}"
+            )
+        probs = _probabilities(head, description, opened, wanted, device)
+    labels = np.array([description.classes.index(name) for name in names])
+    return score(probs, labels), description.classes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a head says of a video: the likeliest class, and every class with its probability."""
+
+    video: str
+    prediction: str
+    probs: dict[str, float]
+
+
+def predict(
+    checkpoint: Path,
+    videos: Sequence[Path],
+    *,
+    weights: Path | None = None,
+    device: str = "auto",
+) -> tuple[list[Prediction], list[dict[str, str]]]:
+    """Extract new videos as the checkpoint's store was and classify them.
+
+    Returns:
+        Predictions, and the videos that failed.
+
+    Raises:
+        ContractError: the weights are not those of the checkpoint's store.
+    """
+    head, description = load_checkpoint(checkpoint)
+    spec = Spec.from_json(description.spec)
+    missing = [path for path in videos if not path.exists()]
+    if missing or not videos:
+        raise UsageError(f"no video {str(missing[0])!r}" if missing else "give at least one video")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "videos.txt"
+        source.write_text("\n".join(str(path.absolute()) for path in videos))
+        store = Path(folder) / "store"
+        report = extract(
+            source, out=store, backbone=spec.backbone, weights=weights,
+            layers=list(description.layers), fit=spec.preprocessing.fit, precision=spec.precision,
+            device=device, root="/", **{spec.sampling.kind: _value(spec)},
+        )  # fmt: skip
+        with Store(store) as opened:
+            require_same_spec(spec, opened.header.spec, store=f"the store of {checkpoint}")
+            ids = opened.ids
+            if not ids:
+                failure = report.failed[0]
+                raise DecodeError(failure["error"], reason=failure["reason"])
+            probs = _probabilities(head, description, opened, ids, device)
+    classes = description.classes
+    predictions = [
+        Prediction(
+            f"/{video_id}", classes[row.argmax()], dict(zip(classes, row.tolist(), strict=True))
+        )
+        for video_id, row in zip(ids, probs, strict=True)
+    ]
+    return predictions, report.failed
+
+
+def _value(spec: Spec) -> str | int:
+    return spec.sampling.value if spec.sampling.kind == "fps" else int(spec.sampling.value)
+
+
+def _probabilities(
+    head: Head, description: Checkpoint, store: Store, ids: Sequence[str], device: str
+) -> np.ndarray:
+    target = choose_device(device)
+    clips = Clips(
+        store,
+        ids,
+        windows=description.config.window_plan,
+        layers=list(description.layers),
+        device=target,
+    )
+    videos = np.arange(len(ids))
+    return predict_videos(head.to(target), clips, videos, description.config)

@@ -1,0 +1,144 @@
+"""`cubereel explain`: where a head looks, drawn over the frames that the cubes were made from.
+
+The attention comes from the cache; the video is decoded again only to have something to draw on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from extract.video import FrameReader
+from features_store.errors import ContractError, UsageError
+from features_store.records import VideoRecord
+from features_store.spec import Spec, require_same_spec
+from features_store.store import Store
+from pipelines.overlay import AttendedFrame, write_mp4, write_strip
+from train.checkpoint import Checkpoint, load_checkpoint
+from train.clips import Clips
+from train.heads import Head
+from train.losses import clip_probabilities
+
+MAX_LINES = 360
+SUFFIXES = {".mp4": write_mp4, ".png": write_strip}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was drawn: the head's verdict on the clip, and the file."""
+
+    video_id: str
+    label: str
+    prediction: str
+    prob: float
+    path: str
+
+
+def explain(
+    checkpoint: Path, store: Path, *, video: str, out: Path, root: Path | None = None
+) -> Explanation:
+    """Draw the attention over the frames of a video's first clip.
+
+    Args:
+        out: ``.mp4`` for a film, ``.png`` for a strip of frames.
+        root: where the videos are now, if no longer where they were extracted.
+
+    Raises:
+        UsageError: the head has no attention, or the file's ending is neither.
+        ContractError: the store has other features, or the video is not where it was.
+    """
+    if out.suffix not in SUFFIXES:
+        raise UsageError(f"--out must end in .mp4 or .png, got {out.name!r}")
+    head, description = load_checkpoint(checkpoint)
+    with Store(store) as opened:
+        require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
+        record = opened.video(video)
+        manifest = opened.manifest.get(video)
+        path = (root or Path(opened.header.root)) / (manifest.path if manifest else video)
+        if not path.is_file():
+            raise ContractError(
+                f"{path} is not there; say with --root where the videos of {store} are now"
+            )
+        rows, attention, probs = attend(head, description, opened, video)
+        pictures = read_pictures(path, record, opened.header.spec, rows)
+    frames = [
+        AttendedFrame(picture, weights, pts, crop_in(picture, record))
+        for (pts, picture), weights in zip(pictures, attention, strict=True)
+    ]
+    winner = int(probs.argmax())
+    result = Explanation(
+        video,
+        manifest.label if manifest else "",
+        description.classes[winner],
+        float(probs[winner]),
+        str(out),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    title = f"{video}: {result.prediction} ({result.prob:.2f})"
+    SUFFIXES[out.suffix](out, frames, title=title)
+    return result
+
+
+@torch.inference_mode()
+def attend(
+    head: Head, description: Checkpoint, store: Store, video: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows of a video's first clip, their attention (T, K, K) and the clip's probs.
+
+    Raises:
+        UsageError: the head returns no spatial map.
+    """
+    clips = Clips(
+        store,
+        [video],
+        windows=description.config.window_plan,
+        layers=list(description.layers),
+    )
+    batch = clips.batch([0])
+    output = head(batch)
+    if "spatial" not in output.maps:
+        raise UsageError(
+            f"head {description.head!r} does not say where it looks; 'soft-attention' does"
+        )
+    rows = clips.clips[0].rows
+    probs = clip_probabilities(output.logits, batch.mask, last_n=description.config.last_n)
+    return rows, output.maps["spatial"][0, : len(rows)].numpy(), probs[0].numpy()
+
+
+def read_pictures(
+    path: Path, record: VideoRecord, spec: Spec, rows: np.ndarray
+) -> list[tuple[float, np.ndarray]]:
+    """Return time and RGB picture of the kept frames at `rows`, whole and at most 360 lines high.
+
+    Raises:
+        ContractError: the file is not the one that was extracted.
+    """
+    scale = min(1.0, MAX_LINES / record.height)
+    size = tuple(max(2, round(side * scale / 2) * 2) for side in (record.height, record.width))
+    reader = FrameReader(
+        path,
+        sampling=spec.sampling,
+        preprocessing=replace(spec.preprocessing, input_size=size, fit="stretch"),
+        start_seconds=None if np.isnan(record.start_seconds) else record.start_seconds,
+        end_seconds=None if np.isnan(record.end_seconds) else record.end_seconds,
+    )
+    wanted = set(rows.tolist())
+    pictures = []
+    for row, frame in enumerate(reader):
+        if row in wanted:
+            pictures.append((frame.pts_seconds, frame.pixels.copy()))
+        if len(pictures) == len(wanted):
+            break
+    if len(pictures) < len(wanted):
+        raise ContractError(f"{path} has fewer frames than were extracted; it was replaced")
+    return pictures
+
+
+def crop_in(picture: np.ndarray, record: VideoRecord) -> tuple[float, float, float, float]:
+    """Return what the backbone saw as x, y, width, height in pixels of a scaled picture."""
+    x_scale, y_scale = picture.shape[1] / record.width, picture.shape[0] / record.height
+    x, y, width, height = record.crop
+    return x * x_scale, y * y_scale, width * x_scale, height * y_scale

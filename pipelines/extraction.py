@@ -1,0 +1,261 @@
+"""`cubereel extract` as one function: source in, store out, safe to run again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import torch
+from extract.decode_pool import DecodePool
+
+from extract.backbones import Backbone, load_backbone
+from extract.compute import CubeComputer
+from extract.extractor import UnitExtractor, VideoJob
+from extract.precision import choose_precision
+from extract.preprocess import preprocessing_for
+from features_store.errors import DecodeError, UsageError
+from features_store.header import StoreHeader
+from features_store.layout import DIFF_GRID
+from features_store.ledger import append_failure, new_failure
+from features_store.manifest import extend_store_manifest
+from features_store.records import VideoRecord
+from features_store.sealing import write_atomically
+from features_store.spec import Fit, Sampling, Spec
+from features_store.store_writer import StoreWriter
+from pipelines.plan import ExtractionPlan, plan_extraction
+from pipelines.progress import ProgressLog
+from pipelines.sources import Source, read_source
+
+logger = logging.getLogger("cubereel")
+DEFAULT_BACKBONE = "torchvision:googlenet"
+
+
+@dataclass
+class ExtractionReport:
+    """What one run of `extract` did; also ``runs/<id>.json`` in the store."""
+
+    run_id: str
+    store: str
+    num_videos: int
+    num_done_before: int
+    num_extracted: int = 0
+    num_frames: int = 0
+    seconds: float = 0.0
+    salvaged_shards: list[str] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def num_in_store(self) -> int:
+        """Videos of the source that the store holds now."""
+        return self.num_done_before + self.num_extracted
+
+
+def extract(
+    source: str | Path,
+    *,
+    out: str | Path,
+    backbone: str = DEFAULT_BACKBONE,
+    weights: str | Path | None = None,
+    layers: Sequence[str] = (),
+    fps: str | None = None,
+    stride: int | None = None,
+    fit: Fit = "crop",
+    precision: Literal["fp32", "bf16", "auto"] = "auto",
+    dtype: str = "float16",
+    device: str = "auto",
+    batch_size: int = 32,
+    workers: int = 1,
+    root: str | Path | None = None,
+    licence: str = "",
+    origin: str = "",
+    citation: str = "",
+    rehash: bool = False,
+    timeout_seconds: float = 120.0,
+) -> ExtractionReport:
+    """Extract the cubes of every video of a source that the store does not have yet.
+
+    Failed videos are listed in the report and in the store's ledger; the others are carried on
+    with. See `cubereel extract --help` for the arguments.
+
+    Raises:
+        CubereelError: one of its children; nothing was changed unless videos were committed.
+    """
+    started = time.monotonic()
+    if batch_size < 1 or workers < 1:
+        raise UsageError(f"batch size and workers must be at least 1: {batch_size}, {workers}")
+    sampling = Sampling.parse(fps=fps, stride=stride)
+    videos = read_source(Path(source), root=None if root is None else Path(root))
+    network = load_backbone(
+        backbone, weights=None if weights is None else Path(weights), layers=layers
+    )
+    computer = build_computer(
+        network, fit=fit, precision=precision, device=device, batch_size=batch_size
+    )
+    header = StoreHeader(
+        spec=build_spec(computer, network, sampling),
+        layers=network.layers,
+        root=str(videos.root),
+        dtype=dtype,
+        licence=licence,
+        origin=origin,
+        citation=citation,
+        versions=library_versions(),
+    )
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    with StoreWriter(Path(out), header, run_id=run_id) as writer:
+        for shard in writer.salvaged:
+            logger.info("salvaged %s of a run that was killed", shard.name)
+        _record_manifest(writer, videos)
+        plan = plan_extraction(
+            videos, sampling=sampling, arrays=header.arrays, find=writer.find, rehash=rehash
+        )
+        report = ExtractionReport(run_id, str(out), len(videos.rows), len(plan.done))
+        report.salvaged_shards = [shard.name for shard in writer.salvaged]
+        if plan.units:
+            _run_units(
+                plan, writer, computer, report, workers=workers, timeout_seconds=timeout_seconds
+            )
+        report.seconds = round(time.monotonic() - started, 3)
+        if plan.units:
+            _write_report(Path(out), report)
+    return report
+
+
+def build_computer(
+    network: Backbone,
+    *,
+    fit: Fit,
+    precision: Literal["fp32", "bf16", "auto"],
+    device: str,
+    batch_size: int,
+) -> CubeComputer:
+    """Put a backbone on its device at the precision that was asked for."""
+    computer = CubeComputer(
+        network,
+        preprocessing_for(network.config, fit=fit),
+        device=choose_device(device),
+        batch_size=batch_size,
+    )
+    choice = choose_precision(precision, computer)
+    logger.info("%s on %s in %s (%s)", network.name, computer.device, choice.precision, choice.why)
+    return computer.with_precision(choice.precision)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return a device by name; ``auto`` is the first GPU, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as err:
+        reason = str(err).splitlines()[0]
+        raise UsageError(
+            f"no device {name!r} here ({reason}); give 'cpu', 'cuda' or 'auto'"
+        ) from err
+    return device
+
+
+def build_spec(computer: CubeComputer, network: Backbone, sampling: Sampling) -> Spec:
+    """Return all that computes a number."""
+    return Spec(
+        backbone=network.name,
+        weights_sha256=network.weights_sha256,
+        preprocessing=computer.preprocessing,
+        sampling=sampling,
+        diffs=f"frame minus previous kept frame, RGB 0..1, area-averaged to {DIFF_GRID}",
+        precision=computer.precision,
+        decoder="cpu",
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that wrote a store; information, not part of its spec."""
+    names = ("cubereel", "torch", "torchvision", "timm", "av", "h5py", "numpy")
+    return {name: version(name) for name in names} | {"python": platform.python_version()}
+
+
+def _record_manifest(writer: StoreWriter, videos: Source) -> None:
+    differing = extend_store_manifest(writer.path, videos.rows)
+    if differing:
+        logger.warning(
+            "the source says otherwise of %d videos than the store's manifest.csv, which was kept; "
+            "first: %s", len(differing), differing[0],
+        )  # fmt: skip
+
+
+def _run_units(
+    plan: ExtractionPlan,
+    writer: StoreWriter,
+    computer: CubeComputer,
+    report: ExtractionReport,
+    *,
+    workers: int,
+    timeout_seconds: float,
+) -> None:
+    for video_id in plan.replaced:
+        writer.replace(video_id)
+    progress = ProgressLog("extract", total=plan.num_jobs, unit="videos")
+
+    def on_frames(num_frames: int) -> None:
+        report.num_frames += num_frames
+        progress.show(f"({report.num_frames} frames)")
+
+    def on_video(result: VideoRecord | tuple[VideoJob, DecodeError]) -> None:
+        if isinstance(result, VideoRecord):
+            report.num_extracted += 1
+        else:
+            _record_failure(writer.path, report, *result)
+        progress.step(f"({report.num_frames} frames)")
+
+    pool = DecodePool(
+        preprocessing=computer.preprocessing,
+        sampling=writer.header.spec.sampling,
+        workers=workers,
+        timeout_seconds=timeout_seconds,
+    )
+    with progress, pool:
+        for jobs in plan.units:
+            rows = sum(job.max_frames for job in jobs)
+            with writer.unit(rows=rows, video_ids=[job.video_id for job in jobs]) as unit:
+                UnitExtractor(computer, unit, on_frames=on_frames, on_video=on_video).run(
+                    jobs, pool
+                )
+
+
+def _record_failure(
+    store: Path, report: ExtractionReport, job: VideoJob, error: DecodeError
+) -> None:
+    failure = new_failure(
+        video_id=job.video_id,
+        path=str(job.path),
+        stage="decode",
+        reason=error.reason,
+        error=str(error),
+    )
+    append_failure(store, report.run_id, failure)
+    report.failed.append({"video_id": job.video_id, "reason": error.reason, "error": str(error)})
+    logger.warning("failed %s: %s", job.video_id, error)
+
+
+def _write_report(store: Path, report: ExtractionReport) -> None:
+    document = asdict(report) | {
+        "host": os.uname().nodename,
+        "versions": library_versions(),
+        "failure_counts": Counter(failure["reason"] for failure in report.failed),
+    }
+    (store / "runs").mkdir(exist_ok=True)
+    write_atomically(
+        store / "runs" / f"{report.run_id}.json", json.dumps(document, indent=1).encode()
+    )

@@ -1,0 +1,92 @@
+"""Drawing attention over frames, as a film or as a strip.
+
+Sharma et al. (2015) enlarge the K × K weights smoothly and let them brighten the frame; so here:
+weights are divided by their largest in the frame, and what is not looked at is darkened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import matplotlib as mpl
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from matplotlib.figure import Figure
+
+FILM_FPS = 4
+DARKEST = 0.25
+NUM_IN_STRIP = 8
+
+
+@dataclass(frozen=True)
+class AttendedFrame:
+    """A picture (H, W, 3) uint8, weights (K, K), its time, and the rectangle the weights cover."""
+
+    picture: np.ndarray
+    weights: np.ndarray
+    pts_seconds: float
+    crop: tuple[float, float, float, float]
+
+
+def heat(frame: AttendedFrame) -> np.ndarray:
+    """Return the weights as a picture (H, W) in 0…1, zero where the backbone saw nothing.
+
+    A frame whose weights are all alike is 1 throughout.
+    """
+    height, width = frame.picture.shape[:2]
+    x, y, crop_width, crop_height = frame.crop
+    inner = (max(1, round(crop_height)), max(1, round(crop_width)))
+    weights = torch.from_numpy(np.ascontiguousarray(frame.weights, np.float32))[None, None]
+    large = F.interpolate(weights, size=inner, mode="bicubic").clamp(min=0)[0, 0].numpy()
+    large = large / max(float(large.max()), 1e-12)
+    canvas = np.zeros((height, width), np.float32)
+    left, top = round(x), round(y)
+    rows = slice(max(0, top), min(height, top + inner[0]))
+    columns = slice(max(0, left), min(width, left + inner[1]))
+    canvas[rows, columns] = large[
+        rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+    ]
+    return canvas
+
+
+def blend(frame: AttendedFrame) -> np.ndarray:
+    """Return the picture lit by its attention, uint8: dark outside, a warm tint at the peak."""
+    warmth = heat(frame)[..., None]
+    tint = mpl.colormaps["inferno"](warmth[..., 0])[..., :3] * 255
+    lit = frame.picture * (DARKEST + (1 - DARKEST) * warmth)
+    return np.clip(lit * (1 - 0.35 * warmth) + tint * 0.35 * warmth, 0, 255).astype(np.uint8)
+
+
+def write_strip(path: Path, frames: Sequence[AttendedFrame], *, title: str) -> None:
+    """Write a PNG: frames above, the same under attention below, with their times."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(NUM_IN_STRIP, len(frames))).round())
+    shown = [frames[int(i)] for i in chosen]
+    aspect = shown[0].picture.shape[0] / shown[0].picture.shape[1]
+    figure = Figure(figsize=(2 * len(shown), 4 * aspect + 0.7), layout="constrained")
+    axes = figure.subplots(2, len(shown), squeeze=False)
+    for column, frame in enumerate(shown):
+        axes[0, column].imshow(frame.picture)
+        axes[1, column].imshow(blend(frame))
+        axes[0, column].set_title(f"{frame.pts_seconds:.2f} s", fontsize=8)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=110)
+
+
+def write_mp4(path: Path, frames: Sequence[AttendedFrame], *, title: str) -> None:
+    """Write a film: frame and attention side by side, four frames a second."""
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
+        height, width = frames[0].picture.shape[:2]
+        stream = container.add_stream("libx264", rate=FILM_FPS)
+        stream.width, stream.height = 2 * width, height
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            pair = np.concatenate([frame.picture, blend(frame)], axis=1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pair, format="rgb24")))
+        container.mux(stream.encode(None))

@@ -1,0 +1,116 @@
+"""SOURCE: a folder of class folders, a manifest CSV, a folder that holds one, or a text list.
+
+Whatever it is, it becomes manifest rows and a root that their paths are relative to. A video's id
+is its path relative to the root, never its stem.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from features_store.errors import ContractError, UsageError
+from features_store.manifest import FILE_NAME, ManifestRow, read_manifest, span_id
+from features_store.records import check_id
+
+VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Videos and the folder that their paths are relative to."""
+
+    root: Path
+    rows: tuple[ManifestRow, ...]
+
+    def path(self, row: ManifestRow) -> Path:
+        """Return where a row's video is."""
+        return self.root / row.path
+
+
+def read_source(source: Path, *, root: Path | None = None) -> Source:
+    """Read any kind of source.
+
+    Raises:
+        UsageError: there is nothing of that name.
+        ContractError: it holds no videos, or its manifest is wrong.
+    """
+    if not source.exists():
+        raise UsageError(f"no source {str(source)!r}; give a folder, a manifest CSV or a list")
+    if source.is_dir() and (source / FILE_NAME).is_file():
+        source = source / FILE_NAME
+    if source.is_dir():
+        rows = _class_folders(source)
+        folder = source
+    else:
+        rows = read_manifest(source) if source.suffix == ".csv" else _text_list(source)
+        folder = source.parent
+    if not rows:
+        raise ContractError(
+            f"{source} names no video; a folder of class folders, a CSV with a column 'path' "
+            "or a list of paths, one a line, is expected"
+        )
+    return _relative_to(_choose_root(rows, folder, root), rows, folder)
+
+
+def _class_folders(folder: Path) -> list[ManifestRow]:
+    """Return every video below a folder, labelled by the folder it lies in."""
+    rows = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                path = (Path(parent) / name).relative_to(folder)
+                rows.append(ManifestRow("", path.as_posix(), label=path.parent.name))
+    return rows
+
+
+def _text_list(path: Path) -> list[ManifestRow]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        raise ContractError(
+            f"{path} is neither a folder nor a readable text list: {err}; "
+            "to extract one video, list it in a text file"
+        ) from err
+    names = [line.strip() for line in lines]
+    return [ManifestRow("", name) for name in names if name and not name.startswith("#")]
+
+
+def _choose_root(rows: Sequence[ManifestRow], folder: Path, root: Path | None) -> Path:
+    """Return ``--root``, else the source's folder, else the common parent of absolute paths."""
+    if root is not None:
+        return root.absolute()
+    if all(Path(row.path).is_absolute() for row in rows):
+        return Path(os.path.commonpath([Path(row.path).parent for row in rows]))
+    return folder.absolute()
+
+
+def _relative_to(root: Path, rows: Sequence[ManifestRow], folder: Path) -> Source:
+    """Rewrite every path relative to the root; give ids to rows that have none."""
+    result: dict[str, ManifestRow] = {}
+    for row in rows:
+        absolute = Path(os.path.normpath(folder.absolute() / row.path))
+        if not absolute.is_relative_to(root):
+            raise ContractError(
+                f"video {row.path!r} lies outside the root {root}; give a higher folder with --root"
+            )
+        path = absolute.relative_to(root).as_posix()
+        derived = row.video_id in ("", span_id(row.path.lstrip("/"), *_span(row)))
+        video_id = span_id(path, *_span(row)) if derived else row.video_id
+        check_id(video_id)
+        if video_id in result:
+            raise ContractError(
+                f"video id {video_id!r} stands twice in the source; list each video once"
+            )
+        result[video_id] = replace(row, video_id=video_id, path=path)
+    return Source(root, tuple(result.values()))
+
+
+def _span(row: ManifestRow) -> tuple[float | None, float | None]:
+    return row.start_seconds, row.end_seconds

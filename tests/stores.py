@@ -1,0 +1,87 @@
+"""Small stores for tests, made without a video or a network."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from features_store.header import StoreHeader
+from features_store.layout import LayerShape
+from features_store.manifest import ManifestRow, write_manifest
+from features_store.records import VideoRecord
+from features_store.spec import Preprocessing, Sampling, Spec
+from features_store.store_writer import StoreWriter, UnitWriter
+
+PREPROCESSING = Preprocessing(
+    input_size=(56, 56),
+    resize_size=64,
+    fit="crop",
+    interpolation="bilinear",
+    mean=(0.5, 0.5, 0.5),
+    std=(0.25, 0.25, 0.25),
+    pixel_scale=255.0,
+    channel_order="rgb",
+)
+SPEC = Spec("tiny:conv", "0" * 64, PREPROCESSING, Sampling("fps", "10"), "frames", "fp32", "cpu")
+HEADER = StoreHeader(SPEC, (LayerShape("top", 2, 8),), root="videos", dtype="float32")
+
+
+def header(**changes) -> StoreHeader:
+    return replace(HEADER, **changes)
+
+
+def frames(num_frames: int, *, seed: int, store_header: StoreHeader = HEADER) -> dict:
+    """Return random rows of every array of a store."""
+    rng = np.random.default_rng(seed)
+    rows = {
+        array.path: rng.random((num_frames, *array.row_shape)).astype(array.dtype)
+        for array in store_header.arrays
+    }
+    rows["pts_seconds"] = np.arange(num_frames) / 10
+    rows["frame_index"] = np.arange(num_frames) * 3
+    return rows
+
+
+def add_video(unit: UnitWriter, video_id: str, rows: dict) -> VideoRecord:
+    unit.write_rows(rows)
+    return commit(unit, video_id)
+
+
+def commit(unit: UnitWriter, video_id: str) -> VideoRecord:
+    return unit.commit(
+        id=video_id,
+        media_sha256="a" * 64,
+        media_bytes=10,
+        media_mtime_ns=5,
+        source_fps=30.0,
+        duration_seconds=1.5,
+        num_frames=45,
+        width=320,
+        height=240,
+        rotation=0,
+        crop=(1.0, 2.0, 3.0, 4.0),
+        colour_matrix="bt601",
+        colour_range="mpeg",
+        status="ok",
+    )
+
+
+def make_store(
+    path: Path, lengths: dict[str, int], *, store_header: StoreHeader = HEADER, run_id: str = "run"
+) -> dict[str, dict]:
+    """Write a store of one unit; return the rows of each video."""
+    written = {
+        video_id: frames(length, seed=i, store_header=store_header)
+        for i, (video_id, length) in enumerate(lengths.items())
+    }
+    with (
+        StoreWriter(path, store_header, run_id=run_id) as writer,
+        writer.unit(rows=sum(lengths.values()), video_ids=list(lengths)) as unit,
+    ):
+        for video_id, rows in written.items():
+            add_video(unit, video_id, rows)
+    write_manifest(
+        path / "manifest.csv",
+        [ManifestRow(i, i, label=i.split("/")[0], group=i) for i in lengths],
+    )
+    return written

@@ -1,0 +1,419 @@
+"""The contract of a head, over all that are registered, and the registry's messages."""
+
+import dataclasses
+from typing import Literal
+
+import pytest
+import torch
+from torch import nn
+
+from features_store.errors import UsageError
+from train.batch import Batch, HeadOutput, InputShape
+from train.heads import Head, build_head, head_options, list_heads, register_head
+from train.heads.differences import diff_features
+from train.heads.recurrent import StackedLSTM
+from train.heads.standardise import Standardise
+from train.losses import sequence_cross_entropy
+
+NUM_CLASSES, DIM, DIFF_GRID = 5, 6, 4
+VARIANTS = [
+    *((name, {}) for name in list_heads()),
+    *((name, {"diffs": d}) for name in ("mean-pool", "avg-lstm") for d in ("frames", "cubes")),
+    ("max-lstm", {"layers": 2, "diffs": "frames"}),
+    ("soft-attention", {"attention": "content"}),
+    ("soft-attention", {"layers": 3, "doubly_stochastic": 1.0}),
+]
+LABELS = torch.tensor([0, 4, 2])
+
+
+def shape_of(grid):
+    return InputShape({"mid": (2 * grid, 3), "top": (grid, DIM)}, diff_grid=DIFF_GRID)
+
+
+def clips(*, num_frames=5, grid=7, num_valid=(5, 3, 1)):
+    """Three clips of different length: non-negative cubes, frame differences, a prefix mask."""
+    generator = torch.Generator().manual_seed(0)
+    cubes = {
+        layer: torch.randn(3, num_frames, size, size, dim, generator=generator).relu()
+        for layer, (size, dim) in shape_of(grid).layers.items()
+    }
+    diffs = torch.randn(3, num_frames, DIFF_GRID, DIFF_GRID, 3, generator=generator)
+    diffs[:, 0] = 0
+    lengths = torch.tensor(num_valid).clamp(max=num_frames)
+    mask = torch.arange(num_frames) < lengths.unsqueeze(1)
+    return Batch(cubes=cubes, diffs=diffs, mask=mask)
+
+
+def cast(batch, dtype):
+    cubes = {layer: cubes.to(dtype) for layer, cubes in batch.cubes.items()}
+    return Batch(cubes=cubes, diffs=batch.diffs.to(dtype), mask=batch.mask)
+
+
+def with_garbage(batch):
+    """The same clips, but 1e3 in every masked frame."""
+
+    def fill(values):
+        return values.masked_fill(~batch.mask.reshape(*batch.mask.shape, 1, 1, 1), 1e3)
+
+    cubes = {layer: fill(cubes) for layer, cubes in batch.cubes.items()}
+    return Batch(cubes=cubes, diffs=fill(batch.diffs), mask=batch.mask)
+
+
+def clip_alone(batch, index):
+    """One clip without its padding."""
+    valid = slice(0, int(batch.mask[index].sum()))
+    cubes = {layer: cubes[index : index + 1, valid] for layer, cubes in batch.cubes.items()}
+    diffs, mask = batch.diffs[index : index + 1, valid], batch.mask[index : index + 1, valid]
+    return Batch(cubes=cubes, diffs=diffs, mask=mask)
+
+
+def build(variant, *, grid=7):
+    name, options = variant
+    torch.manual_seed(1)
+    small = {"hidden": 8} if "hidden" in head_options(name) else {}
+    return build_head(name, shape=shape_of(grid), num_classes=NUM_CLASSES, **small | options)
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda v: "-".join([v[0], *map(str, v[1].values())]))
+def variant(request):
+    return request.param
+
+
+def valid_logits(output, batch):
+    return output.logits[batch.mask] if output.logits.shape[1] > 1 else output.logits[:, 0]
+
+
+# --- The contract --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", [1, 7, 14])
+@pytest.mark.parametrize("num_frames", [1, 5])
+def test_output_has_the_agreed_shapes_and_is_finite(variant, grid, num_frames):
+    head, batch = build(variant, grid=grid), clips(num_frames=num_frames, grid=grid)
+
+    output = head(batch)
+
+    assert isinstance(output, HeadOutput)
+    assert output.logits.shape in {(3, 1, NUM_CLASSES), (3, num_frames, NUM_CLASSES)}
+    assert set(head.loss_weights) <= set(output.losses)
+    assert all(loss.shape == () for loss in output.losses.values())
+    for values in (output.logits, *output.maps.values(), *output.losses.values()):
+        assert values.isfinite().all()
+
+
+def test_garbage_in_masked_frames_changes_nothing(variant):
+    head, batch = build(variant).eval(), clips()
+    garbage = with_garbage(batch)
+    head.fit_statistics([batch])
+    clean = head(batch)
+    head.fit_statistics([garbage])
+
+    dirty = head(garbage)
+
+    torch.testing.assert_close(valid_logits(dirty, batch), valid_logits(clean, batch))
+    torch.testing.assert_close(dirty.maps, clean.maps)
+    torch.testing.assert_close(dirty.losses, clean.losses)
+
+
+def test_padding_a_clip_changes_nothing(variant):
+    head, batch = build(variant).eval(), clips()
+    padded = head(batch)
+
+    for index in range(3):
+        alone = clip_alone(batch, index)
+        num_steps = min(padded.logits.shape[1], alone.mask.shape[1])
+        torch.testing.assert_close(
+            head(alone).logits[0], padded.logits[index, :num_steps], msg=f"clip {index}"
+        )
+
+
+def test_maps_over_time_are_zero_at_masked_frames(variant):
+    head, batch = build(variant).eval(), clips()
+
+    for name, values in head(with_garbage(batch)).maps.items():
+        if values.shape[:2] == batch.mask.shape:
+            assert values[~batch.mask].abs().max() == 0, name
+
+
+def test_every_parameter_gets_a_gradient(variant):
+    head, batch = build(variant), clips()
+
+    output = head(batch)
+    loss = sequence_cross_entropy(output.logits, LABELS, batch.mask)
+    loss += sum(head.loss_weights.get(name, 0) * value for name, value in output.losses.items())
+    loss.backward()
+
+    without = [n for n, p in head.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+def test_masked_frames_get_no_gradient(variant):
+    batch = clips()
+    batch.top.requires_grad_()
+
+    output = build(variant).eval()(batch)
+    sequence_cross_entropy(output.logits, LABELS, batch.mask).backward()
+
+    assert batch.top.grad[~batch.mask].abs().max() == 0
+    assert batch.top.grad[batch.mask].abs().max() > 0
+
+
+def test_a_state_dict_carries_everything(variant):
+    fitted, batch = build(variant).eval(), clips()
+    fitted.fit_statistics([batch])
+    fresh = build(variant).eval()
+    for parameter in fresh.parameters():
+        nn.init.constant_(parameter, 0.5)
+
+    fresh.load_state_dict(fitted.state_dict())
+
+    torch.testing.assert_close(fresh(batch).logits, fitted(batch).logits)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-4), (torch.bfloat16, 0.1)])
+def test_other_precisions_give_nearly_the_same(variant, dtype, tolerance):
+    head, batch = build(variant).eval(), clips()
+    expected = head(batch)
+
+    output = head.to(dtype)(cast(batch, dtype))
+
+    assert output.logits.dtype == dtype
+    valid = valid_logits(output, batch).float(), valid_logits(expected, batch)
+    torch.testing.assert_close(*valid, rtol=tolerance, atol=tolerance)
+
+
+def test_autocast_to_bfloat16_works_forward_and_backward(variant):
+    head, batch = build(variant).eval(), clips()
+    expected = head(batch)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        output = head(batch)
+    sequence_cross_entropy(output.logits, LABELS, batch.mask).backward()
+
+    valid = valid_logits(output, batch).float(), valid_logits(expected, batch)
+    torch.testing.assert_close(*valid, rtol=0.1, atol=0.1)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_attention_is_taken_or_refused(variant):
+    head, batch = build(variant), clips()
+    uniform = torch.full(batch.top.shape[:4], 1 / 49)
+
+    if head.takes_attention:
+        assert head(batch, attention=uniform).logits.isfinite().all()
+    else:
+        with pytest.raises(UsageError, match=f"{head.head_name!r} has no attention to replace"):
+            head(batch, attention=uniform)
+
+
+# --- The registry --------------------------------------------------------------------------------
+
+
+def test_an_unknown_head_is_refused_with_the_nearest_name():
+    with pytest.raises(UsageError, match=r"no head named 'avg-lsmt'; did you mean 'avg-lstm'\?"):
+        build_head("avg-lsmt", shape=shape_of(7), num_classes=2)
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_name():
+    message = r"'soft-attention' has no option 'layer'; did you mean 'layers'\?"
+
+    with pytest.raises(UsageError, match=message):
+        build_head("soft-attention", shape=shape_of(7), num_classes=2, layer=2)
+
+
+def test_an_option_of_a_head_without_any_is_refused():
+    with pytest.raises(UsageError, match="no option 'hidden'; it takes none"):
+        build_head("softmax-regression", shape=shape_of(7), num_classes=2, hidden=2)
+
+
+BAD_VALUES = [
+    ("layers", "three", "'layers' must be a whole number, got 'three'"),
+    ("layers", True, "'layers' must be a whole number, got True"),
+    ("layers", 1.5, "'layers' must be a whole number, got 1.5"),
+    ("layers", "0", "'layers' must be at least 1, got 0"),
+    ("hidden", 0, "'hidden' must be at least 1, got 0"),
+    ("dropout", "1", "'dropout' must be at least 0 and below 1, got 1.0"),
+    ("dropout", "nan", "'dropout' must be a finite number, got 'nan'"),
+    ("doubly_stochastic", -1, "'doubly_stochastic' must be at least 0, got -1.0"),
+    ("inverse_temperature", -1, "'inverse_temperature' must be at least 0, got -1.0"),
+    ("attention", "both", "'attention' must be one of location, content, got 'both'"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "message"), BAD_VALUES)
+def test_a_bad_value_is_refused_and_named(option, value, message):
+    with pytest.raises(UsageError, match=f"head 'soft-attention': option {message}"):
+        build_head("soft-attention", shape=shape_of(7), num_classes=2, **{option: value})
+
+
+def test_no_class_at_all_is_refused():
+    with pytest.raises(UsageError, match="'num_classes' must be at least 1, got 0"):
+        build_head("mean-pool", shape=shape_of(7), num_classes=0)
+
+
+def test_frame_differences_that_are_not_read_are_refused():
+    shape = InputShape({"top": (7, DIM)}, diff_grid=None)
+
+    with pytest.raises(UsageError, match="use diffs=cubes or diffs=none"):
+        build_head("mean-pool", shape=shape, num_classes=2, diffs="frames")
+
+
+def test_options_are_those_of_the_constructor():
+    assert head_options("softmax-regression") == {}
+    assert head_options("avg-lstm") == {
+        "hidden": 512,
+        "layers": 1,
+        "dropout": 0.5,
+        "diffs": "none",
+    }
+
+
+def test_a_name_cannot_be_registered_twice():
+    with pytest.raises(ValueError, match="'mean-pool' is already registered, by MeanPool"):
+        register_head("mean-pool")(Head)
+
+
+class OptionTypes(Head):
+    """Keeps its options; one of each type that an option may have."""
+
+    def __init__(
+        self,
+        *,
+        shape: InputShape,
+        num_classes: int,
+        flag: bool = False,
+        count: int = 1,
+        ratio: float = 0.5,
+        word: str = "",
+        choice: Literal["a", "b"] = "a",
+    ) -> None:
+        super().__init__(shape=shape, num_classes=num_classes)
+        self.options = (flag, count, ratio, word, choice)
+
+    def forward(self, batch, *, attention=None):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def option_types(monkeypatch):
+    monkeypatch.setattr("train.heads.registry._HEADS", {})
+    register_head("option-types")(OptionTypes)
+
+
+@pytest.mark.usefixtures("option_types")
+def test_words_of_the_command_line_become_values():
+    words = {"flag": "yes", "count": "3", "ratio": "1e-2", "word": "7", "choice": "b"}
+
+    head = build_head("option-types", shape=shape_of(7), num_classes=2, **words)
+
+    assert head.options == (True, 3, 0.01, "7", "b")
+
+
+@pytest.mark.usefixtures("option_types")
+def test_false_is_a_value_and_not_a_refusal():
+    falsy = {"flag": "false", "count": 0, "ratio": 0, "word": ""}
+
+    head = build_head("option-types", shape=shape_of(7), num_classes=2, **falsy)
+
+    assert head.options == (False, 0, 0.0, "", "a")
+    with pytest.raises(UsageError, match="'flag' must be true or false, got 'maybe'"):
+        build_head("option-types", shape=shape_of(7), num_classes=2, flag="maybe")
+
+
+# --- Parts ---------------------------------------------------------------------------------------
+
+
+def test_non_square_cubes_are_refused():
+    mask = torch.ones(1, 2, dtype=torch.bool)
+
+    with pytest.raises(ValueError, match=r"'top' must be \(B, T, K, K, D\), got \(1, 2, 3, 4, 6\)"):
+        Batch(cubes={"top": torch.zeros(1, 2, 3, 4, 6)}, diffs=None, mask=mask)
+
+
+def test_a_mask_of_another_length_is_refused():
+    mask = torch.ones(1, 3, dtype=torch.bool)
+
+    with pytest.raises(ValueError, match=r"mask must be \(B, T\) = \(1, 2\).* got \(1, 3\)"):
+        Batch(cubes={"top": torch.zeros(1, 2, 3, 3, 6)}, diffs=None, mask=mask)
+
+
+def test_the_last_layer_is_the_top():
+    batch = clips(grid=7)
+
+    assert shape_of(7).top == (7, DIM)
+    assert batch.top is batch.cubes["top"]
+
+
+def test_stacked_lstm_is_that_of_torch():
+    ours, torchs = (
+        StackedLSTM(DIM, 4, num_layers=2),
+        nn.LSTM(DIM, 4, num_layers=2, batch_first=True),
+    )
+    with torch.no_grad():
+        for index, layer in enumerate(ours.layers):
+            getattr(torchs, f"weight_ih_l{index}").copy_(layer.from_input.weight)
+            getattr(torchs, f"weight_hh_l{index}").copy_(layer.weight_hh)
+            getattr(torchs, f"bias_ih_l{index}").copy_(layer.from_input.bias)
+            getattr(torchs, f"bias_hh_l{index}").zero_()
+    inputs, hidden, cell_state = torch.randn(3, 5, DIM), torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    state = list(zip(hidden, cell_state, strict=True))
+
+    outputs = ours(inputs, state)
+    for frame in inputs.unbind(1):
+        state = ours.step(frame, state)
+
+    torch.testing.assert_close(outputs, torchs(inputs, (hidden, cell_state))[0])
+    torch.testing.assert_close(state[-1][0], outputs[:, -1])
+
+
+def test_mean_pool_is_a_linear_layer_on_the_standardised_mean():
+    head, batch = build(("mean-pool", {})), clips()
+    head.fit_statistics([batch])
+    means = torch.stack(
+        [batch.top[i, : int(batch.mask[i].sum())].mean((0, 1, 2)) for i in range(3)]
+    )
+
+    logits = head(batch).logits
+
+    standard = (means - means.mean(0)) / means.std(0, correction=0)
+    torch.testing.assert_close(logits[:, 0], head.classify(standard), rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_do_not_depend_on_how_rows_are_batched():
+    rows = 100 + 10 * torch.rand(50, 3)
+    at_once, in_parts = Standardise(3), Standardise(3)
+
+    at_once.fit([rows])
+    in_parts.fit(iter(rows.split(7)))
+
+    torch.testing.assert_close(in_parts.state_dict(), at_once.state_dict())
+    torch.testing.assert_close(at_once(rows).mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(at_once(rows).std(0, correction=0), torch.ones(3))
+
+
+def test_a_channel_dead_in_training_does_not_explode_later():
+    standardise = Standardise(2)
+    standardise.fit([torch.tensor([[1.0, 0.0], [3.0, 0.0]])])
+
+    assert standardise(torch.tensor([2.0, 0.5])).tolist() == pytest.approx([0.0, 500.0])
+
+
+def test_statistics_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="at least one valid frame, got none"):
+        Standardise(2).fit([])
+
+
+def test_differences_of_cubes_are_zero_first_and_then_the_mean_absolute_change():
+    batch = clips(num_frames=3)
+
+    steps = diff_features(batch, "cubes")
+
+    assert steps[:, 0].abs().max() == 0
+    torch.testing.assert_close(steps[:, 2], (batch.top[:, 2] - batch.top[:, 1]).abs().mean((1, 2)))
+
+
+def test_differences_that_the_batch_lacks_are_refused():
+    batch = dataclasses.replace(clips(), diffs=None)
+
+    with pytest.raises(ValueError, match=r"needs batch\.diffs, got None"):
+        diff_features(batch, "frames")

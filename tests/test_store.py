@@ -1,0 +1,359 @@
+import json
+import multiprocessing
+import pickle
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from features_store.diff import diff_stores, frame_cosines
+from features_store.errors import DamageError, SpecMismatchError, StoreError, UnsafeStoreError
+from features_store.header import read_header
+from features_store.spec import Spec
+from features_store.store import Store
+from features_store.store_writer import StoreWriter
+from features_store.verify import verify_store
+from tests.stores import HEADER, SPEC, add_video, commit, frames, header, make_store
+
+LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 12}
+
+
+@pytest.fixture
+def store(tmp_path):
+    make_store(tmp_path / "s", LENGTHS)
+    return tmp_path / "s"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_is_read_is_what_was_written(tmp_path, dtype):
+    store_header = header(dtype=dtype)
+    written = make_store(tmp_path / "s", LENGTHS, store_header=store_header)
+
+    with Store(tmp_path / "s") as store:
+        assert store.ids == sorted(LENGTHS, key=str.encode)
+        for video_id, rows in written.items():
+            for array in store_header.arrays:
+                np.testing.assert_array_equal(store.read(video_id, array.path), rows[array.path])
+            assert store.video(video_id).length == LENGTHS[video_id]
+
+
+def test_a_window_is_the_slice_of_the_whole(store):
+    with Store(store) as opened:
+        whole = opened.cubes("walk/a.mp4")
+
+        np.testing.assert_array_equal(opened.cubes("walk/a.mp4", start=1, stop=4), whole[1:4])
+        np.testing.assert_array_equal(opened.cubes("walk/a.mp4", start=3, stop=99), whole[3:])
+
+
+def test_a_reader_with_h5py_alone_gets_the_cubes(store):
+    """The five lines of the README."""
+    (shard,) = (store / "shards").glob("*.h5")
+    with h5py.File(shard) as file:
+        video = next(v for v in file["videos"][:] if v["id"] == b"walk/a.mp4")
+        start, stop = video["offset"], video["offset"] + video["length"]
+        cubes = file["cubes/center/top"][start:stop]
+
+    with Store(store) as opened:
+        np.testing.assert_array_equal(cubes, opened.cubes("walk/a.mp4"))
+
+
+def _mean_of(store, queue):
+    queue.put(float(store.cubes("walk/a.mp4").mean()))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_store_reads_in_other_processes(store, method):
+    opened = Store(store)
+    expected = float(opened.cubes("walk/a.mp4").mean())
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=_mean_of, args=(opened, queue))
+    process.start()
+
+    assert queue.get(timeout=60) == expected
+    process.join()
+
+
+def test_a_pickled_store_opens_its_own_files(store):
+    opened = Store(store)
+    opened.cubes("run/b.mp4")
+    again = pickle.loads(pickle.dumps(opened))
+
+    np.testing.assert_array_equal(again.cubes("run/b.mp4"), opened.cubes("run/b.mp4"))
+
+
+def test_a_missing_video_and_a_missing_array_are_named(store):
+    with Store(store) as opened:
+        with pytest.raises(StoreError, match=r"no video 'x' in .* \(3 videos\)"):
+            opened.cubes("x")
+        with pytest.raises(StoreError, match="no layer 'tip' in this store; it holds: top"):
+            opened.cubes("run/b.mp4", layer="tip")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not hdf5"])
+def test_an_index_that_is_missing_or_damaged_is_rebuilt(store, content):
+    (store / "index.h5").unlink()
+    if content is not None:
+        (store / "index.h5").write_bytes(content)
+
+    with Store(store) as opened:
+        assert len(opened) == 3
+    with h5py.File(store / "index.h5") as file:
+        assert len(file["ids"]) == 3
+
+
+def test_a_stale_index_is_rebuilt(store):
+    with StoreWriter(store, HEADER, run_id="second") as writer:
+        index = (store / "index.h5").read_bytes()
+        with writer.unit(rows=2, video_ids=["new.mp4"]) as unit:
+            add_video(unit, "new.mp4", frames(2, seed=9))
+    (store / "index.h5").write_bytes(index)
+
+    with Store(store) as opened:
+        assert "new.mp4" in opened
+
+
+def test_a_video_longer_than_planned_moves_to_a_larger_shard(tmp_path):
+    rows = frames(50, seed=1)
+    with (
+        StoreWriter(tmp_path / "s", HEADER, run_id="r") as writer,
+        writer.unit(rows=4, video_ids=["a", "b"]) as unit,
+    ):
+        add_video(unit, "a", frames(3, seed=0))
+        for start in range(0, 50, 10):
+            unit.write_rows({path: block[start : start + 10] for path, block in rows.items()})
+        commit(unit, "b")
+
+    assert verify_store(tmp_path / "s", full=True).problems == []
+    with Store(tmp_path / "s") as store:
+        assert store.ids == ["a", "b"]
+        np.testing.assert_array_equal(store.cubes("b"), rows["cubes/center/top"])
+
+
+def test_an_abandoned_video_leaves_no_trace(tmp_path):
+    with (
+        StoreWriter(tmp_path / "s", HEADER, run_id="r") as writer,
+        writer.unit(rows=20, video_ids=["a", "b", "c"]) as unit,
+    ):
+        add_video(unit, "a", frames(3, seed=0))
+        unit.write_rows(frames(7, seed=1))
+        unit.abandon()
+        add_video(unit, "c", frames(4, seed=2))
+
+    assert verify_store(tmp_path / "s", full=True).problems == []
+    with Store(tmp_path / "s") as store:
+        assert store.ids == ["a", "c"]
+        np.testing.assert_array_equal(store.cubes("c"), frames(4, seed=2)["cubes/center/top"])
+
+
+def test_a_unit_without_a_video_leaves_no_shard(tmp_path):
+    with (
+        StoreWriter(tmp_path / "s", HEADER, run_id="r") as writer,
+        writer.unit(rows=20, video_ids=["a"]),
+    ):
+        pass
+
+    assert list((tmp_path / "s" / "shards").iterdir()) == []
+
+
+def test_a_replaced_video_supersedes_the_old_one(store):
+    with StoreWriter(store, HEADER, run_id="second") as writer:
+        writer.replace("walk/a.mp4")
+        with writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit:
+            add_video(unit, "walk/a.mp4", frames(2, seed=9))
+
+    assert verify_store(store, full=True).problems == []
+    with Store(store) as opened:
+        assert len(opened) == 3
+        assert opened.num_frames_of("walk/a.mp4") == 2
+
+
+def test_a_video_in_two_shards_is_refused(store):
+    with (
+        pytest.raises(StoreError, match="neither supersedes the other"),
+        StoreWriter(store, HEADER, run_id="second") as writer,
+        writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit,
+    ):
+        add_video(unit, "walk/a.mp4", frames(2, seed=9))
+
+
+def test_another_spec_is_refused_field_by_field(store):
+    other = header(spec=replace(SPEC, precision="bf16", weights_sha256="1" * 64))
+
+    with (
+        pytest.raises(SpecMismatchError, match=r"(?s)weights_sha256: store has '0.*precision: st"),
+        StoreWriter(store, other, run_id="r"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("changes", [{"dtype": "float16"}, {"layers": ()}])
+def test_another_content_is_refused(store, changes):
+    with (
+        pytest.raises(StoreError, match="caller wants"),
+        StoreWriter(store, header(**changes), run_id="r"),
+    ):
+        pass
+
+
+def test_a_second_writer_is_refused(store):
+    with (
+        StoreWriter(store, HEADER, run_id="a"),
+        pytest.raises(StoreError, match="is being written by process"),
+        StoreWriter(store, HEADER, run_id="b"),
+    ):
+        pass
+
+
+def test_a_folder_with_other_things_is_not_taken_for_a_store(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+
+    with (
+        pytest.raises(StoreError, match="is not a feature store"),
+        StoreWriter(tmp_path, HEADER, run_id="r"),
+    ):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_edited_spec_is_noticed(store):
+    text = (store / "store.json").read_text()
+    (store / "store.json").write_text(text.replace('"fp32"', '"bf16"'))
+
+    with pytest.raises(StoreError, match="was edited"):
+        read_header(store)
+
+
+def test_a_future_format_is_refused(store):
+    text = (store / "store.json").read_text()
+    (store / "store.json").write_text(text.replace('"format_version": 1', '"format_version": 99'))
+
+    with pytest.raises(StoreError, match="format_version 99, this code reads 1"):
+        Store(store)
+
+
+def test_a_spec_survives_its_json():
+    assert Spec.from_json(SPEC.to_json()) == SPEC
+    assert replace(SPEC, precision="bf16").digest != SPEC.digest
+
+
+def test_every_flipped_byte_is_found_and_the_video_is_named(store):
+    (shard,) = (store / "shards").glob("*.h5")
+    original = shard.read_bytes()
+    with h5py.File(shard) as file:
+        first_chunk = file["cubes/center/top"].id.get_chunk_info(0).byte_offset
+    rng = np.random.default_rng(0)
+    for position in [first_chunk, *rng.integers(len(original), size=60)]:
+        damaged = bytearray(original)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        shard.write_bytes(damaged)
+
+        problems = verify_store(store, full=True).problems
+        assert problems, f"byte {position} of {len(original)}"
+        if position == first_chunk:
+            assert "video 'walk/a.mp4': cubes/center/top" in problems[0]
+
+
+@pytest.mark.parametrize("cut", [1, 1000, 10**6])
+def test_a_shortened_shard_is_found(store, cut):
+    (shard,) = (store / "shards").glob("*.h5")
+    content = shard.read_bytes()
+    shard.write_bytes(content[: max(0, len(content) - cut)])
+
+    assert "bytes, its sidecar says" in verify_store(store).problems[0]
+
+
+def test_a_lost_shard_is_found(store):
+    (shard,) = (store / "shards").glob("*.h5")
+    shard.unlink()
+
+    assert "is missing; its sidecar" in verify_store(store).problems[0]
+
+
+@pytest.mark.parametrize("kind", ["soft", "external", "raw", "virtual", "liar", "filter"])
+def test_a_store_that_reaches_outside_itself_is_refused(store, kind, tmp_path):
+    (shard,) = (store / "shards").glob("*.h5")
+    name = "cubes/center/top"
+    with h5py.File(shard, "a") as file:
+        shape, dtype = file[name].shape, file[name].dtype
+        del file[name]
+        if kind == "soft":
+            file[name] = h5py.SoftLink("/diffs/center")
+        elif kind == "external":
+            file[name] = h5py.ExternalLink("/etc/passwd", "x")
+        elif kind == "raw":
+            (tmp_path / "secret").write_bytes(bytes(10**5))
+            file.create_dataset(name, shape, dtype, external=[(str(tmp_path / "secret"), 0, 10**5)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(shape, dtype)
+            layout[:] = h5py.VirtualSource("other.h5", "x", shape)
+            file.create_virtual_dataset(name, layout)
+        elif kind == "liar":
+            file.create_dataset(name, (10**9, *shape[1:]), dtype, chunks=(1, *shape[1:]))
+        else:
+            file.create_dataset(name, shape, dtype, chunks=(1, *shape[1:]), compression="gzip")
+
+    with pytest.raises((UnsafeStoreError, DamageError)) as caught, Store(store) as opened:
+        opened.cubes("walk/a.mp4")
+    word = {
+        "soft": "SoftLink",
+        "external": "ExternalLink",
+        "raw": "in another file",
+        "virtual": "in another file",
+        "liar": "claims",
+        "filter": "compressed",
+    }[kind]
+    assert word in str(caught.value)
+
+
+def test_equal_stores_are_equal_and_a_changed_frame_is_not(tmp_path):
+    make_store(tmp_path / "a", LENGTHS)
+    make_store(tmp_path / "b", LENGTHS, run_id="other")
+    changed = {video_id: frames(n, seed=i) for i, (video_id, n) in enumerate(LENGTHS.items())}
+    changed["run/b.mp4"]["cubes/center/top"][0, 0, 0, 0] += 1
+    with (
+        StoreWriter(tmp_path / "c", HEADER, run_id="r") as writer,
+        writer.unit(rows=18, video_ids=list(LENGTHS)) as unit,
+    ):
+        for video_id, rows in changed.items():
+            add_video(unit, video_id, rows)
+
+    with Store(tmp_path / "a") as a, Store(tmp_path / "b") as b, Store(tmp_path / "c") as c:
+        assert diff_stores(a, b).identical
+        result = diff_stores(a, c)
+    assert [video.video_id for video in result.videos if not video.equal] == ["run/b.mp4"]
+    assert not result.equal
+
+
+def test_two_zero_frames_are_alike_and_one_is_not():
+    zero, one = np.zeros((1, 2, 2, 3)), np.ones((1, 2, 2, 3))
+
+    assert frame_cosines(zero, zero)[0] == 1
+    assert frame_cosines(zero, one)[0] == 0
+    assert frame_cosines(one, 2 * one)[0] == pytest.approx(1)
+
+
+def test_values_that_a_dtype_cannot_hold_are_refused(tmp_path):
+    store_header = header(dtype="float16")
+    rows = frames(2, seed=0)
+    rows["cubes/center/top"][0, 0, 0, 0] = 1e6
+    with (
+        StoreWriter(tmp_path / "s", store_header, run_id="r") as writer,
+        writer.unit(rows=2, video_ids=["a"]) as unit,
+        pytest.raises(StoreError, match="1e\\+06, which float16 cannot hold"),
+    ):
+        unit.write_rows(rows)
+
+
+def test_a_record_torn_by_a_kill_is_not_a_commit(store):
+    (shard,) = (store / "shards").glob("*.h5")
+    with h5py.File(shard, "a") as file:
+        table = file["videos"][:]
+        table["width"][1] += 1
+        file["videos"][:] = table
+    sidecar = shard.with_suffix(".json")
+    document = json.loads(sidecar.read_text()) | {"bytes": shard.stat().st_size}
+    sidecar.write_text(json.dumps(document))
+
+    assert "record of video number 1 is damaged" in verify_store(store).problems[0]

@@ -1,0 +1,91 @@
+"""A fitted head on disk: weights as safetensors, everything else as JSON beside them."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from features_store.errors import ContractError
+from train.batch import InputShape
+from train.config import TrainConfig, parse_config
+from train.heads import Head, build_head
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is needed to use a head again, and what it was made from.
+
+    Attributes:
+        spec: of the store it was trained on, as in `store.json`; new cubes must agree with it.
+        test_ids: videos that the head was not fitted on.
+    """
+
+    head: str
+    options: dict[str, str]
+    layers: dict[str, tuple[int, int]]
+    diff_grid: int | None
+    classes: tuple[str, ...]
+    config: TrainConfig
+    spec: dict[str, Any]
+    spec_digest: str
+    fold: int
+    seed: int
+    split_hash: str
+    test_ids: tuple[str, ...]
+    versions: dict[str, str]
+
+
+def save_checkpoint(path: Path, head: Head, checkpoint: Checkpoint) -> None:
+    """Write ``<path>.safetensors`` and, when that is whole, ``<path>.json``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: value.contiguous().cpu() for name, value in head.state_dict().items()}
+    save_file(state, path.with_suffix(".safetensors"))
+    document = asdict(checkpoint) | {"config": checkpoint.config.model_dump()}
+    path.with_suffix(".json").write_text(json.dumps(document, indent=1))
+
+
+def load_checkpoint(path: Path) -> tuple[Head, Checkpoint]:
+    """Return the head in evaluation mode and what is said of it.
+
+    Raises:
+        ContractError: a file is missing, or the weights are not those of the head it names.
+    """
+    description, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
+    try:
+        document = json.loads(description.read_bytes())
+        document["config"] = parse_config(document["config"])
+        document["layers"] = {name: tuple(shape) for name, shape in document["layers"].items()}
+        for name in ("classes", "test_ids"):
+            document[name] = tuple(document[name])
+        checkpoint = Checkpoint(**document)
+        state = load_file(weights)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as err:
+        raise ContractError(
+            f"{path} is not a checkpoint of 'cubereel train' ({description.name} and "
+            f"{weights.name} are expected): {err}"
+        ) from err
+    head = build_head(
+        checkpoint.head,
+        shape=InputShape(checkpoint.layers, checkpoint.diff_grid),
+        num_classes=len(checkpoint.classes),
+        **checkpoint.options,
+    )
+    try:
+        head.load_state_dict(state)
+    except RuntimeError as err:
+        raise ContractError(
+            f"{weights} does not hold the weights of head {checkpoint.head!r}: "
+            f"{str(err).splitlines()[-1].strip()}"
+        ) from err
+    return head.eval(), checkpoint
+
+
+def library_versions() -> dict[str, str]:
+    """Return what a result may depend on besides its configuration."""
+    import sklearn
+
+    return {"torch": str(torch.__version__), "scikit-learn": sklearn.__version__}

@@ -1,0 +1,132 @@
+"""From a store to batches: clips of many videos, in memory when they fit, else read as needed."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from features_store.layout import DIFF_GRID, cube_path
+from features_store.store import Store
+from train.batch import Batch, InputShape
+from train.windows import WindowPlan
+
+VIEW = "center"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: the position of its video in `Clips.video_ids`, and its rows there."""
+
+    video: int
+    rows: np.ndarray
+
+
+class Clips:
+    """All clips of some videos of a store.
+
+    Args:
+        layers: in the order in which heads are to get them; the last is the top.
+        memory_bytes: clips are kept in memory when they all fit into this; by default a third of
+            the machine's.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        video_ids: Sequence[str],
+        *,
+        windows: WindowPlan,
+        layers: Sequence[str] = (),
+        device: torch.device | None = None,
+        memory_bytes: int | None = None,
+    ) -> None:
+        self.store = store
+        self.video_ids = list(video_ids)
+        self.windows = windows
+        self.layers = [la.name for la in store.header.layers] if not layers else list(layers)
+        self.device = device or torch.device("cpu")
+        self.clips = [
+            Clip(video, rows)
+            for video, video_id in enumerate(self.video_ids)
+            for rows in windows.rows(store.num_frames_of(video_id))
+        ]
+        self._paths = {name: cube_path(VIEW, store.header.layer(name).name) for name in self.layers}
+        arrays = {array.path: array for array in store.header.arrays}
+        self._arrays = [arrays[path] for path in (*self._paths.values(), f"diffs/{VIEW}")]
+        limit = machine_memory_bytes() // 3 if memory_bytes is None else memory_bytes
+        self._cached: list[Tensor] | None = None
+        if self.num_bytes <= limit:
+            self._cached = [block.to(self.device) for block in self._read_all()]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all clips as they are stored."""
+        per_frame = sum(array.row_bytes for array in self._arrays)
+        return len(self.clips) * self.windows.num_steps * per_frame
+
+    @property
+    def input_shape(self) -> InputShape:
+        """What a head must know before it sees a batch."""
+        layers = [self.store.header.layer(name) for name in self.layers]
+        return InputShape({la.name: (la.grid_size, la.dim) for la in layers}, diff_grid=DIFF_GRID)
+
+    def of_videos(self, videos: Sequence[int]) -> np.ndarray:
+        """Return the positions of the clips of some videos (positions in `video_ids`)."""
+        wanted = np.zeros(len(self.video_ids), bool)
+        wanted[list(videos)] = True
+        return np.flatnonzero(wanted[[clip.video for clip in self.clips]])
+
+    def batch(self, positions: Sequence[int] | np.ndarray) -> Batch:
+        """Return the clips at these positions as float32, padded to T with a mask."""
+        lengths = torch.tensor([len(self.clips[p].rows) for p in positions])
+        mask = torch.arange(self.windows.num_steps) < lengths[:, None]
+        if self._cached is not None:
+            index = torch.as_tensor(np.asarray(positions), device=self.device)
+            blocks = [block[index] for block in self._cached]
+        else:
+            blocks = [block.to(self.device) for block in self._read(positions)]
+        *cubes, diffs = (block.float() for block in blocks)
+        return Batch(dict(zip(self.layers, cubes, strict=True)), diffs, mask.to(self.device))
+
+    def batches(
+        self, positions: Sequence[int] | np.ndarray, *, batch_size: int
+    ) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Yield the clips in order, a batch at a time, with their positions."""
+        positions = np.asarray(positions)
+        for start in range(0, len(positions), batch_size):
+            chosen = positions[start : start + batch_size]
+            yield chosen, self.batch(chosen)
+
+    def videos_of(self, positions: np.ndarray) -> Int[np.ndarray, " n"]:
+        """Return the video (position in `video_ids`) of each clip."""
+        return np.array([self.clips[p].video for p in positions], np.int64)
+
+    def _read_all(self) -> list[Tensor]:
+        return self._read(range(len(self.clips)))
+
+    def _read(self, positions: Sequence[int] | np.ndarray) -> list[Tensor]:
+        """Return one tensor (n, T, …) per array, zero where a clip is shorter than T."""
+        shape = (len(positions), self.windows.num_steps)
+        blocks = [np.zeros((*shape, *array.row_shape), array.dtype) for array in self._arrays]
+        for i, position in enumerate(positions):
+            clip = self.clips[position]
+            first, last = int(clip.rows[0]), int(clip.rows[-1])
+            for array, block in zip(self._arrays, blocks, strict=True):
+                # One slice that spans the clip is read faster than its rows one by one.
+                span = self.store.read(
+                    self.video_ids[clip.video], array.path, start=first, stop=last + 1
+                )
+                block[i, : len(clip.rows)] = span[clip.rows - first]
+        return [torch.from_numpy(block) for block in blocks]
+
+
+def machine_memory_bytes() -> int:
+    """Return the physical memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

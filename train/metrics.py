@@ -1,0 +1,97 @@
+"""How good predictions are: scikit-learn's numbers, and how far chance moves them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Scores of a set of videos.
+
+    Attributes:
+        balanced_accuracy: mean recall over the classes that occur.
+        mean_average_precision: mean over the classes that occur, non-interpolated.
+        confusion: rows are labels, columns predictions.
+    """
+
+    num_videos: int
+    accuracy: float
+    balanced_accuracy: float
+    mean_average_precision: float
+    confusion: list[list[int]]
+
+
+def score(probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> Metrics:
+    """Return all metrics of class probabilities."""
+    num_classes = probs.shape[1]
+    predictions = probs.argmax(1)
+    confusion = confusion_matrix(labels, predictions, labels=range(num_classes))
+    present = np.unique(labels)
+    precisions = [average_precision_score(labels == c, probs[:, c]) for c in present]
+    return Metrics(
+        num_videos=len(labels),
+        accuracy=float(accuracy_score(labels, predictions)),
+        balanced_accuracy=balanced_accuracy(predictions, labels),
+        mean_average_precision=float(np.mean(precisions)),
+        confusion=confusion.tolist(),
+    )
+
+
+def balanced_accuracy(predictions: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
+    """Return the mean recall over the classes that occur in `labels`.
+
+    >>> balanced_accuracy(np.array([0, 0, 0]), np.array([0, 0, 1]))
+    0.5
+    """
+    hits = predictions == labels
+    return float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))
+
+
+def bootstrap_standard_error(
+    predictions: Int[np.ndarray, "seeds n"],
+    labels: Int[np.ndarray, " n"],
+    groups: np.ndarray,
+    *,
+    num_resamples: int = 1000,
+) -> float:
+    """Return the standard error of the balanced accuracy, its mean over seeds, over groups.
+
+    Videos of a group are alike, so whole groups are drawn, with replacement; a draw in which a
+    class does not occur averages over those that do.
+    """
+    rng = np.random.default_rng(0)
+    names, members = np.unique(groups, return_inverse=True)
+    of_group = [np.flatnonzero(members == g) for g in range(len(names))]
+    scores = []
+    for _ in range(num_resamples):
+        drawn = np.concatenate([of_group[g] for g in rng.integers(len(names), size=len(names))])
+        scores.append(
+            np.mean([balanced_accuracy(row[drawn], labels[drawn]) for row in predictions])
+        )
+    return float(np.std(scores, ddof=1))
+
+
+def aggregate(
+    probs: Float[np.ndarray, "clips classes"],
+    videos: Int[np.ndarray, " clips"],
+    *,
+    how: str,
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n classes"]]:
+    """Return each video that occurs and its probabilities: the mean of its clips, or their votes.
+
+    Votes are counted as shares; equal shares are decided by the mean (a thousandth of it counts).
+
+    >>> clips = np.array([[0.55, 0.45], [0.55, 0.45], [0.0, 1.0]])
+    >>> [aggregate(clips, np.zeros(3, int), how=h)[1].argmax() for h in ("mean", "vote")]
+    [np.int64(1), np.int64(0)]
+    """
+    present = np.unique(videos)
+    means = np.stack([probs[videos == v].mean(0) for v in present])
+    if how == "mean":
+        return present, means
+    one_hot = np.eye(probs.shape[1])[probs.argmax(1)]
+    votes = np.stack([one_hot[videos == v].mean(0) for v in present])
+    return present, (votes + means / 1000) / (1 + 1 / 1000)

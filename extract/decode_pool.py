@@ -26,6 +26,7 @@ from features_store.spec import Preprocessing, Sampling
 TASKS_AHEAD = 2  # per worker: the one being decoded, and the next, so that it never waits for us
 VIDEOS_PER_WORKER = 200  # then it is replaced, because decoders leak
 MAX_FAILED_STARTS = 3
+START_SECONDS = 120.0  # Python and its packages may come from a slow network disk
 
 
 @dataclass(eq=False)
@@ -200,21 +201,23 @@ class DecodePool:
 
     def _next_event(self, job: _Job) -> DecodeEvent:
         """Wait for the next message about `job`, the first one in order."""
-        progress, since = -1, time.monotonic()
+        state, since = None, time.monotonic()
         while not job.worker.process.messages:
             process = job.worker.process
             wait(
                 [seat.process.connection for seat in self._seats],
                 timeout=min(1.0, self._timeout_seconds / 4),
             )
-            if process.progress != progress:
-                progress, since = process.progress, time.monotonic()
             self._drain()
+            if state != (process.pid, process.is_ready, process.progress):
+                state = (process.pid, process.is_ready, process.progress)
+                since = time.monotonic()
             # We took all its frames, so it is not waiting for us.
             is_silent = job.worker.process is process and not process.messages
-            if is_silent and time.monotonic() - since > self._timeout_seconds:
+            patience = self._timeout_seconds if process.is_ready else START_SECONDS
+            if is_silent and time.monotonic() - since > patience:
                 process.end()
-                how = f"no progress for {self._timeout_seconds:g} s"
+                how = f"no progress for {patience:g} s"
                 self._replace(job.worker, reason="decoder hung", how=how)
         return read_event(job.task, process=job.worker.process)
 

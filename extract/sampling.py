@@ -7,17 +7,8 @@ every N-th decoded frame. The origin is the first frame shown to the sampler.
 
 import math
 from fractions import Fraction
-from typing import Protocol
 
 from features_store.spec import Sampling
-
-
-class FrameSampler(Protocol):
-    """What the decoder asks of a sampler."""
-
-    def keep(self, pts: int) -> bool:
-        """Say whether the next frame in presentation order, shown at `pts` ticks, is kept."""
-        ...
 
 
 class StrideSampler:
@@ -35,7 +26,7 @@ class StrideSampler:
         self._num_seen = 0
 
     def keep(self, pts: int) -> bool:
-        """See `FrameSampler`; the timestamp plays no part."""
+        """Say whether the next frame in presentation order is kept; its `pts` plays no part."""
         is_kept = self._num_seen % self._stride == 0
         self._num_seen += 1
         return is_kept
@@ -46,7 +37,7 @@ class FpsSampler:
 
     >>> sampler = FpsSampler(Fraction(10), time_base=Fraction(1, 25))
     >>> [pts for pts in range(8) if sampler.keep(pts)]
-    [0, 3, 5]
+    [0, 2, 5, 7]
     """
 
     def __init__(self, fps: Fraction, *, time_base: Fraction) -> None:
@@ -57,7 +48,7 @@ class FpsSampler:
         self._next_target = 0
 
     def keep(self, pts: int) -> bool:
-        """See `FrameSampler`."""
+        """Say whether the next frame in presentation order, shown at `pts` ticks, is kept."""
         if self._first_pts is None:
             self._first_pts = pts
         # Target k is reached when first + k/F - half a tick <= pts, so k <= F * (ticks + 1/2).
@@ -68,6 +59,9 @@ class FpsSampler:
             return False
         self._next_target = reached + 1
         return True
+
+
+FrameSampler = StrideSampler | FpsSampler
 
 
 def make_sampler(sampling: Sampling, *, time_base: Fraction) -> FrameSampler:

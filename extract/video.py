@@ -200,7 +200,7 @@ class FrameReader:
             end_pts = clock.last_pts + clock.ticks_per_frame
             self._duration_seconds = float((end_pts - first_pts) * time_base)
         if not self._has_span:
-            check_frames(container, stream, tally=tally)
+            check_frames(container, stream, tally=tally, clock=clock)
             check_seconds(container, stream, clock=clock)
 
     @property

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from extract.decode_pool import DecodePool
 
+from extract.allocator import keep_freed_memory
 from extract.backbones import Backbone, load_backbone
 from extract.compute import CubeComputer
+from extract.decode_pool import DecodePool
 from extract.extractor import UnitExtractor, VideoJob
 from extract.precision import choose_precision
 from extract.preprocess import preprocessing_for
@@ -147,6 +148,8 @@ def build_computer(
         device=choose_device(device),
         batch_size=batch_size,
     )
+    if computer.device.type == "cpu":
+        keep_freed_memory()
     choice = choose_precision(precision, computer)
     logger.info("%s on %s in %s (%s)", network.name, computer.device, choice.precision, choice.why)
     return computer.with_precision(choice.precision)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from extract.extractor import VideoJob, media_fields
 from extract.sampling import max_kept_frames
 from extract.video import probe
-
-from extract.extractor import VideoJob, media_fields
 from features_store.errors import DecodeError
 from features_store.layout import SHARD_BYTES, ArraySpec, split_units
 from features_store.manifest import ManifestRow

@@ -77,8 +77,7 @@ def write_video(
         options = {"crf": "4", "preset": "ultrafast"} | (options or {})
     matrix, matrix_tag = _MATRICES[colour_matrix]
     with av.open(str(path), "w", container_options=container_options or {}) as container:
-        if audio_seconds:
-            _write_silence(container, audio_seconds)
+        audio = _add_audio(container) if audio_seconds else None
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixel_format
@@ -89,6 +88,8 @@ def write_video(
             stream.codec_context.color_range = int(_RANGES[colour_range])
         if rotation or is_mirrored:
             stream.set_display_rotation(rotation, hflip=is_mirrored)
+        if audio is not None:  # muxed only now: the first packet fixes the list of streams
+            _write_silence(audio, audio_seconds)
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             frame = frame.reformat(
@@ -110,18 +111,22 @@ def write_video(
 def write_audio(path: Path, *, seconds: float = 1.0) -> Path:
     """Write a file with an audio stream alone."""
     with av.open(str(path), "w") as container:
-        _write_silence(container, seconds)
+        _write_silence(_add_audio(container), seconds)
     return path
 
 
-def _write_silence(container: av.container.OutputContainer, seconds: float) -> None:
+def _add_audio(container: av.container.OutputContainer) -> av.AudioStream:
     stream = container.add_stream("aac", rate=8000)
     stream.layout = "mono"
+    return stream
+
+
+def _write_silence(stream: av.AudioStream, seconds: float) -> None:
     for start in range(0, round(8000 * seconds), 1024):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
         frame.sample_rate, frame.pts, frame.time_base = 8000, start, Fraction(1, 8000)
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+        stream.container.mux(stream.encode(frame))
+    stream.container.mux(stream.encode(None))
 
 
 def cut_off(path: Path, *, keep: float) -> Path:

@@ -26,6 +26,16 @@ VARIANTS = [
 LABELS = torch.tensor([0, 4, 2])
 
 
+@pytest.fixture(autouse=True)
+def torch_state():
+    """One thread, since tensors this small only lose by more; global state as it was afterwards."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.set_num_threads(num_threads)
+
+
 def shape_of(grid):
     return InputShape({"mid": (2 * grid, 3), "top": (grid, DIM)}, diff_grid=DIFF_GRID)
 
@@ -366,6 +376,18 @@ def test_stacked_lstm_is_that_of_torch():
     torch.testing.assert_close(state[-1][0], outputs[:, -1])
 
 
+def test_average_and_maximum_pooling_agree_only_where_all_cells_are_alike():
+    average, maximum, batch = build(("avg-lstm", {})), build(("max-lstm", {})), clips()
+    maximum.load_state_dict(average.state_dict())
+    alike = {"top": batch.top[:, :, :1, :1].expand_as(batch.top)}
+    constant = dataclasses.replace(batch, cubes=alike)
+    for head in (average, maximum):
+        head.eval()
+
+    torch.testing.assert_close(maximum(constant).logits, average(constant).logits)
+    assert (maximum(batch).logits - average(batch).logits).abs().max() > 1e-3
+
+
 def test_mean_pool_is_a_linear_layer_on_the_standardised_mean():
     head, batch = build(("mean-pool", {})), clips()
     head.fit_statistics([batch])
@@ -410,6 +432,12 @@ def test_differences_of_cubes_are_zero_first_and_then_the_mean_absolute_change()
 
     assert steps[:, 0].abs().max() == 0
     torch.testing.assert_close(steps[:, 2], (batch.top[:, 2] - batch.top[:, 1]).abs().mean((1, 2)))
+
+
+def test_frame_differences_are_absolute_so_that_their_mean_does_not_cancel():
+    batch = clips(num_frames=3)
+
+    torch.testing.assert_close(diff_features(batch, "frames"), batch.diffs.abs().flatten(2))
 
 
 def test_differences_that_the_batch_lacks_are_refused():

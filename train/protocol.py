@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from train.clips import Clips
 from train.config import TrainConfig
 from train.fit import Candidate, balanced_log_loss, candidates, fit, predict
-from train.heads import Head, build_head, head_class
+from train.heads import Head, build_head
+from train.heads.registry import head_class
 from train.metrics import balanced_accuracy
 from train.seeding import seeded
 from train.splits import Split, missing_classes

@@ -51,7 +51,7 @@ class LocalResponseNorm(nn.Module):
             total[:, shift:] += squares[:, : channels - shift]
             total[:, : channels - shift] += squares[:, shift:]
         root = total.mul_(self.alpha / self.size).add_(1).rsqrt_()
-        return x * (root * root.sqrt()).to(x.dtype)
+        return x * root.mul_(root.sqrt()).to(x.dtype)
 
 
 class Inception(nn.Module):

@@ -11,13 +11,12 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Annotated
 
-import click
 import typer
 
 from features_store.errors import CubereelError
 from pipelines.cli import explain, extract, listing, store, train
 
-EXIT_INTERNAL, EXIT_USAGE, EXIT_MACHINE, EXIT_STOPPED = 1, 2, 5, 75
+EXIT_INTERNAL, EXIT_MACHINE, EXIT_STOPPED = 1, 5, 75
 MACHINE_ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOMEM,
     errno.EMFILE,
@@ -56,25 +55,24 @@ def _common(
     logging.getLogger("cubereel").setLevel(level)
 
 
+class Stopped(BaseException):
+    """SIGINT or SIGTERM: leave in good order, what is committed stays."""
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
     _log_to_stderr()
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     sys.exit(_run())
 
 
 def _run() -> int:
     try:
-        code = app(standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as err:
-        return int(err.exit_code)
-    except click.ClickException as err:
-        err.show()
-        return EXIT_USAGE
+        app()  # leaves by SystemExit when all is well, or when the usage was wrong
     except CubereelError as err:
         return _say(str(err), err.exit_code)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except Stopped:
         return _say("stopped; run the same command again to go on", EXIT_STOPPED)
     except OSError as err:
         if err.errno in MACHINE_ERRNOS:
@@ -93,7 +91,7 @@ def _say(message: str, code: int) -> int:
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise Stopped
 
 
 def _log_to_stderr() -> None:

@@ -8,7 +8,7 @@ from train.batch import InputShape
 from train.heads.base import Head
 from train.heads.options import coerce_option, declared_options, declared_types
 
-__all__ = ["Head", "build_head", "head_options", "list_heads", "register_head"]
+__all__ = ["Head", "build_head", "head_class", "head_options", "list_heads", "register_head"]
 
 _HeadClass = TypeVar("_HeadClass", bound=type[Head])
 _HEADS: dict[str, type[Head]] = {}

@@ -5,6 +5,7 @@ The frame's own where it has them. Otherwise BT.601 below 720 lines and BT.709 f
 (0…255).
 """
 
+from functools import cache
 from typing import NamedTuple
 
 from av.video.format import VideoFormat
@@ -31,19 +32,19 @@ class Colours(NamedTuple):
     range: int
 
 
-def choose_colours(
-    pixel_format: VideoFormat, *, colorspace: int, color_range: int, height: int
-) -> Colours:
+@cache
+def choose_colours(format_name: str, *, colorspace: int, color_range: int, height: int) -> Colours:
     """Return the colours to convert with; `height` is the frame's as decoded.
 
-    >>> choose_colours(VideoFormat("yuv420p"), colorspace=2, color_range=0, height=720)[:2]
+    >>> choose_colours("yuv420p", colorspace=2, color_range=0, height=720)[:2]
     ('bt709', 'mpeg')
     """
+    pixel_format = VideoFormat(format_name)
     if pixel_format.is_rgb or len(pixel_format.components) < 3:
         name = "rgb" if pixel_format.is_rgb else "grey"
         return Colours(name, "jpeg", int(Colorspace.ITU601), int(ColorRange.JPEG))
     by_size = _MATRICES[1] if height >= 720 else _MATRICES[6]
     name, matrix = _MATRICES.get(colorspace, by_size)
-    if color_range == ColorRange.JPEG or pixel_format.name.startswith("yuvj"):
+    if color_range == ColorRange.JPEG or format_name.startswith("yuvj"):
         return Colours(name, "jpeg", int(matrix), int(ColorRange.JPEG))
     return Colours(name, "mpeg", int(matrix), int(ColorRange.MPEG))

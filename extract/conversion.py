@@ -45,9 +45,9 @@ class FrameConverter:
         return self._source_size != (0, 0)
 
     def convert(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-        """Return the frame's pixels as the backbone sees them, RGB."""
+        """Return the frame's pixels as the backbone sees them, RGB; mostly a view."""
         colours = choose_colours(
-            frame.format,
+            frame.format.name,
             colorspace=int(frame.colorspace),
             color_range=int(frame.color_range),
             height=frame.height,
@@ -69,7 +69,7 @@ class FrameConverter:
             interpolation=_INTERPOLATIONS[self._preprocessing.interpolation],
             threads=1,
         )
-        return np.ascontiguousarray(arrange(_rgb_view(scaled), placement=self.placement))
+        return arrange(_rgb_view(scaled), placement=self.placement)
 
     def _plan(self, frame: VideoFrame) -> None:
         orientation = _orientation(frame)

@@ -136,7 +136,8 @@ def arrange(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Turn a scaled frame for display, then crop or pad it; a view where nothing is padded."""
     shown = scaled[:, ::-1] if placement.orientation.is_mirrored else scaled
-    shown = np.rot90(shown, placement.orientation.quarter_turns)
+    if placement.orientation.quarter_turns:
+        shown = np.rot90(shown, placement.orientation.quarter_turns)
     left, top = placement.offset
     height, width = placement.input_size
     if left >= 0 and top >= 0:

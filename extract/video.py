@@ -38,7 +38,8 @@ class KeptFrame(NamedTuple):
     """One frame as the backbone will see it, before normalisation.
 
     Attributes:
-        pixels: RGB of the preprocessing's input size.
+        pixels: RGB of the preprocessing's input size; its own memory, though perhaps not
+            contiguous.
         pts_seconds: on the stream's own clock, which need not begin at 0.
         frame_index: in presentation order, counted from the start of the file.
     """

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from extract.allocator import keep_freed_memory
 from features_store.errors import ContractError, UsageError
 from features_store.sealing import write_atomically
 from features_store.store import Store
@@ -96,6 +97,7 @@ def train(
         ContractError: videos without labels, or an empty split.
     """
     config = config or TrainConfig()
+    keep_freed_memory()
     choices = [HeadChoice.parse(head, options) for head in heads]
     if not choices or seeds < 1:
         raise UsageError(f"at least one head and one seed are needed: {list(heads)}, {seeds}")

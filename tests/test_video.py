@@ -3,7 +3,6 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from av import VideoFormat
 
 from extract.colours import choose_colours
 from extract.packets import FrameClock
@@ -201,7 +200,7 @@ def test_the_matrix_and_range_of_the_frame_are_used(tmp_path, colour_matrix, col
 )
 def test_colours_of_a_silent_frame_follow_its_height(height, colorspace, color_range, expected):
     colours = choose_colours(
-        VideoFormat("yuv420p"), colorspace=colorspace, color_range=color_range, height=height
+        "yuv420p", colorspace=colorspace, color_range=color_range, height=height
     )
 
     assert (colours.matrix_name, colours.range_name) == expected

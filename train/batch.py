@@ -36,11 +36,13 @@ class Batch:
         cubes: layer name to cubes, in the order asked for; the last one is the top.
         diffs: stored frame differences, the first frame's is zero; None when not read.
         mask: True at valid frames; True first, then False.
+        condensed: what `Head.condense` returned for these clips, instead of cubes and diffs.
     """
 
     cubes: dict[str, Float[Tensor, "..."]]  # shapes differ by layer: see __post_init__
     diffs: Float[Tensor, "b t g g 3"] | None
     mask: Bool[Tensor, "b t"]
+    condensed: dict[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         for layer, cubes in self.cubes.items():

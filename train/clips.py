@@ -12,6 +12,7 @@ from torch import Tensor
 from features_store.layout import DIFF_GRID, cube_path
 from features_store.store import Store
 from train.batch import Batch, InputShape
+from train.heads import Head
 from train.windows import WindowPlan
 
 VIEW = "center"
@@ -95,6 +96,19 @@ class Clips:
         *cubes, diffs = (block.float() for block in blocks)
         return Batch(dict(zip(self.layers, cubes, strict=True)), diffs, mask.to(self.device))
 
+    def condensed_for(self, head: Head, *, batch_size: int) -> "Clips":
+        """Return these clips reduced to what a head takes from them, if it says so."""
+        blocks = []
+        for _, batch in self.batches(range(len(self)), batch_size=batch_size):
+            block = head.condense(batch)
+            if block is None:
+                return self
+            blocks.append((block, batch.mask))
+        tensors = {
+            name: torch.cat([block[name] for block, _ in blocks]) for name in blocks[0][0]
+        }
+        return CondensedClips(self, tensors, torch.cat([mask for _, mask in blocks]))
+
     def batches(
         self, positions: Sequence[int] | np.ndarray, *, batch_size: int
     ) -> Iterator[tuple[np.ndarray, Batch]]:
@@ -125,6 +139,20 @@ class Clips:
                 )
                 block[i, : len(clip.rows)] = span[clip.rows - first]
         return [torch.from_numpy(block) for block in blocks]
+
+
+class CondensedClips(Clips):
+    """Clips of which only a head's condensed tensors are kept, all in memory."""
+
+    def __init__(self, clips: Clips, tensors: dict[str, Tensor], mask: Tensor) -> None:
+        self.__dict__ |= clips.__dict__
+        self._tensors, self._mask = tensors, mask
+
+    def batch(self, positions: Sequence[int] | np.ndarray) -> Batch:
+        """Return a batch without cubes."""
+        index = torch.as_tensor(np.asarray(positions), device=self.device)
+        chosen = {name: tensor[index] for name, tensor in self._tensors.items()}
+        return Batch({}, None, self._mask[index], chosen)
 
 
 def machine_memory_bytes() -> int:

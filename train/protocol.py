@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from train.clips import Clips
@@ -135,6 +136,10 @@ def run_folds(
     on_fold: Callable[[FoldResult], None],
 ) -> list[FoldResult]:
     """Select, fit and test on every split with every seed."""
+    head = choice.build(data.clips, len(data.classes))
+    with torch.no_grad():
+        clips = data.clips.condensed_for(head, batch_size=config.batch_size)
+    data = replace(data, clips=clips)
     results = []
     for fold, split in enumerate(splits):
         selection = select(choice, data, split, config=config)

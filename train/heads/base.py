@@ -51,6 +51,20 @@ class Head(nn.Module, ABC):
             UsageError: `attention` was given to a head that has none.
         """
 
+    def condense(self, batch: Batch) -> dict[str, Tensor] | None:
+        """Return all that this head takes from clips, (B, …) each, as far as no parameter is in it.
+
+        A head that pools first needs a fiftieth of a cube; the loop then keeps that alone. None
+        means that the head needs the cubes.
+        """
+        return None
+
+    def condensed(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `condense(batch)`, which may have been computed before."""
+        condensed = batch.condensed if batch.condensed is not None else self.condense(batch)
+        assert condensed is not None, f"{self.head_name} does not condense"
+        return condensed
+
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit buffers such as means to the training set; called once, before the first step."""
 

@@ -27,7 +27,7 @@ class PooledLSTM(Head):
     """
 
     pool: ClassVar[Literal["mean", "max"]]
-    learning_rate: ClassVar[float] = 2e-4  # as hard-coded in the code of Sharma et al.
+    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-5
 
     def __init__(
@@ -52,20 +52,27 @@ class PooledLSTM(Head):
         self.lstm = StackedLSTM(dim + num_diffs, hidden, num_layers=layers)
         self.output = OutputModule(hidden, num_classes, dropout=dropout)
 
+    def condense(self, batch: Batch) -> dict[str, Tensor]:
+        """Return pooled frames (B, T, D), their differences (B, T, F) and the mean cube (B, D)."""
+        return {
+            "frames": reduce(batch.top, "b t h w d -> b t d", self.pool),
+            "diffs": diff_features(batch, self.diffs),
+            "mean": mean_cube(batch.top, batch.mask),
+        }
+
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit mean and std of the differences to the training frames."""
         if self.diffs != "none":
-            self.standardise.fit(diff_features(b, self.diffs)[b.mask] for b in batches)
+            self.standardise.fit(self.condensed(b)["diffs"][b.mask] for b in batches)
 
     def forward(
         self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
     ) -> HeadOutput:
         """See `Head`."""
         self.refuse_attention(attention)
-        frames = reduce(batch.top, "b t h w d -> b t d", self.pool)
-        motion = self.standardise(diff_features(batch, self.diffs))
-        state = self.initial_state(mean_cube(batch.top, batch.mask))
-        hidden = self.lstm(torch.cat([frames, motion], dim=-1), state)
+        clip = self.condensed(batch)
+        inputs = torch.cat([clip["frames"], self.standardise(clip["diffs"])], dim=-1)
+        hidden = self.lstm(inputs, self.initial_state(clip["mean"]))
         return HeadOutput(logits=self.output(hidden), maps={}, losses={})
 
 

@@ -23,7 +23,7 @@ class MeanPool(Head):
     know of motion. Logits are (B, 1, C).
     """
 
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 3e-4
     weight_decay: ClassVar[float] = 1e-2
 
     def __init__(self, *, shape: InputShape, num_classes: int, diffs: Diffs = "none") -> None:
@@ -32,20 +32,22 @@ class MeanPool(Head):
         self.diffs: Diffs = diffs
         self.standardise = Standardise(num_features)
         self.classify = nn.Linear(num_features, num_classes)
+        # A random start would stay in the weights of all features that say nothing.
+        nn.init.zeros_(self.classify.weight)
 
-    def features(self, batch: Batch) -> Float[Tensor, "b f"]:
+    def condense(self, batch: Batch) -> dict[str, Tensor]:
         """Return what is standardised: one vector per clip."""
         motion = masked_mean(diff_features(batch, self.diffs), batch.mask)
-        return torch.cat([mean_cube(batch.top, batch.mask), motion], dim=-1)
+        return {"features": torch.cat([mean_cube(batch.top, batch.mask), motion], dim=-1)}
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit mean and std of the features to the training clips."""
-        self.standardise.fit(self.features(batch) for batch in batches)
+        self.standardise.fit(self.condensed(batch)["features"] for batch in batches)
 
     def forward(
         self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
     ) -> HeadOutput:
         """See `Head`."""
         self.refuse_attention(attention)
-        logits = self.classify(self.standardise(self.features(batch)))
+        logits = self.classify(self.standardise(self.condensed(batch)["features"]))
         return HeadOutput(logits=logits.unsqueeze(1), maps={}, losses={})

@@ -47,11 +47,12 @@ class ContentAttention(nn.Module):
     The code adds a scalar to all scores, which the softmax cancels; it is left out.
     """
 
-    def __init__(self, hidden_size: int, dim: int) -> None:
+    def __init__(self, hidden_size: int, dim: int, attention_size: int) -> None:
         super().__init__()
-        self.keys = nn.Linear(dim, dim)  # W_x X + b: of all frames at once, before the loop
-        self.query = nn.Linear(hidden_size, dim, bias=False)
-        self.score = nn.Linear(dim, 1, bias=False)
+        # W_x X + b: of all frames at once, before the loop
+        self.keys = nn.Linear(dim, attention_size)
+        self.query = nn.Linear(hidden_size, attention_size, bias=False)
+        self.score = nn.Linear(attention_size, 1, bias=False)
 
     def forward(
         self, hidden: Float[Tensor, "b n"], keys: Float[Tensor, "b p a"]
@@ -65,7 +66,8 @@ class ContentAttention(nn.Module):
 class SoftAttention(Head):
     """A stack of LSTM layers whose input is the attention-weighted mean of the cells.
 
-    The map "spatial" is l_{t,i} of the paper; `attention=` replaces it.
+    The map "spatial" is l_{t,i} of the paper; `attention=` replaces it. `attention_size` is the
+    width of content attention's hidden layer, which the released code sets to D.
 
     The loss "doubly_stochastic" is Σ_i (1 − Σ_t l_{t,i})² divided by the number of valid frames,
     averaged over clips, and `doubly_stochastic` its weight λ. The paper's loss of a clip is
@@ -74,7 +76,7 @@ class SoftAttention(Head):
     the number of cells (49): λ of a published script is λ/49 here.
     """
 
-    learning_rate: ClassVar[float] = 2e-4  # hard-coded in the released code
+    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True
 
@@ -84,6 +86,7 @@ class SoftAttention(Head):
         shape: InputShape,
         num_classes: int,
         attention: Literal["location", "content"] = "location",
+        attention_size: int = 128,
         layers: int = 1,
         hidden: int = 512,
         dropout: float = 0.5,
@@ -92,6 +95,7 @@ class SoftAttention(Head):
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
         check_option("layers", layers, at_least=1)
+        check_option("attention_size", attention_size, at_least=1)
         check_option("hidden", hidden, at_least=1)
         check_option("dropout", dropout, at_least=0, below=1)
         check_option("doubly_stochastic", doubly_stochastic, at_least=0)
@@ -102,7 +106,7 @@ class SoftAttention(Head):
         self.attend: LocationAttention | ContentAttention = (
             LocationAttention(hidden, grid_size**2)
             if attention == "location"
-            else ContentAttention(hidden, dim)
+            else ContentAttention(hidden, dim, attention_size)
         )
         self.initial_state = InitialState(dim, hidden, num_layers=layers)
         self.lstm = StackedLSTM(dim, hidden, num_layers=layers)

@@ -16,6 +16,7 @@ from train.heads import Head
 from train.windows import WindowPlan
 
 VIEW = "center"
+Positions = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ class Clips:
         layers = [self.store.header.layer(name) for name in self.layers]
         return InputShape({la.name: (la.grid_size, la.dim) for la in layers}, diff_grid=DIFF_GRID)
 
-    def of_videos(self, videos: Sequence[int]) -> np.ndarray:
+    def of_videos(self, videos: Positions) -> np.ndarray:
         """Return the positions of the clips of some videos (positions in `video_ids`)."""
         wanted = np.zeros(len(self.video_ids), bool)
         wanted[list(videos)] = True
         return np.flatnonzero(wanted[[clip.video for clip in self.clips]])
 
-    def batch(self, positions: Sequence[int] | np.ndarray) -> Batch:
+    def batch(self, positions: Positions) -> Batch:
         """Return the clips at these positions as float32, padded to T with a mask."""
         lengths = torch.tensor([len(self.clips[p].rows) for p in positions])
         mask = torch.arange(self.windows.num_steps) < lengths[:, None]
@@ -110,7 +111,7 @@ class Clips:
         return CondensedClips(self, tensors, torch.cat([mask for _, mask in blocks]))
 
     def batches(
-        self, positions: Sequence[int] | np.ndarray, *, batch_size: int
+        self, positions: Positions, *, batch_size: int
     ) -> Iterator[tuple[np.ndarray, Batch]]:
         """Yield the clips in order, a batch at a time, with their positions."""
         positions = np.asarray(positions)
@@ -125,7 +126,7 @@ class Clips:
     def _read_all(self) -> list[Tensor]:
         return self._read(range(len(self.clips)))
 
-    def _read(self, positions: Sequence[int] | np.ndarray) -> list[Tensor]:
+    def _read(self, positions: Positions) -> list[Tensor]:
         """Return one tensor (n, T, …) per array, zero where a clip is shorter than T."""
         shape = (len(positions), self.windows.num_steps)
         blocks = [np.zeros((*shape, *array.row_shape), array.dtype) for array in self._arrays]
@@ -148,7 +149,7 @@ class CondensedClips(Clips):
         self.__dict__ |= clips.__dict__
         self._tensors, self._mask = tensors, mask
 
-    def batch(self, positions: Sequence[int] | np.ndarray) -> Batch:
+    def batch(self, positions: Positions) -> Batch:
         """Return a batch without cubes."""
         index = torch.as_tensor(np.asarray(positions), device=self.device)
         chosen = {name: tensor[index] for name, tensor in self._tensors.items()}

@@ -97,4 +97,4 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("cubereel").addHandler(handler)
+    logging.getLogger("cubereel").handlers = [handler]

@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 from features_store.errors import UsageError
 from train.batch import Batch, InputShape
 
-Diffs = Literal["none", "frames", "cubes"]
+Diffs = Literal["none", "frames", "cubes", "both"]
 
 
 def diff_size(diffs: Diffs, shape: InputShape) -> int:
@@ -28,9 +28,11 @@ def diff_size(diffs: Diffs, shape: InputShape) -> int:
         return 0
     if diffs == "cubes":
         return shape.top[1]
+    if diffs == "both":
+        return diff_size("frames", shape) + diff_size("cubes", shape)
     if shape.diff_grid is None:
         raise UsageError(
-            "option 'diffs' is 'frames', but the store's frame differences are missing; "
+            "option 'diffs' asks for frame differences, but the store's frame differences are missing; "
             "use diffs=cubes or diffs=none, or extract with frame differences"
         )
     return shape.diff_grid**2 * 3
@@ -40,8 +42,10 @@ def diff_features(batch: Batch, diffs: Diffs) -> Float[Tensor, "b t f"]:
     """Return |differences| per frame, zero at the first one; nothing (f = 0) for "none".
 
     "frames" is the stored frame difference, flattened; "cubes" the mean over cells of
-    |cube_t − cube_{t−1}| of the top layer.
+    |cube_t − cube_{t−1}| of the top layer, "both" one behind the other.
     """
+    if diffs == "both":
+        return torch.cat([diff_features(batch, "frames"), diff_features(batch, "cubes")], dim=-1)
     if diffs == "cubes":
         # cubes  c0 c1    c2
         #  ->     0 c1-c0 c2-c1     same length, so one mask indexes both

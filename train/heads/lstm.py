@@ -35,7 +35,7 @@ class PooledLSTM(Head):
         *,
         shape: InputShape,
         num_classes: int,
-        hidden: int = 512,
+        hidden: int = 128,
         layers: int = 1,
         dropout: float = 0.5,
         diffs: Diffs = "none",

@@ -88,7 +88,7 @@ class SoftAttention(Head):
         attention: Literal["location", "content"] = "location",
         attention_size: int = 128,
         layers: int = 1,
-        hidden: int = 512,
+        hidden: int = 128,
         dropout: float = 0.5,
         doubly_stochastic: float = 0.0,
         inverse_temperature: float = 1.0,

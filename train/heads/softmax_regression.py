@@ -19,13 +19,15 @@ class SoftmaxRegression(Head):
     step of Adam moves a logit by up to 10,000 times the learning rate: hence a small one.
     """
 
-    learning_rate: ClassVar[float] = 1e-4
+    learning_rate: ClassVar[float] = 3e-5
     weight_decay: ClassVar[float] = 1e-5
 
     def __init__(self, *, shape: InputShape, num_classes: int) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
         grid_size, dim = shape.top
         self.classify = nn.Linear(grid_size**2 * dim, num_classes)
+        # A random start would stay in the weights of all inputs that say nothing.
+        nn.init.zeros_(self.classify.weight)
 
     def forward(
         self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None

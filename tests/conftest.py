@@ -1,0 +1,23 @@
+"""What every test gets: one thread of torch, and its random state put back afterwards."""
+
+import os
+
+import pytest
+import torch
+
+from tests.commands import Command
+
+# Tests compute on tensors of a few kilobytes, where a second thread only waits for the first.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _random_state_is_restored():
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+@pytest.fixture
+def cubereel(monkeypatch, capfd):
+    return Command(monkeypatch, capfd)

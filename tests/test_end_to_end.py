@@ -1,0 +1,200 @@
+"""The whole way through the command line, on small real videos."""
+
+import csv
+import json
+
+import av
+import numpy as np
+import pytest
+
+from features_store.store import Store
+from tests.clips import write_classes
+
+EXTRACT = ("--backbone", "tiny:conv", "--fps", "10")
+QUICK = ("--clip-frames", 4, "--epochs", 20, "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return write_classes(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def store(videos, tmp_path_factory):
+    from pipelines.extraction import extract
+
+    path = tmp_path_factory.mktemp("stores") / "s.cubes"
+    extract(videos, out=path, backbone="tiny:conv", fps="10", licence="CC0", origin="synthetic")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(store, tmp_path_factory):
+    from pipelines.training import train
+    from train.config import TrainConfig
+
+    path = tmp_path_factory.mktemp("runs") / "run"
+    config = TrainConfig(clip_frames=4, epochs=20)
+    train(store, heads=["mean-pool", "soft-attention"], out=path, config=config)
+    return path
+
+
+def test_extraction_twice_does_nothing_the_second_time(cubereel, videos, tmp_path):
+    store = tmp_path / "s.cubes"
+
+    assert cubereel("extract", videos, "--out", store, *EXTRACT) == 0
+    assert cubereel.out.startswith("8 of 8 videos")
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    assert cubereel("extract", videos, "--out", store, *EXTRACT, "--json") == 0
+    report = json.loads(cubereel.out)
+    assert (report["num_done_before"], report["num_extracted"]) == (8, 0)
+    after = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    assert {p for p in before if before[p] != after[p]} <= {store / ".lock"}
+
+
+def test_batch_size_and_workers_change_nothing(cubereel, videos, store, tmp_path):
+    other = tmp_path / "other.cubes"
+    options = ("--batch-size", 5, "--workers", 2)
+
+    assert cubereel("extract", videos, "--out", other, *EXTRACT, *options) == 0
+    assert cubereel("store", "diff", store, other) == 0
+    assert "8 videos compared, 0 differ" in cubereel.out
+
+
+def test_a_changed_video_is_extracted_again_and_the_others_are_not(cubereel, tmp_path):
+    videos, store = write_classes(tmp_path / "v", per_class=2), tmp_path / "s.cubes"
+    assert cubereel("extract", videos, "--out", store, *EXTRACT) == 0
+    changed = videos / "dark" / "1.mp4"
+    changed.write_bytes((videos / "bright" / "0.mp4").read_bytes())
+
+    assert cubereel("extract", videos, "--out", store, *EXTRACT, "--json") == 0
+    assert json.loads(cubereel.out)["num_extracted"] == 1
+    assert cubereel("store", "verify", store, "--full") == 0
+    with Store(store) as opened:
+        np.testing.assert_array_equal(opened.cubes("dark/1.mp4"), opened.cubes("bright/0.mp4"))
+
+
+def test_another_frame_rate_is_another_spec(cubereel, videos, store):
+    assert cubereel("extract", videos, "--out", store, "--backbone", "tiny:conv", "--fps", 5) == 3
+    assert "sampling.value: store has '10', caller wants '5'" in cubereel.err
+    assert "Traceback" not in cubereel.err
+
+
+def test_a_store_tells_what_it_is(cubereel, store):
+    assert cubereel("store", "info", store) == 0
+    lines = cubereel.out.splitlines()
+    assert lines[0].split() == ["licence", "CC0"]
+    assert cubereel("store", "ls", store, "--json") == 0
+    assert {row["label"] for row in json.loads(cubereel.out)} == {"dark", "bright"}
+    assert cubereel("store", "verify", store, "--full") == 0
+    assert "8 videos" in cubereel.out
+
+
+def test_damage_is_found_and_named(cubereel, videos, tmp_path):
+    store = tmp_path / "s.cubes"
+    cubereel("extract", videos, "--out", store, *EXTRACT)
+    (shard,) = (store / "shards").glob("*.h5")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+
+    assert cubereel("store", "verify", store, "--full") == 3
+    assert "damaged:" in cubereel.out
+
+
+def test_several_layers_are_stored_and_reach_a_head(cubereel, videos, tmp_path):
+    store = tmp_path / "s.cubes"
+    layers = ("--layer", "stem", "--layer", "top")
+
+    assert cubereel("extract", videos, "--out", store, *EXTRACT, *layers) == 0
+    with Store(store) as opened:
+        assert opened.cubes("dark/0.mp4", layer="stem").shape[1:] == (14, 14, 8)
+        assert opened.cubes("dark/0.mp4").shape[1:] == (7, 7, 16)
+    out = tmp_path / "run"
+    arguments = ("--head", "mean-pool", "--layer", "stem", "--out", out)
+    assert cubereel("train", store, *arguments, *QUICK) == 0
+
+
+def test_a_separable_task_is_solved(run):
+    results = json.loads((run / "results.json").read_text())
+
+    assert [row["balanced_accuracy"] for row in results["heads"]] == [1.0, 1.0]
+    with (run / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["video_id"] for row in rows} == {"dark/0.mp4", "bright/0.mp4"}
+
+
+def test_results_say_what_made_them(run, store):
+    results = json.loads((run / "results.json").read_text())
+
+    with Store(store) as opened:
+        assert results["spec_digest"] == opened.header.spec.digest
+    assert results["config"]["epochs"] == 20
+    assert results["chosen"]["head_of_fold"][0] in ("mean-pool", "soft-attention")
+
+
+def test_folds_cross_validate_over_groups(cubereel, store, tmp_path):
+    arguments = ("--head", "mean-pool", "--folds", 4, "--seeds", 2, "--out", tmp_path / "run")
+
+    assert cubereel("train", store, *arguments, *QUICK) == 0
+    with (tmp_path / "run" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 16
+    assert len({(row["seed"], row["video_id"]) for row in rows}) == 16
+    for fold in "0123":
+        assert len({row["group"] for row in rows if row["fold"] == fold}) == 1
+
+
+def test_the_same_seed_gives_the_same_result(cubereel, store, tmp_path):
+    for name in ("a", "b"):
+        arguments = ("--head", "soft-attention", "--set", "hidden=8", "--out", tmp_path / name)
+        assert cubereel("train", store, *arguments, *QUICK) == 0
+
+    assert (tmp_path / "a/predictions.csv").read_text() == (
+        tmp_path / "b/predictions.csv"
+    ).read_text()
+
+
+def test_a_checkpoint_scores_the_same_again(cubereel, run, store):
+    checkpoint = run / "checkpoints" / "soft-attention" / "fold0-seed0.json"
+
+    assert cubereel("eval", checkpoint, store, "--json") == 0
+    assert json.loads(cubereel.out)["balanced_accuracy"] == 1.0
+    assert cubereel("eval", checkpoint, store, "--split", "train") == 0
+    assert cubereel.out.startswith("4 videos")
+
+
+def test_a_new_video_is_classified_end_to_end(cubereel, run, videos):
+    checkpoint = run / "checkpoints" / "mean-pool" / "fold0-seed0.json"
+
+    assert cubereel("predict", checkpoint, videos / "dark" / "0.mp4") == 0
+    path, prediction, _ = cubereel.out.strip().split("\t")
+    assert (path, prediction) == (str(videos / "dark" / "0.mp4"), "dark")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".png"])
+def test_attention_is_drawn_over_the_frames(cubereel, run, store, tmp_path, suffix):
+    checkpoint = run / "checkpoints" / "soft-attention" / "fold0-seed0.json"
+    out = tmp_path / f"where{suffix}"
+
+    assert cubereel("explain", checkpoint, store, "--video", "dark/0.mp4", "--out", out) == 0
+    with av.open(str(out)) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == (4 if suffix == ".mp4" else 1)
+
+
+def test_a_head_without_attention_says_so(cubereel, run, store, tmp_path):
+    checkpoint = run / "checkpoints" / "mean-pool" / "fold0-seed0.json"
+    out = tmp_path / "x.png"
+
+    assert cubereel("explain", checkpoint, store, "--video", "dark/0.mp4", "--out", out) == 2
+    assert "does not say where it looks" in cubereel.err
+    assert not out.exists()
+
+
+def test_lists_and_version(cubereel):
+    assert cubereel("list", "heads") == 0
+    assert "soft-attention" in cubereel.out
+    assert cubereel("list", "backbones", "--json") == 0
+    assert "timm:resnet50" in json.loads(cubereel.out)
+    assert cubereel("--version") == 0

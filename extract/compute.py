@@ -45,9 +45,9 @@ class CubeComputer:
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._normalise = Normalise(preprocessing).to(device)
         self._original = backbone
-        self._backbone = copy.deepcopy(backbone).to(
-            device, self._dtype, memory_format=torch.channels_last
-        )
+        moved = copy.deepcopy(backbone).to(device, self._dtype)
+        # A copy of a traced network forgets that it was in evaluation mode.
+        self._backbone = moved.to(memory_format=torch.channels_last).eval()
 
     def with_precision(self, precision: Precision) -> "CubeComputer":
         """Return the same computer at another precision."""
@@ -68,7 +68,7 @@ class CubeComputer:
             MachineError: the device has not enough memory for a batch.
         """
         try:
-            blocks = [self._batch(block) for block in pixels.split(self.batch_size)]
+            blocks = [self._batch(block) for block in torch.split(pixels, self.batch_size)]
         except torch.OutOfMemoryError as err:
             raise MachineError(
                 f"{self.device} has no memory for batches of {self.batch_size} frames; "

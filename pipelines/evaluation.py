@@ -87,10 +87,12 @@ def predict(
         source = Path(folder) / "videos.txt"
         source.write_text("\n".join(str(path.absolute()) for path in videos))
         store = Path(folder) / "store"
+        kind, value = spec.sampling.kind, spec.sampling.value
         report = extract(
             source, out=store, backbone=spec.backbone, weights=weights,
             layers=list(description.layers), fit=spec.preprocessing.fit, precision=spec.precision,
-            device=device, root="/", **{spec.sampling.kind: _value(spec)},
+            device=device, root="/", fps=value if kind == "fps" else None,
+            stride=int(value) if kind == "stride" else None,
         )  # fmt: skip
         with Store(store) as opened:
             require_same_spec(spec, opened.header.spec, store=f"the store of {checkpoint}")
@@ -107,10 +109,6 @@ def predict(
         for video_id, row in zip(ids, probs, strict=True)
     ]
     return predictions, report.failed
-
-
-def _value(spec: Spec) -> str | int:
-    return spec.sampling.value if spec.sampling.kind == "fps" else int(spec.sampling.value)
 
 
 def _probabilities(

@@ -117,11 +117,11 @@ def read_pictures(
         ContractError: the file is not the one that was extracted.
     """
     scale = min(1.0, MAX_LINES / record.height)
-    size = tuple(max(2, round(side * scale / 2) * 2) for side in (record.height, record.width))
+    height, width = (max(2, round(side * scale / 2) * 2) for side in (record.height, record.width))
     reader = FrameReader(
         path,
         sampling=spec.sampling,
-        preprocessing=replace(spec.preprocessing, input_size=size, fit="stretch"),
+        preprocessing=replace(spec.preprocessing, input_size=(height, width), fit="stretch"),
         start_seconds=None if np.isnan(record.start_seconds) else record.start_seconds,
         end_seconds=None if np.isnan(record.end_seconds) else record.end_seconds,
     )

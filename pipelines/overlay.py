@@ -58,7 +58,8 @@ def blend(frame: AttendedFrame) -> np.ndarray:
     warmth = heat(frame)[..., None]
     tint = mpl.colormaps["inferno"](warmth[..., 0])[..., :3] * 255
     lit = frame.picture * (DARKEST + (1 - DARKEST) * warmth)
-    return np.clip(lit * (1 - 0.35 * warmth) + tint * 0.35 * warmth, 0, 255).astype(np.uint8)
+    mixed: np.ndarray = np.clip(lit * (1 - 0.35 * warmth) + tint * 0.35 * warmth, 0, 255)
+    return mixed.astype(np.uint8)
 
 
 def write_strip(path: Path, frames: Sequence[AttendedFrame], *, title: str) -> None:

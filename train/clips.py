@@ -105,9 +105,7 @@ class Clips:
             if block is None:
                 return self
             blocks.append((block, batch.mask))
-        tensors = {
-            name: torch.cat([block[name] for block, _ in blocks]) for name in blocks[0][0]
-        }
+        tensors = {name: torch.cat([block[name] for block, _ in blocks]) for name in blocks[0][0]}
         return CondensedClips(self, tensors, torch.cat([mask for _, mask in blocks]))
 
     def batches(

@@ -67,7 +67,7 @@ def fit(
             targets = torch.from_numpy(labels[clips.videos_of(chosen)]).to(clips.device)
             loss = training_loss(head, batch, targets, weights)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
             losses.append(loss.detach())

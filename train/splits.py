@@ -97,7 +97,7 @@ def split_by_manifest(
     unknown = sorted(set(said) - {"train", "val", "validation", "test", ""})
     if unknown:
         raise ContractError(
-            f"split {unknown[0]!r} in the manifest is none of train, val, test (or empty)"
+            f"split {str(unknown[0])!r} in the manifest is none of train, val, test (or empty)"
         )
     train, test = np.flatnonzero(said == "train"), np.flatnonzero(said == "test")
     validation = np.flatnonzero((said == "val") | (said == "validation"))

@@ -12,7 +12,13 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.backbones.registry import InputConfig, LoadedNetwork, NamedMaps, register_source
+from extract.backbones.registry import (
+    InputConfig,
+    LoadedNetwork,
+    NamedMaps,
+    YieldsMaps,
+    register_source,
+)
 from extract.weights import load_into, read_state_dict, state_sha256
 from features_store.errors import UsageError
 
@@ -75,7 +81,7 @@ class Inception(nn.Module):
         return F.relu(torch.cat([self.conv1x1(x), three, five, pool], 1), inplace=True)
 
 
-class CaffeGoogLeNet(nn.Module):
+class CaffeGoogLeNet(YieldsMaps):
     """The deploy network without its dropout: logits of 1,000 classes."""
 
     def __init__(self) -> None:

@@ -1,9 +1,10 @@
 """What a backbone is, and the registry of the sources that backbones come from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -29,17 +30,13 @@ class InputConfig:
     channel_order: Literal["rgb", "bgr"] = "rgb"
 
 
-class FeatureNetwork(Protocol):
-    """Normalised pictures in, feature maps of the named layers out."""
-
-    def __call__(self, pictures: Float[Tensor, "b 3 h w"]) -> Mapping[str, Tensor]:
-        """Return layer name -> (b, d, k, k)."""
-        ...
-
-
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """What a source returns: the network, what it expects, the digest of its weights."""
+    """What a source returns: the network, what it expects, the digest of its weights.
+
+    Attributes:
+        network: normalised pictures (b, 3, h, w) to a dict: layer name -> map (b, d, k, k).
+    """
 
     network: nn.Module
     config: InputConfig
@@ -48,6 +45,13 @@ class LoadedNetwork:
 
 Source = Callable[[str, Path | None, Sequence[str]], LoadedNetwork]
 _SOURCES: dict[str, Source] = {}
+# Imported when first asked for: timm alone takes a second.
+_MODULES = {
+    "caffe": "extract.backbones.caffe",
+    "timm": "extract.backbones.timm_source",
+    "tiny": "extract.backbones.tiny",
+    "torchvision": "extract.backbones.torchvision_source",
+}
 
 
 def register_source(name: str) -> Callable[[Source], Source]:
@@ -64,7 +68,7 @@ def register_source(name: str) -> Callable[[Source], Source]:
 
 def list_sources() -> list[str]:
     """Return the names of all sources."""
-    return sorted(_SOURCES)
+    return sorted({*_MODULES, *_SOURCES})
 
 
 class Backbone(nn.Module):
@@ -80,7 +84,8 @@ class Backbone(nn.Module):
         self.name = name
         self.config = loaded.config
         self.weights_sha256 = loaded.weights_sha256
-        self.network = loaded.network.eval().requires_grad_(False)
+        self.network = loaded.network.requires_grad_(False)
+        self.eval()
         self.layers = self._measure()
 
     @torch.inference_mode()
@@ -117,21 +122,31 @@ def load_backbone(
         raise UsageError(
             f"backbone {name!r} has no source; write 'timm:{name}' or 'torchvision:{name}'"
         )
+    if source in _MODULES:
+        import_module(_MODULES[source])
     if source not in _SOURCES:
         raise UsageError(f"no backbone source {source!r}; {nearest_name(source, list_sources())}")
     return Backbone(name, _SOURCES[source](rest, weights, layers))
+
+
+class YieldsMaps(nn.Module):
+    """A network of ours: computes its feature maps one after the other."""
+
+    def feature_maps(self, pictures: Float[Tensor, "b 3 h w"]) -> Iterator[tuple[str, Tensor]]:
+        """Yield (layer name, map), so that the caller can stop after the last one it wants."""
+        raise NotImplementedError
 
 
 class NamedMaps(nn.Module):
     """Runs a network of ours as far as the last layer that is wanted.
 
     Args:
-        network: has ``feature_maps(pictures)``, an iterator of (layer name, map).
+        network: of ours, so it yields (layer name, map) in order.
         known: names that it yields.
     """
 
     def __init__(
-        self, network: nn.Module, layers: Sequence[str], *, known: Sequence[str], backbone: str
+        self, network: YieldsMaps, layers: Sequence[str], *, known: Sequence[str], backbone: str
     ) -> None:
         super().__init__()
         self.network = network

@@ -7,12 +7,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.backbones.registry import InputConfig, LoadedNetwork, NamedMaps, register_source
+from extract.backbones.registry import (
+    InputConfig,
+    LoadedNetwork,
+    NamedMaps,
+    YieldsMaps,
+    register_source,
+)
 from extract.weights import load_into, read_state_dict, state_sha256
 from features_store.errors import UsageError
 
 
-class TinyConv(nn.Module):
+class TinyConv(YieldsMaps):
     """Two convolutions with ReLU: (b, 3, 56, 56) to 14 × 14 × 8 and 7 × 7 × 16."""
 
     def __init__(self) -> None:

@@ -101,10 +101,8 @@ def diff(
                 typer.echo(f"only in {which}  {video_id}")
         differing = [video for video in result.videos if not video.equal]
         for video in differing:
-            typer.echo(
-                f"differs  {video.video_id}  {video.note or f'worst cosine {video.worst_cosine:.6f}'}"
-                f"  max abs {video.max_abs:g}"
-            )
+            what = video.note or f"worst cosine {video.worst_cosine:.6f}"
+            typer.echo(f"differs  {video.video_id}  {what}  max abs {video.max_abs:g}")
         verdict = "identical" if result.identical else "equal" if result.equal else "different"
         typer.echo(f"{verdict}: {len(result.videos)} videos compared, {len(differing)} differ")
     if not result.equal:

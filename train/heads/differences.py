@@ -32,7 +32,7 @@ def diff_size(diffs: Diffs, shape: InputShape) -> int:
         return diff_size("frames", shape) + diff_size("cubes", shape)
     if shape.diff_grid is None:
         raise UsageError(
-            "option 'diffs' asks for frame differences, but the store's frame differences are missing; "
+            "option 'diffs' asks for frame differences, but none are read from the store; "
             "use diffs=cubes or diffs=none, or extract with frame differences"
         )
     return shape.diff_grid**2 * 3

@@ -41,7 +41,7 @@ def soft_attention(*, grid=3, dim=6, **options):
         "soft-attention",
         shape=InputShape({"top": (grid, dim)}),
         num_classes=3,
-        **{"hidden": 4} | options,
+        **{"hidden": 4, "attention_size": dim} | options,
     )
     return head.double().eval()
 
@@ -294,7 +294,8 @@ def evaluate(head):
 
 
 def test_content_attention_finds_the_planted_cell():
-    head = train_on_planted_clips("soft-attention", attention="content", hidden=16, dropout=0)
+    options = {"attention": "content", "attention_size": NUM_CLASSES + 1, "hidden": 16}
+    head = train_on_planted_clips("soft-attention", **options, dropout=0)
 
     accuracy, output, marked = evaluate(head)
 

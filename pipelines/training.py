@@ -273,13 +273,7 @@ def chosen_by_validation(
     heads, pooled = [], []
     for fold in range(len(splits)):
         by_head = {h: [r for r in rs if r.fold == fold] for h, rs in results.items()}
-        best = max(
-            by_head,
-            key=lambda h: (
-                by_head[h][0].selection.validation_balanced_accuracy,
-                -by_head[h][0].selection.validation_loss,
-            ),
-        )
+        best = max(by_head, key=lambda h: by_head[h][0].selection.rank)
         heads.append(best)
         pooled += by_head[best]
     row = summarise("chosen by validation", pooled, data, splits, seconds=0.0)

@@ -71,6 +71,11 @@ class Selection:
     validation_loss: float
     validation_balanced_accuracy: float
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Larger is better: by balanced accuracy, then by loss."""
+        return self.validation_balanced_accuracy, -self.validation_loss
+
 
 @dataclass(frozen=True)
 class FoldResult:
@@ -85,7 +90,11 @@ class FoldResult:
 
 
 def select(choice: HeadChoice, data: Labelled, split: Split, *, config: TrainConfig) -> Selection:
-    """Fit every candidate on the inner train videos; return the lowest validation loss."""
+    """Fit every candidate on the inner train videos; return the best on the validation videos.
+
+    The best has the highest balanced accuracy, which is what will be reported; ties, which are
+    common among few videos, go to the lower loss.
+    """
     best: Selection | None = None
     for candidate in candidates(head_class(choice.name), config):
         losses, accuracies = [], []
@@ -96,7 +105,7 @@ def select(choice: HeadChoice, data: Labelled, split: Split, *, config: TrainCon
             losses.append(balanced_log_loss(probs, truth))
             accuracies.append(balanced_accuracy(probs.argmax(1), truth))
         selection = Selection(candidate, float(np.mean(losses)), float(np.mean(accuracies)))
-        if best is None or selection.validation_loss < best.validation_loss:
+        if best is None or selection.rank > best.rank:
             best = selection
     assert best is not None
     return best

@@ -23,7 +23,7 @@ class MeanPool(Head):
     know of motion. Logits are (B, 1, C).
     """
 
-    learning_rate: ClassVar[float] = 3e-4
+    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
 
     def __init__(self, *, shape: InputShape, num_classes: int, diffs: Diffs = "none") -> None:

@@ -1,18 +1,42 @@
 """The feature store: cubes of many videos on disk, readable with nothing but h5py.
 
-Imports no torch, so a notebook can read a store alone.
+Imports no torch, so a notebook can read a store alone. What is named here is imported when it is
+first used: decode workers and `cubereel --help` need the errors and the spec, not h5py.
 """
 
-from features_store.diff import StoreDiff as StoreDiff
-from features_store.diff import diff_stores as diff_stores
-from features_store.header import StoreHeader as StoreHeader
-from features_store.layout import LayerShape as LayerShape
-from features_store.manifest import ManifestRow as ManifestRow
-from features_store.records import VideoRecord as VideoRecord
-from features_store.spec import Preprocessing as Preprocessing
-from features_store.spec import Sampling as Sampling
-from features_store.spec import Spec as Spec
-from features_store.store import Store as Store
-from features_store.store_writer import StoreWriter as StoreWriter
-from features_store.verify import VerifyReport as VerifyReport
-from features_store.verify import verify_store as verify_store
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from features_store.diff import StoreDiff as StoreDiff
+    from features_store.diff import diff_stores as diff_stores
+    from features_store.header import StoreHeader as StoreHeader
+    from features_store.layout import LayerShape as LayerShape
+    from features_store.manifest import ManifestRow as ManifestRow
+    from features_store.records import VideoRecord as VideoRecord
+    from features_store.spec import Preprocessing as Preprocessing
+    from features_store.spec import Sampling as Sampling
+    from features_store.spec import Spec as Spec
+    from features_store.store import Store as Store
+    from features_store.store_writer import StoreWriter as StoreWriter
+    from features_store.verify import VerifyReport as VerifyReport
+    from features_store.verify import verify_store as verify_store
+
+_MODULES = {
+    "diff": ("StoreDiff", "diff_stores"),
+    "header": ("StoreHeader",),
+    "layout": ("LayerShape",),
+    "manifest": ("ManifestRow",),
+    "records": ("VideoRecord",),
+    "spec": ("Preprocessing", "Sampling", "Spec"),
+    "store": ("Store",),
+    "store_writer": ("StoreWriter",),
+    "verify": ("VerifyReport", "verify_store"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"features_store.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,46 @@
+"""Start-up stays light: who asks for help or reads a spec does not wait for torch or h5py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import extract
+import features_store
+import pipelines
+import train
+
+
+def _loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import pipelines.cli", {"torch", "h5py", "av", "timm", "sklearn", "numpy"}),
+        ("import extract.decode_worker", {"torch", "h5py"}),
+        ("from features_store import Store", {"torch", "av", "timm", "dask", "sklearn"}),
+    ],
+)
+def test_what_is_not_needed_is_not_imported(statement, unwanted):
+    assert not _loaded_by(statement) & unwanted
+
+
+def test_every_public_name_of_the_store_is_there():
+    for names in features_store._MODULES.values():
+        for name in names:
+            assert getattr(features_store, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Shop'"):
+        features_store.Shop  # noqa: B018
+
+
+def test_the_four_packages_are_this_repository_s():
+    root = Path(__file__).parent.parent
+    for package in (extract, features_store, pipelines, train):
+        assert Path(package.__file__).parent.parent == root

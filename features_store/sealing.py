@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,14 +30,17 @@ from features_store.shard_writer import create_shard_file, fsync_path
 PARTIAL = ".h5.partial"
 BLOCK_BYTES = 2**26
 
+# Video ids to a table: unit -> those of the ids that lie there until now.
+Supersede = Callable[[list[str]], dict[str, list[str]]]
+
 
 def seal(
-    partial: Path, arrays: Sequence[ArraySpec], *, digest: str, supersedes: dict[str, list[str]]
+    partial: Path, arrays: Sequence[ArraySpec], *, digest: str, supersede: Supersede
 ) -> Path | None:
     """Turn ``<unit>.h5.partial`` into ``<unit>.h5`` and its sidecar; return the shard's path.
 
     Only committed videos whose rows still match their checksums are copied. Without any, the
-    partial is removed and None returned.
+    partial is removed and None returned. `supersede` says what the copied videos replace.
     """
     shard = partial.with_name(partial.name.removesuffix(".partial"))
     copy = shard.with_suffix(".h5.sealing")
@@ -50,7 +53,7 @@ def seal(
         if not records:
             partial.unlink()
             return None
-        write_sidecar(shard, copy, {unit: ids for unit, ids in supersedes.items() if ids})
+        write_sidecar(shard, copy, supersede([record.id for record in records]))
         copy.rename(shard)
         fsync_path(shard.parent)
     partial.unlink()

@@ -36,7 +36,6 @@ class StoreWriter:
         self.salvaged: list[Path] = []
         self._run_id = run_id
         self._num_units = 0
-        self._superseded: dict[str, str] = {}
 
     def __enter__(self) -> StoreWriter:
         _require_store_or_nothing(self.path)
@@ -63,10 +62,6 @@ class StoreWriter:
         """Return the record of a video that was in the store when it was opened."""
         return self._before.video(video_id) if video_id in self._before else None
 
-    def replace(self, video_id: str) -> None:
-        """Announce that a video of the store is extracted again; the new one supersedes it."""
-        self._superseded[video_id] = self._before.shard_of(video_id).removesuffix(".h5")
-
     def unit(self, *, rows: int, video_ids: list[str]) -> UnitWriter:
         """Open a unit with room for these videos; `rows` is an estimate and may be exceeded."""
         return UnitWriter(self, rows=rows, video_ids=video_ids)
@@ -76,21 +71,28 @@ class StoreWriter:
         self._num_units += 1
         return self.path / "shards" / f"{self._run_id}-{self._num_units:04d}{PARTIAL}"
 
-    def seal(self, partial: Path, video_ids: list[str]) -> Path | None:
-        """Seal a partial of this run."""
-        supersedes: dict[str, list[str]] = {}
-        for video_id in video_ids:
-            if video_id in self._superseded:
-                supersedes.setdefault(self._superseded[video_id], []).append(video_id)
-        return seal(
-            partial, self.header.arrays, digest=self.header.spec.digest, supersedes=supersedes
-        )
+    def seal(self, partial: Path) -> Path | None:
+        """Seal a partial of this run; its videos supersede those of the same ids in the store."""
+        return self._seal(partial, self._before)
+
+    def _seal(self, partial: Path, before: Store) -> Path | None:
+        def supersede(video_ids: list[str]) -> dict[str, list[str]]:
+            units: dict[str, list[str]] = {}
+            for video_id in video_ids:
+                if video_id in before:
+                    unit = before.shard_of(video_id).removesuffix(".h5")
+                    units.setdefault(unit, []).append(video_id)
+            return units
+
+        digest = self.header.spec.digest
+        return seal(partial, self.header.arrays, digest=digest, supersede=supersede)
 
     def _salvage(self) -> None:
         for leftover in (self.path / "shards").glob("*.sealing"):
             leftover.unlink()
         for partial in sorted((self.path / "shards").glob(f"*{PARTIAL}")):
-            shard = seal(partial, self.header.arrays, digest=self.header.spec.digest, supersedes={})
+            with Store(self.path) as before:
+                shard = self._seal(partial, before)
             if shard is not None:
                 self.salvaged.append(shard)
 
@@ -134,7 +136,6 @@ class UnitWriter:
         self._store = store
         self._id_bytes = max(len(check_id(video_id)) for video_id in video_ids)
         self._num_videos = len(video_ids)
-        self._committed: list[str] = []
         self._shard = self._open(max(rows, 1))
         self.shards: list[Path] = []
 
@@ -154,9 +155,7 @@ class UnitWriter:
 
     def commit(self, **record: Any) -> VideoRecord:
         """Commit the video in work; see `records.VideoRecord` for the fields."""
-        committed = self._shard.commit(**record)
-        self._committed.append(committed.id)
-        return committed
+        return self._shard.commit(**record)
 
     def abandon(self) -> None:
         """Forget the rows of the video in work."""
@@ -183,7 +182,6 @@ class UnitWriter:
     def _seal(self, shard: ShardWriter | None = None) -> None:
         shard = shard or self._shard
         shard.close()
-        sealed = self._store.seal(shard.path, self._committed)
-        self._committed = []
+        sealed = self._store.seal(shard.path)
         if sealed is not None:
             self.shards.append(sealed)

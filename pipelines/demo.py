@@ -94,7 +94,8 @@ def cut_windows(videos: Path) -> list[ManifestRow]:
         for split, (begin, end) in PARTS.items():
             for start, stop in window_spans(begin * duration, end * duration):
                 video_id = span_id(name, start, stop)
-                rows.append(ManifestRow(video_id, name, label, "", split, start, stop))
+                group = f"{label} {split}"
+                rows.append(ManifestRow(video_id, name, label, group, split, start, stop))
     return rows
 
 

@@ -17,6 +17,7 @@ from features_store.records import VideoRecord
 from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
 from pipelines.overlay import AttendedFrame, write_mp4, write_strip
+from pipelines.plan import is_same_media
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.clips import Clips
 from train.heads import Head
@@ -64,6 +65,11 @@ def explain(
             )
         rows, attention, probs = attend(head, description, opened, video)
         pictures = read_pictures(path, record, opened.header.spec, rows)
+        stored = opened.read(video, "pts_seconds")[rows]
+        if not is_same_media(path, record, rehash=False) or stored.tolist() != [
+            pts for pts, _ in pictures
+        ]:
+            raise ContractError(f"{path} is not the file that was extracted; it was replaced")
     frames = [
         AttendedFrame(picture, weights, pts, crop_in(picture, record))
         for (pts, picture), weights in zip(pictures, attention, strict=True)

@@ -25,7 +25,7 @@ from extract.decode_pool import DecodePool
 from extract.extractor import UnitExtractor, VideoJob
 from extract.precision import choose_precision
 from extract.preprocess import preprocessing_for
-from features_store.errors import DecodeError, UsageError
+from features_store.errors import ContractError, DecodeError, UsageError
 from features_store.header import StoreHeader
 from features_store.layout import DIFF_GRID
 from features_store.ledger import append_failure, new_failure
@@ -121,6 +121,7 @@ def extract(
         plan = plan_extraction(
             videos, sampling=sampling, arrays=header.arrays, find=writer.find, rehash=rehash
         )
+        _check_replaced(plan, writer, videos)
         report = ExtractionReport(run_id, str(out), len(videos.rows), len(plan.done))
         report.salvaged_shards = [shard.name for shard in writer.salvaged]
         if plan.units:
@@ -198,6 +199,19 @@ def _record_manifest(writer: StoreWriter, videos: Source) -> None:
         )  # fmt: skip
 
 
+def _check_replaced(plan: ExtractionPlan, writer: StoreWriter, videos: Source) -> None:
+    """Say which videos are extracted again; refuse those of another folder with the same ids."""
+    if not plan.replaced:
+        return
+    if writer.header.root != str(videos.root):
+        raise ContractError(
+            f"{len(plan.replaced)} videos below {videos.root} have ids that {writer.path} has "
+            f"from {writer.header.root} (first: {plan.replaced[0]!r}); give both sources the same "
+            "--root, or write to another store"
+        )
+    logger.info("%d videos changed since they were extracted", len(plan.replaced))
+
+
 def _run_units(
     plan: ExtractionPlan,
     writer: StoreWriter,
@@ -207,8 +221,6 @@ def _run_units(
     workers: int,
     timeout_seconds: float,
 ) -> None:
-    for video_id in plan.replaced:
-        writer.replace(video_id)
     progress = ProgressLog("extract", total=plan.num_jobs, unit="videos")
 
     def on_frames(num_frames: int) -> None:

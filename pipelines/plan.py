@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 
 from extract.extractor import VideoJob, media_fields
@@ -54,7 +55,7 @@ def plan_extraction(
     row_bytes = sum(array.row_bytes for array in arrays)
     for row in source.rows:
         record = find(row.video_id)
-        if record is not None and is_same_media(source.path(row), record, rehash=rehash):
+        if record is not None and _is_done(row, source.path(row), record, rehash=rehash):
             plan.done.append(row.video_id)
             continue
         if record is not None:
@@ -63,6 +64,13 @@ def plan_extraction(
     ranges = split_units([job.max_frames for job in jobs], row_bytes=row_bytes)
     plan.units = [[jobs[i] for i in positions] for positions in ranges]
     return plan
+
+
+def _is_done(row: ManifestRow, path: Path, record: VideoRecord, *, rehash: bool) -> bool:
+    said = (row.start_seconds, row.end_seconds)
+    stored = (record.start_seconds, record.end_seconds)
+    same_span = all(isnan(b) if a is None else a == b for a, b in zip(said, stored, strict=True))
+    return same_span and is_same_media(path, record, rehash=rehash)
 
 
 def is_same_media(path: Path, record: VideoRecord, *, rehash: bool) -> bool:

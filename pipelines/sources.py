@@ -61,13 +61,21 @@ def read_source(source: Path, *, root: Path | None = None) -> Source:
 def _class_folders(folder: Path) -> list[ManifestRow]:
     """Return every video below a folder, labelled by the folder it lies in."""
     rows = []
-    for parent, folders, files in os.walk(folder):
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
+        if (real := os.path.realpath(parent)) in seen:
+            continue  # links that lead round in a circle
+        seen.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(files):
             if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
                 path = (Path(parent) / name).relative_to(folder)
                 rows.append(ManifestRow("", path.as_posix(), label=path.parent.name))
     return rows
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _text_list(path: Path) -> list[ManifestRow]:
@@ -85,10 +93,10 @@ def _text_list(path: Path) -> list[ManifestRow]:
 def _choose_root(rows: Sequence[ManifestRow], folder: Path, root: Path | None) -> Path:
     """Return ``--root``, else the source's folder, else the common parent of absolute paths."""
     if root is not None:
-        return root.absolute()
+        return Path(os.path.normpath(root.absolute()))
     if all(Path(row.path).is_absolute() for row in rows):
         return Path(os.path.commonpath([Path(row.path).parent for row in rows]))
-    return folder.absolute()
+    return Path(os.path.normpath(folder.absolute()))
 
 
 def _relative_to(root: Path, rows: Sequence[ManifestRow], folder: Path) -> Source:

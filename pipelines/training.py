@@ -175,7 +175,7 @@ def load_labelled(
         device=choose_device(device),
     )
     labels = np.array([classes.index(row.label) for row in labelled])
-    groups = np.array([row.group or f"video {row.video_id}" for row in labelled])
+    groups = np.array([row.group or f"video {row.path}" for row in labelled])
     data = Labelled(clips, labels, groups, classes)
     return data, any(row.group for row in labelled), unlabelled, missing
 
@@ -188,6 +188,8 @@ def make_splits(
         return make_folds(data.labels, data.groups, num_folds=folds, inner_folds=config.inner_folds)
     manifest = store.manifest
     said = [manifest[video_id].split for video_id in data.clips.video_ids]
+    if unused := said.count(""):
+        logger.warning("%d labelled videos have no split and are used nowhere", unused)
     return [split_by_manifest(said, data.labels, data.groups, inner_folds=config.inner_folds)]
 
 

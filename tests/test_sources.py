@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from features_store.errors import ContractError, UsageError
@@ -130,3 +132,21 @@ def test_what_people_edited_in_a_store_stays(tmp_path):
     stored = read_store_manifest(tmp_path)
     assert stored["a"].label == "mended"
     assert "b" in stored
+
+
+def test_a_source_may_be_given_through_its_parent(folder, monkeypatch):
+    (folder / "inner").mkdir()
+    monkeypatch.chdir(folder / "inner")
+
+    assert len(read_source(Path("../../v")).rows) == 3
+
+
+def test_class_folders_behind_links_are_read_once(folder, tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "x.mp4").touch()
+    (folder / "linked").symlink_to(tmp_path / "far")
+    (folder / "walk" / "round").symlink_to(folder)
+
+    assert sorted(row.video_id for row in read_source(folder).rows) == [
+        "linked/x.mp4", "run/b c.AVI", "top.mkv", "walk/a.mp4",
+    ]  # fmt: skip

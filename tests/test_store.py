@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import pickle
+import shutil
 from dataclasses import replace
 
 import h5py
@@ -10,6 +11,7 @@ import pytest
 from features_store.diff import diff_stores, frame_cosines
 from features_store.errors import DamageError, SpecMismatchError, StoreError, UnsafeStoreError
 from features_store.header import read_header
+from features_store.shard_writer import ShardWriter
 from features_store.spec import Spec
 from features_store.store import Store
 from features_store.store_writer import StoreWriter
@@ -158,10 +160,11 @@ def test_a_unit_without_a_video_leaves_no_shard(tmp_path):
 
 
 def test_a_replaced_video_supersedes_the_old_one(store):
-    with StoreWriter(store, HEADER, run_id="second") as writer:
-        writer.replace("walk/a.mp4")
-        with writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit:
-            add_video(unit, "walk/a.mp4", frames(2, seed=9))
+    with (
+        StoreWriter(store, HEADER, run_id="second") as writer,
+        writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit,
+    ):
+        add_video(unit, "walk/a.mp4", frames(2, seed=9))
 
     assert verify_store(store, full=True).problems == []
     with Store(store) as opened:
@@ -169,13 +172,33 @@ def test_a_replaced_video_supersedes_the_old_one(store):
         assert opened.num_frames_of("walk/a.mp4") == 2
 
 
+def test_a_killed_replacement_is_salvaged_and_supersedes(store):
+    """A kill after the commit of a changed video, before its shard was sealed."""
+    writer = ShardWriter(
+        store / "shards" / "second-0001.h5.partial",
+        HEADER.arrays,
+        rows=9,
+        videos=1,
+        id_bytes=20,
+        digest=SPEC.digest,
+    )
+    add_video(writer, "walk/a.mp4", frames(2, seed=9))
+    writer.close()
+    with StoreWriter(store, HEADER, run_id="third") as resumed:
+        assert [shard.name for shard in resumed.salvaged] == ["second-0001.h5"]
+
+    assert verify_store(store, full=True).problems == []
+    with Store(store) as opened:
+        assert opened.num_frames_of("walk/a.mp4") == 2
+
+
 def test_a_video_in_two_shards_is_refused(store):
-    with (
-        pytest.raises(StoreError, match="neither supersedes the other"),
-        StoreWriter(store, HEADER, run_id="second") as writer,
-        writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit,
-    ):
-        add_video(unit, "walk/a.mp4", frames(2, seed=9))
+    (shard,) = (store / "shards").glob("*.h5")
+    for path in (shard, shard.with_suffix(".json")):
+        shutil.copy(path, path.with_stem("copy"))
+
+    with pytest.raises(StoreError, match="neither supersedes the other"):
+        Store(store)
 
 
 def test_another_spec_is_refused_field_by_field(store):

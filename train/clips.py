@@ -33,7 +33,7 @@ class Clips:
     Args:
         layers: in the order in which heads are to get them; the last is the top.
         memory_bytes: clips are kept in memory when they all fit into this; by default a third of
-            the machine's.
+            the machine's, or of what is free on a GPU.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Clips:
         self._paths = {name: cube_path(VIEW, store.header.layer(name).name) for name in self.layers}
         arrays = {array.path: array for array in store.header.arrays}
         self._arrays = [arrays[path] for path in (*self._paths.values(), f"diffs/{VIEW}")]
-        limit = machine_memory_bytes() // 3 if memory_bytes is None else memory_bytes
+        limit = device_memory_bytes(self.device) // 3 if memory_bytes is None else memory_bytes
         self._cached: list[Tensor] | None = None
         if self.num_bytes <= limit:
             self._cached = [block.to(self.device) for block in self._read_all()]
@@ -154,6 +154,8 @@ class CondensedClips(Clips):
         return Batch({}, None, self._mask[index], chosen)
 
 
-def machine_memory_bytes() -> int:
-    """Return the physical memory of this machine."""
+def device_memory_bytes(device: torch.device) -> int:
+    """Return the free memory of a GPU, or the physical memory of this machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

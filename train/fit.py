@@ -53,7 +53,10 @@ def fit(
     """
     generator = np.random.default_rng(seed)
     positions = clips.of_videos(train)
-    weights = class_weights(labels[train], head.num_classes) if config.class_weights else None
+    weights = None
+    if config.class_weights:
+        of_clips = labels[clips.videos_of(positions)]
+        weights = class_weights(of_clips, head.num_classes).to(clips.device)
     head.fit_statistics(b for _, b in clips.batches(positions, batch_size=config.batch_size))
     optimiser = make_optimiser(head, candidate, config)
     num_steps = config.epochs * math.ceil(len(positions) / config.batch_size)

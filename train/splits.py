@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -107,10 +108,23 @@ def split_by_manifest(
                 f"the split {name!r} of the manifest is empty; fill its column 'split', "
                 "or use --folds K"
             )
+    _require_disjoint(groups, {"train": train, "val": validation, "test": test})
     if len(validation):
         fitting = np.sort(np.concatenate([train, validation]))
         return Split(fitting, ((train, validation),), test)
     return Split(train, _inner(train, labels, groups, num_folds=inner_folds, seed=seed), test)
+
+
+def _require_disjoint(groups: np.ndarray, sides: dict[str, np.ndarray]) -> None:
+    """Raise `ContractError` for a group (or a file's time spans) on two sides of a split."""
+    for (one, a), (other, b) in combinations(sides.items(), 2):
+        shared = sorted(set(groups[a].tolist()) & set(groups[b].tolist()))
+        if shared:
+            raise ContractError(
+                f"the manifest has group {shared[0]!r} in {one} and in {other} "
+                f"({len(shared)} such groups); videos of a group are alike, so put each on one "
+                "side, or give spans of a long video groups of their own"
+            )
 
 
 def split_hash(video_ids: Sequence[str], split: Split) -> str:

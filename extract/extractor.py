@@ -6,7 +6,7 @@ everywhere, so memory depends neither on the length of a video nor on how many t
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,6 @@ class VideoJob:
     max_frames: int
 
 
-@dataclass
-class UnitReport:
-    """What came of a unit."""
-
-    done: list[VideoRecord] = field(default_factory=list)
-    failed: list[tuple[VideoJob, DecodeError]] = field(default_factory=list)
-
-
 class UnitExtractor:
     """Turns the jobs of one unit into committed videos.
 
@@ -65,9 +57,8 @@ class UnitExtractor:
         self._on_frames = on_frames
         self._on_video = on_video
         self._previous: np.ndarray | None = None
-        self._report = UnitReport()
 
-    def run(self, jobs: Sequence[VideoJob], pool: DecodePool) -> UnitReport:
+    def run(self, jobs: Sequence[VideoJob], pool: DecodePool) -> None:
         """Extract every job; a video that fails is reported and costs no other."""
         packer: BatchPacker[Finished | Failed] = BatchPacker(self._computer.batch_size)
         tasks = [
@@ -82,7 +73,6 @@ class UnitExtractor:
             for batch in packer.full():
                 self._process(batch, jobs)
         self._process(packer.rest(), jobs)
-        return self._report
 
     def _process(
         self, batch: Sequence[FrameBlock | Finished | Failed], jobs: Sequence[VideoJob]
@@ -141,13 +131,11 @@ class UnitExtractor:
             **media,
         )
         self._previous = None
-        self._report.done.append(record)
         self._on_video(record)
 
     def _fail(self, job: VideoJob, error: DecodeError) -> None:
         self._writer.abandon()
         self._previous = None
-        self._report.failed.append((job, error))
         self._on_video((job, error))
 
 

@@ -112,7 +112,7 @@ class ShardWriter:
         self._file = create_shard_file(
             path, arrays, rows=rows, videos=videos, id_bytes=id_bytes, digest=digest
         )
-        self._rows, self._videos = rows, videos
+        self._rows = rows
         self._committed_rows = self._next_row = self._num_committed = 0
         self._hashers = [xxhash.xxh3_64() for _ in self.arrays]
 
@@ -120,16 +120,6 @@ class ShardWriter:
     def free_rows(self) -> int:
         """Frames that still fit."""
         return self._rows - self._next_row
-
-    @property
-    def num_committed(self) -> int:
-        """Videos that a kill can no longer undo."""
-        return self._num_committed
-
-    @property
-    def is_full(self) -> bool:
-        """Whether another video's record would not fit."""
-        return self._num_committed == self._videos
 
     @property
     def num_rows_in_work(self) -> int:

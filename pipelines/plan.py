@@ -35,11 +35,6 @@ class ExtractionPlan:
         """Videos to extract."""
         return sum(len(unit) for unit in self.units)
 
-    @property
-    def max_frames(self) -> int:
-        """An upper estimate of the frames to extract."""
-        return sum(job.max_frames for unit in self.units for job in unit)
-
 
 def plan_extraction(
     source: Source,

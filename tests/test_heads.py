@@ -26,16 +26,6 @@ VARIANTS = [
 LABELS = torch.tensor([0, 4, 2])
 
 
-@pytest.fixture(autouse=True)
-def torch_state():
-    """One thread, since tensors this small only lose by more; global state as it was afterwards."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        yield
-    torch.set_num_threads(num_threads)
-
-
 def shape_of(grid):
     return InputShape({"mid": (2 * grid, 3), "top": (grid, DIM)}, diff_grid=DIFF_GRID)
 

@@ -14,16 +14,6 @@ DATA = Path(__file__).parent / "data"
 FORMS = ["location", "content"]
 
 
-@pytest.fixture(autouse=True)
-def torch_state():
-    """One thread, since tensors this small only lose by more; global state as it was afterwards."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        yield
-    torch.set_num_threads(num_threads)
-
-
 def batch_of(cubes):
     mask = torch.ones(cubes.shape[:2], dtype=torch.bool)
     return Batch(cubes={"top": cubes}, diffs=None, mask=mask)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from features_store.layout import cube_path
-from features_store.sealing import row_blocks
+from features_store.layout import cube_path, row_blocks
 from features_store.spec import spec_differences
 from features_store.store import Store
 

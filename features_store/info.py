@@ -34,7 +34,7 @@ def store_info(path: Path) -> dict[str, Any]:
             "layers": layers,
             "dtype": header.dtype,
             "shards": len(shards),
-            "bytes": sum(size for _, size in shards),
+            "bytes": sum((path / "shards" / name).stat().st_size for name in shards),
             "spec digest": header.spec.digest,
             **flatten(header.spec.to_json()),
             **{f"made with {name}": value for name, value in header.versions.items()},

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from features_store.disk import write_atomically
 from features_store.errors import ContractError
 from features_store.records import check_id
-from features_store.sealing import write_atomically
 
 FILE_NAME = "manifest.csv"
 _TEXT = ("label", "group", "split")

@@ -25,13 +25,13 @@ from extract.decode_pool import DecodePool
 from extract.extractor import UnitExtractor, VideoJob
 from extract.precision import choose_precision
 from extract.preprocess import preprocessing_for
+from features_store.disk import write_atomically
 from features_store.errors import ContractError, DecodeError, UsageError
 from features_store.header import StoreHeader
 from features_store.layout import DIFF_GRID
 from features_store.ledger import append_failure, new_failure
 from features_store.manifest import extend_store_manifest
 from features_store.records import VideoRecord
-from features_store.sealing import write_atomically
 from features_store.spec import Fit, Sampling, Spec
 from features_store.store_writer import StoreWriter
 from pipelines.plan import ExtractionPlan, plan_extraction
@@ -74,6 +74,7 @@ def extract(
     fit: Fit = "crop",
     precision: Literal["fp32", "bf16", "auto"] = "auto",
     dtype: str = "float16",
+    compression: str = "none",
     device: str = "auto",
     batch_size: int = 32,
     workers: int = 1,
@@ -108,6 +109,7 @@ def extract(
         layers=network.layers,
         root=str(videos.root),
         dtype=dtype,
+        compression=compression,
         licence=licence,
         origin=origin,
         citation=citation,

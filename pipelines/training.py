@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from extract.allocator import keep_freed_memory
+from features_store.disk import write_atomically
 from features_store.errors import ContractError, UsageError
-from features_store.sealing import write_atomically
 from features_store.store import Store
 from pipelines.extraction import choose_device
 from pipelines.predictions import write_predictions

@@ -325,7 +325,7 @@ def test_a_store_that_reaches_outside_itself_is_refused(store, kind, tmp_path):
         "raw": "in another file",
         "virtual": "in another file",
         "liar": "claims",
-        "filter": "compressed",
+        "filter": "filters",
     }[kind]
     assert word in str(caught.value)
 

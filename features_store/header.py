@@ -149,7 +149,8 @@ def reconcile(stored: StoreHeader, wanted: StoreHeader, *, store: Path) -> Store
         ours, theirs = getattr(stored, name), getattr(wanted, name)
         if ours != theirs:
             raise StoreError(
-                f"{store} has {name} {ours}, caller wants {theirs}; write to another store"
+                f"{store} has {name} {ours}, but {theirs} is to be added; write to another store, "
+                "or repack one of the two ('cubereel store repack')"
             )
     filled = {
         name: getattr(wanted, name)

@@ -72,11 +72,11 @@ class Store:
 
     def num_frames_of(self, video_id: str) -> int:
         """Return the frames kept of a video, from the index alone."""
-        return int(self.index.length[self._position(video_id)])
+        return int(self.index.length[self.position(video_id)])
 
     def shard_of(self, video_id: str) -> str:
         """Return the file name of the shard that holds a video."""
-        return self.index.shards[int(self.index.shard[self._position(video_id)])]
+        return self.index.shards[int(self.index.shard[self.position(video_id)])]
 
     def video(self, video_id: str) -> VideoRecord:
         """Return the record of a video."""
@@ -84,7 +84,7 @@ class Store:
 
     def stored_video(self, video_id: str) -> StoredVideo:
         """Return a video's record and the shard that it is in."""
-        position = self._position(video_id)
+        position = self.position(video_id)
         shard = self._shard(int(self.index.shard[position]))
         shard.place(int(self.index.row[position]), video_id.encode())
         return StoredVideo(shard, shard.record(int(self.index.row[position])))
@@ -119,7 +119,7 @@ class Store:
         if array not in self._arrays:
             names = nearest_name(array, list(self._arrays))
             raise StoreError(f"no array {array!r} in {self.path}; {names}")
-        position = self._position(video_id)
+        position = self.position(video_id)
         shard = self._shard(int(self.index.shard[position]))
         offset, length = shard.place(int(self.index.row[position]), video_id.encode())
         first, last, _ = slice(start, stop).indices(length)
@@ -150,7 +150,8 @@ class Store:
         self.__dict__ |= state
         self._prepare()
 
-    def _position(self, video_id: str) -> int:
+    def position(self, video_id: str) -> int:
+        """Return the position of a video in `index`; raise `StoreError` when it is not there."""
         position = self.index.find(video_id)
         if position is None:
             raise StoreError(f"no video {video_id!r} in {self.path} ({len(self)} videos)")

@@ -214,7 +214,7 @@ def test_another_spec_is_refused_field_by_field(store):
 @pytest.mark.parametrize("changes", [{"dtype": "float16"}, {"layers": ()}])
 def test_another_content_is_refused(store, changes):
     with (
-        pytest.raises(StoreError, match="caller wants"),
+        pytest.raises(StoreError, match="is to be added"),
         StoreWriter(store, header(**changes), run_id="r"),
     ):
         pass

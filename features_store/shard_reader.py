@@ -28,12 +28,15 @@ from features_store.records import (
 )
 from features_store.safety import (
     check_filters,
+    check_inside,
     check_links,
     check_rows,
     check_size,
     checked_dataset,
 )
 
+# What h5py raises when bytes of its structures are not what they were.
+_NOT_HDF5 = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
 COMPRESSED_CACHE_BYTES = 2**24  # the chunks of a window, so that none is unpacked twice
 
 
@@ -41,6 +44,7 @@ class ShardReader:
     """The rows and records of one shard.
 
     Args:
+        path: ``<store>/shards/<unit>.h5``, or a partial beside it.
         arrays: what store.json says that it holds.
         digest: of the spec in store.json.
 
@@ -57,6 +61,7 @@ class ShardReader:
     def __init__(self, path: Path, arrays: Sequence[ArraySpec], *, digest: str) -> None:
         self.path = path
         self.arrays = {array.path: array for array in arrays}
+        check_inside(path, path.parent.parent)
         self._mapped = _map(path)
         is_compressed = any(array.is_compressed for array in arrays)
         self._file: h5py.File | None = _open(path, is_compressed=is_compressed)
@@ -66,8 +71,10 @@ class ShardReader:
             self.num_rows = len(self._file["pts_seconds"])
             self._rows = {array.path: self._open_rows(self._file, array) for array in arrays}
             self.scales = {a.path: _read_scales(self._file, path, a) for a in arrays if a.is_8bit}
-        except (RuntimeError, KeyError, ValueError, TypeError) as err:
+        except _NOT_HDF5 as err:
             self.close()
+            if isinstance(err, OSError) and err.errno is not None:
+                raise  # the machine: no permission, no memory, a disk that fails
             raise DamageError(f"{path} cannot be read as a shard: {err}") from err
         except BaseException:
             self.close()
@@ -91,7 +98,11 @@ class ShardReader:
         row = self.table[position : position + 1]
         if not is_committed(row):
             raise DamageError(f"{self.path.name}: the record of video number {position} is damaged")
-        record = unpack_record(row)
+        try:
+            record = unpack_record(row)
+        except UnicodeDecodeError as err:
+            where = f"{self.path.name}: the record of video number {position}"
+            raise DamageError(f"{where} holds text that is not UTF-8: {err}") from err
         if record.offset < 0 or record.length < 1 or record.offset > self.num_rows - record.length:
             raise DamageError(
                 f"{self.path.name}: video {record.id!r} claims rows {record.offset} to "
@@ -107,7 +118,7 @@ class ShardReader:
         """Return offset and length of a video whose record is expected at `position`."""
         if position < len(self.table) and self.table["id"][position] == video_id:
             offset, length = (int(self.table[name][position]) for name in ("offset", "length"))
-            if 0 <= offset <= self.num_rows - length:
+            if 0 <= offset <= self.num_rows - length and length >= 1:
                 return offset, length
         raise DamageError(
             f"{self.path.name} does not hold video {video_id.decode()!r} where index.h5 says; "

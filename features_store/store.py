@@ -17,7 +17,6 @@ from features_store.index import StoreIndex, load_index
 from features_store.layout import cube_path
 from features_store.manifest import ManifestRow, read_store_manifest
 from features_store.records import VideoRecord
-from features_store.safety import check_inside
 from features_store.shard_copy import StoredVideo
 from features_store.shard_reader import ShardReader
 
@@ -170,7 +169,6 @@ class Store:
             shards.move_to_end(position)
             return shards[position]
         path = self.path / "shards" / self.index.shards[position]
-        check_inside(path, self.path)
         shards[position] = ShardReader(path, self.header.arrays, digest=self.header.spec.digest)
         if len(shards) > MAX_OPEN_SHARDS:
             shards.popitem(last=False)

@@ -62,7 +62,8 @@ class ShardReader:
         self.path = path
         self.arrays = {array.path: array for array in arrays}
         check_inside(path, path.parent.parent)
-        self._mapped = _map(path)
+        self._map = _map(path)
+        self._mapped = np.frombuffer(self._map, np.uint8)
         is_compressed = any(array.is_compressed for array in arrays)
         self._file: h5py.File | None = _open(path, is_compressed=is_compressed)
         try:
@@ -87,6 +88,10 @@ class ShardReader:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def release(self) -> None:
+        """Let go of the memory that reading has mapped; for those who read a shard once through."""
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     @property
     def num_videos(self) -> int:
@@ -153,6 +158,7 @@ class ShardReader:
                     problems.append(f"{array} is not what was written")
             except StoreError as err:
                 problems.append(str(err))
+        self.release()
         return problems
 
     def _map_table(self, file: h5py.File) -> np.ndarray:
@@ -184,10 +190,10 @@ def _id_bytes(table: h5py.Dataset) -> int:
     return int(table.dtype["id"].itemsize) if "id" in names else 0
 
 
-def _map(path: Path) -> np.ndarray:
+def _map(path: Path) -> mmap.mmap:
     try:
         with path.open("rb") as file:
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     except FileNotFoundError:
         raise DamageError(f"{path} is missing; run 'cubereel store repair'") from None
     except ValueError:

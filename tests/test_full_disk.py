@@ -3,7 +3,6 @@
 The disk is a small tmpfs in a mount namespace of the test's own, enlarged between two attempts.
 """
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +14,10 @@ from features_store.layout import LayerShape
 from features_store.store import Store
 from features_store.verify import verify_store
 from tests.clips import write_classes
+from tests.small_disks import needs_namespaces, run_in_namespace
 from tests.stores import header, make_store
 
 CUBEREEL = str(Path(sys.executable).with_name("cubereel"))
-NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 
 # $1 the disk, $2 its size, $3 where to copy the result, then the command.
 SCRIPT = """
@@ -32,16 +31,7 @@ cp -r "$disk/s" "$result"
 """
 
 
-def _has_namespaces() -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    probe = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return subprocess.run(probe, capture_output=True).returncode == 0
-
-
-pytestmark = pytest.mark.skipif(
-    not _has_namespaces(), reason="this machine lets nobody mount a small tmpfs"
-)
+pytestmark = needs_namespaces
 
 
 @pytest.fixture
@@ -50,13 +40,8 @@ def attempt(tmp_path):
 
     def run(size, *command):
         (tmp_path / "disk").mkdir()
-        arguments = [str(tmp_path / "disk"), str(size), str(tmp_path / "result")]
-        done = subprocess.run(
-            [*NAMESPACE, "bash", "-c", SCRIPT, "-", *arguments, CUBEREEL, *map(str, command)],
-            capture_output=True,
-            text=True,
-        )
-        return done.stdout + done.stderr, tmp_path / "result"
+        arguments = [tmp_path / "disk", size, tmp_path / "result"]
+        return run_in_namespace(SCRIPT, *arguments, CUBEREEL, *command), tmp_path / "result"
 
     return run
 

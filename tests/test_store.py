@@ -1,6 +1,8 @@
 import json
 import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,11 +11,13 @@ import pytest
 from features_store.diff import diff_stores, frame_cosines
 from features_store.errors import SpecMismatchError, StoreError
 from features_store.header import read_header
+from features_store.shard_reader import ShardReader
 from features_store.shard_writer import ShardWriter
 from features_store.spec import Spec
 from features_store.store import Store
 from features_store.store_writer import StoreWriter
 from features_store.verify import verify_store
+from tests.small_disks import needs_namespaces, run_in_namespace
 from tests.stores import HEADER, SPEC, add_video, commit, frames, header, make_store
 
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 12}
@@ -279,3 +283,61 @@ def test_a_record_torn_by_a_kill_is_not_a_commit(store):
     sidecar.write_text(json.dumps(document))
 
     assert "record of video number 1 is damaged" in verify_store(store).problems[0]
+
+
+def test_opening_touches_no_shard(store, monkeypatch):
+    with Store(store) as opened:
+        ids = opened.ids
+
+    monkeypatch.setattr("features_store.index.ShardReader", None)
+    with Store(store) as opened:
+        assert opened.ids == ids
+        assert opened.num_frames_of("walk/a.mp4") == 5
+
+
+def test_an_index_that_lacks_new_shards_reads_those_alone(store, monkeypatch):
+    with StoreWriter(store, HEADER, run_id="second") as writer:
+        (store / "index.h5").rename(store.parent / "old.h5")
+        with writer.unit(rows=4, video_ids=["new.mp4", "walk/a.mp4"]) as unit:
+            add_video(unit, "new.mp4", frames(2, seed=9))
+            add_video(unit, "walk/a.mp4", frames(2, seed=8))
+    (store.parent / "old.h5").rename(store / "index.h5")
+    opened_shards = []
+
+    class Reader(ShardReader):
+        def __init__(self, path, *arguments, **options):
+            opened_shards.append(path.name)
+            super().__init__(path, *arguments, **options)
+
+    monkeypatch.setattr("features_store.index.ShardReader", Reader)
+    with Store(store) as extended:
+        assert opened_shards == ["second-0001.h5"]
+        assert extended.num_frames_of("walk/a.mp4") == 2
+        shutil.copytree(store, store.parent / "fresh")
+        (store.parent / "fresh" / "index.h5").unlink()
+        with Store(store.parent / "fresh") as fresh:
+            for name in ("ids", "shard", "row", "length"):
+                np.testing.assert_array_equal(
+                    getattr(extended.index, name), getattr(fresh.index, name)
+                )
+
+
+@needs_namespaces
+def test_a_store_on_a_read_only_file_system_is_read(store, tmp_path):
+    (store / "index.h5").unlink()
+    (tmp_path / "disk").mkdir()
+    script = """
+    mount -t tmpfs tmpfs "$2" && cp -r "$1" "$2/s" && mount -o remount,ro "$2" || exit 99
+    "$3" store verify --full "$2/s"
+    "$3" store ls "$2/s"
+    "$3" store repair "$2/s"; echo "repair: $?"
+    ls -A "$2/s"
+    """
+    cubereel = Path(sys.executable).with_name("cubereel")
+    output = run_in_namespace(script, store, tmp_path / "disk", cubereel)
+
+    assert "1 shards, 3 videos, 18 frames (every byte read)" in output
+    assert "walk/a.mp4" in output
+    assert "Read-only file system" in output
+    assert "repair: 5" in output
+    assert "index.h5" not in output

@@ -82,7 +82,7 @@ def stored_bytes(store: Store) -> int:
     """Return the bytes of all cube datasets as they lie in the files."""
     total = 0
     for shard in store.index.shards:
-        with h5py.File(store.path / "shards" / shard, "r") as file:
+        with h5py.File(store.path / "shards" / shard, "r", locking=False) as file:
             total += sum(file[a.path].id.get_storage_size() for a in cube_arrays(store))
     return total
 

@@ -105,10 +105,6 @@ def folds(path: Path, *, num_folds: int, seed: int = 0) -> FoldsReport:
     """Return the folds that `train` uses for these videos, with one round of validation."""
     said = Described(path)
     known = _labelled(said)
-    if seed:
-        logger.warning(
-            "'cubereel train' shuffles with seed 0, not %d: these are not its folds", seed
-        )
     result = []
     for number, fold in enumerate(
         make_folds(known.labels, known.groups, num_folds=num_folds, seed=seed)

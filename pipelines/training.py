@@ -180,12 +180,25 @@ def make_splits(
 ) -> list[Split]:
     """Return the folds, or the one split that the manifest says."""
     if folds is not None:
-        return make_folds(data.labels, data.groups, num_folds=folds, inner_folds=config.inner_folds)
+        return make_folds(
+            data.labels,
+            data.groups,
+            num_folds=folds,
+            inner_folds=config.inner_folds,
+            seed=config.split_seed,
+        )
     manifest = store.manifest
     said = [manifest[video_id].split for video_id in data.clips.video_ids]
     if unused := said.count(""):
         logger.warning("%d labelled videos have no split and are used nowhere", unused)
-    return [split_by_manifest(said, data.labels, data.groups, inner_folds=config.inner_folds)]
+    split = split_by_manifest(
+        said,
+        data.labels,
+        data.groups,
+        inner_folds=config.inner_folds,
+        seed=config.split_seed,
+    )
+    return [split]
 
 
 def default_run_folder(store: Path) -> Path:

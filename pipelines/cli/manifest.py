@@ -72,7 +72,7 @@ def folds(
     path: ManifestPath,
     folds: Annotated[int, typer.Option(help="As of 'cubereel train'.")],
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Of the shuffle; 'cubereel train' has 0.")
+        int, typer.Option("--split-seed", min=0, max=2**32 - 1, help="As of 'cubereel train'.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:

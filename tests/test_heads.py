@@ -15,7 +15,7 @@ from train.heads.recurrent import StackedLSTM
 from train.heads.standardise import Standardise
 from train.losses import sequence_cross_entropy
 
-NUM_CLASSES, DIM, DIFF_GRID = 5, 6, 4
+NUM_CLASSES, DIM, DIFF_GRID = 5, 8, 4
 VARIANTS = [
     *((name, {}) for name in list_heads()),
     *((name, {"diffs": d}) for name in ("mean-pool", "avg-lstm") for d in ("frames", "cubes")),

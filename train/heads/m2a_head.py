@@ -16,8 +16,8 @@ from train.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
 from train.heads.classifier import PooledClassifier, average_consensus
 from train.heads.differences import Diffs, diff_features, diff_size
-from train.heads.m2a import LastMotion, M2ABlock, Mechanism
-from train.heads.masked import masked_mean, mean_cube
+from train.heads.m2a import LastMotion, M2ABlock, M2AOutput, Mechanism
+from train.heads.masked import masked_mean
 from train.heads.options import check_option
 from train.heads.registry import register_head
 from train.heads.temporal_shift import check_can_shift, temporal_shift
@@ -64,29 +64,30 @@ class M2AHead(Head):
         )
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Fit mean and std of the mean cube, as it is before the block, and of the differences."""
-        self.classify.fit(
-            torch.cat(
-                [
-                    mean_cube(batch.top, batch.mask),
-                    masked_mean(diff_features(batch, self.diffs), batch.mask),
-                ],
-                dim=-1,
+        """Fit mean and std of what the block, not yet trained, makes of the training clips."""
+        with torch.no_grad():
+            self.classify.fit(
+                masked_mean(self._features(batch, self._gated(batch)), batch.mask)
+                for batch in batches
             )
-            for batch in batches
-        )
 
     def forward(
         self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
     ) -> HeadOutput:
         """See `Head`."""
         self.refuse_attention(attention)
-        cubes = temporal_shift(batch.top, batch.mask) if self.shift else batch.top
-        block = self.block(cubes, batch.mask)
-        frames = reduce(block.cubes, "b t h w d -> b t d", "mean")
-        features = torch.cat([frames, diff_features(batch, self.diffs)], dim=-1)
+        block = self._gated(batch)
+        logits = average_consensus(self.classify(self._features(batch, block)), batch.mask)
         maps = {"activation": block.activation}
         if block.frame_attention is not None:
             maps["frame_attention"] = block.frame_attention
-        logits = average_consensus(self.classify(features), batch.mask)
         return HeadOutput(logits=logits, maps=maps, losses={})
+
+    def _gated(self, batch: Batch) -> M2AOutput:
+        cubes = temporal_shift(batch.top, batch.mask) if self.shift else batch.top
+        output: M2AOutput = self.block(cubes, batch.mask)
+        return output
+
+    def _features(self, batch: Batch, block: M2AOutput) -> Float[Tensor, "b t f"]:
+        frames = reduce(block.cubes, "b t h w d -> b t d", "mean")
+        return torch.cat([frames, diff_features(batch, self.diffs)], dim=-1)

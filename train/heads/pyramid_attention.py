@@ -60,8 +60,8 @@ class PyramidAttention(Head):
         bases: int = 49,
         fusion: Fusion = "sum",
         dropout: float = 0.5,
-        variance: float = 1e-3,
-        orthogonality: float = 1e-3,
+        variance: float = 1e-5,
+        orthogonality: float = 1e-5,
         complementary: float = 1e-3,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)

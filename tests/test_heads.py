@@ -83,6 +83,13 @@ def build(variant, *, grid=7, dim=DIM):
     )
 
 
+def stirred(head):
+    """The same head with weights that all count: linear layers start at zero or nearly so."""
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return head.eval()
+
+
 @pytest.fixture(params=VARIANTS, ids=lambda v: "-".join([v[0], *map(str, v[1].values())]))
 def variant(request):
     return request.param
@@ -112,7 +119,7 @@ def test_output_has_the_agreed_shapes_and_is_finite(variant, grid, num_frames):
 
 @pytest.mark.parametrize("dim", [64, 2048])
 def test_real_channel_counts_work_in_float32_and_bfloat16(variant, dim):
-    head, batch = build(variant, grid=2, dim=dim).eval(), clips(grid=2, dim=dim)
+    head, batch = stirred(build(variant, grid=2, dim=dim)), clips(grid=2, dim=dim)
     expected = head(batch)
 
     output = head.bfloat16()(cast(batch, torch.bfloat16))
@@ -123,7 +130,7 @@ def test_real_channel_counts_work_in_float32_and_bfloat16(variant, dim):
 
 
 def test_garbage_in_masked_frames_changes_nothing(variant):
-    head, batch = build(variant).eval(), clips()
+    head, batch = stirred(build(variant)), clips()
     garbage = with_garbage(batch)
     head.fit_statistics([batch])
     clean = head(batch)
@@ -137,7 +144,7 @@ def test_garbage_in_masked_frames_changes_nothing(variant):
 
 
 def test_padding_a_clip_changes_nothing(variant):
-    head, batch = build(variant).eval(), clips()
+    head, batch = stirred(build(variant)), clips()
     padded = head(batch)
 
     for index in range(3):
@@ -175,10 +182,7 @@ def test_masked_frames_get_no_gradient(variant):
     batch = clips()
     batch.top.requires_grad_()
 
-    head = build(variant).eval()
-    for parameter in head.parameters():
-        nn.init.normal_(parameter, std=0.1)  # linear heads start at zero
-    output = head(batch)
+    output = stirred(build(variant))(batch)
     sequence_cross_entropy(output.logits, LABELS, batch.mask).backward()
 
     assert batch.top.grad[~batch.mask].abs().max() == 0
@@ -199,7 +203,7 @@ def test_a_state_dict_carries_everything(variant):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-4), (torch.bfloat16, 0.1)])
 def test_other_precisions_give_nearly_the_same(variant, dtype, tolerance):
-    head, batch = build(variant).eval(), clips()
+    head, batch = stirred(build(variant)), clips()
     expected = head(batch)
 
     output = head.to(dtype)(cast(batch, dtype))
@@ -210,7 +214,7 @@ def test_other_precisions_give_nearly_the_same(variant, dtype, tolerance):
 
 
 def test_autocast_to_bfloat16_works_forward_and_backward(variant):
-    head, batch = build(variant).eval(), clips()
+    head, batch = stirred(build(variant)), clips()
     expected = head(batch)
 
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,5 +1,6 @@
 """Temporal shift (Lin, Gan, Han 2019, arXiv 1811.08383) and a small head on it: a yardstick."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -11,8 +12,8 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 from features_store.errors import UsageError
 from train.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.classifier import average_consensus
-from train.heads.masked import zero_masked
+from train.heads.classifier import PooledClassifier, average_consensus
+from train.heads.masked import masked_mean, zero_masked
 from train.heads.options import check_option
 from train.heads.registry import register_head
 
@@ -47,7 +48,7 @@ def check_can_shift(dim: int) -> None:
 
 @register_head("temporal-shift")
 class TemporalShiftHead(Head):
-    """Shift, a 1×1 convolution with ReLU, mean over cells, linear layer, mean logits over frames.
+    """Shift, 1×1 convolution, ReLU, mean over cells, linear layer, mean logits over valid frames.
 
     In the paper a shift stands in each residual block of a network that is trained with it; this is
     the one block that frozen cubes leave room for, so its numbers are not TSM's.
@@ -64,16 +65,22 @@ class TemporalShiftHead(Head):
         check_option("dropout", dropout, at_least=0, below=1)
         _, dim = shape.top
         check_can_shift(dim)
-        self.dropout = dropout
         self.mix = nn.Linear(dim, hidden)
-        self.classify = nn.Linear(hidden, num_classes)
+        self.classify = PooledClassifier(hidden, num_classes, dropout=dropout)
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Fit mean and std of what the layer, not yet trained, makes of the training clips."""
+        with torch.no_grad():
+            self.classify.fit(masked_mean(self._frames(batch), batch.mask) for batch in batches)
 
     def forward(
         self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
     ) -> HeadOutput:
         """See `Head`."""
         self.refuse_attention(attention)
-        mixed = self.mix(temporal_shift(batch.top, batch.mask)).relu()
-        frames = reduce(mixed, "b t h w n -> b t n", "mean")
-        logits = self.classify(F.dropout(frames, self.dropout, self.training))
+        logits = self.classify(self._frames(batch))
         return HeadOutput(logits=average_consensus(logits, batch.mask), maps={}, losses={})
+
+    def _frames(self, batch: Batch) -> Float[Tensor, "b t n"]:
+        mixed = self.mix(temporal_shift(batch.top, batch.mask)).relu()
+        return reduce(mixed, "b t h w n -> b t n", "mean")

@@ -103,5 +103,4 @@ def complementary_term(attention: CellAttention, valid: Bool[Tensor, "s n"]) -> 
             for own in attention.weights_by_scale
         ]
     ).sum(0)
-    # A set without a valid cell has 0 here, where the slope of the root is infinite.
-    return alike.clamp(min=torch.finfo(alike.dtype).tiny).sqrt()
+    return alike.sqrt()

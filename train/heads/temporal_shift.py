@@ -82,5 +82,5 @@ class TemporalShiftHead(Head):
         return HeadOutput(logits=average_consensus(logits, batch.mask), maps={}, losses={})
 
     def _frames(self, batch: Batch) -> Float[Tensor, "b t n"]:
-        mixed = self.mix(temporal_shift(batch.top, batch.mask)).relu()
+        mixed: Tensor = self.mix(temporal_shift(batch.top, batch.mask)).relu()
         return reduce(mixed, "b t h w n -> b t n", "mean")

@@ -76,6 +76,14 @@ class Head(nn.Module, ABC):
                 "attention= works with heads that return a 'spatial' map, such as 'soft-attention'"
             )
 
+    def check_attention(self, attention: Tensor | None, batch: Batch) -> None:
+        """Raise `UsageError` when `attention` is given and does not fit the cubes."""
+        if attention is not None and attention.shape != batch.top.shape[:4]:
+            raise UsageError(
+                f"attention must be (B, T, K, K) = {tuple(batch.top.shape[:4])} as the cubes, "
+                f"got {tuple(attention.shape)}"
+            )
+
     if TYPE_CHECKING:  # nn.Module says that a call returns Any
 
         def __call__(self, batch: Batch, *, attention: Tensor | None = None) -> HeadOutput:

@@ -1,6 +1,7 @@
-"""Averages that padding cannot reach."""
+"""Averages and softmaxes that padding cannot reach."""
 
-from einops import reduce
+import torch
+from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -15,3 +16,19 @@ def masked_mean(values: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"]) -> Fl
 def mean_cube(cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
     """Return the mean over cells and valid frames."""
     return masked_mean(reduce(cubes, "b t h w d -> b t d", "mean"), mask)
+
+
+def zero_masked(
+    cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]
+) -> Float[Tensor, "b t k k d"]:
+    """Return the cubes, zero at masked frames; for heads that mix frames."""
+    return cubes.where(rearrange(mask, "b t -> b t 1 1 1"), 0.0)
+
+
+def masked_softmax(
+    scores: Float[Tensor, "b rows n"], valid: Bool[Tensor, "b n"]
+) -> Float[Tensor, "b rows n"]:
+    """Return the softmax of each row over the valid entries, zero at the others."""
+    among = valid.unsqueeze(1)
+    # The lowest finite number and not -inf, by which a row without a valid entry would become nan.
+    return scores.where(among, torch.finfo(scores.dtype).min).softmax(dim=-1).where(among, 0.0)

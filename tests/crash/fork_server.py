@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from features_store.shard_writer import ShardWriter
+from features_store.store_writer import StoreWriter
 from tests.crash.runs import Kill, Outcome
 from tests.crash.scenarios import CONTROLS, SCENARIOS
 
@@ -71,6 +72,7 @@ def _run_in_child(scenario: str, inputs: Path, store: Path, kill: Kill, sender: 
         os.write(sender, json.dumps(event | {"time": time.monotonic()}).encode() + b"\n")
 
     ShardWriter.commit = _reported(ShardWriter.commit, report)  # type: ignore[method-assign]
+    StoreWriter.add_copies = _reported_copies(StoreWriter.add_copies, report)  # type: ignore
     try:
         library.crash_arm(ctypes.c_long(kill.call), os.fsencode(store), ctypes.c_uint(kill.part))
         report()
@@ -91,6 +93,18 @@ def _reported(commit: Callable[..., Any], report: Callable[..., None]) -> Callab
         return record
 
     return commit_and_report
+
+
+def _reported_copies(add: Callable[..., Any], report: Callable[..., None]) -> Callable[..., Any]:
+    """Return `add_copies` so that it reports the videos of each shard that it has added."""
+
+    def add_and_report(writer: StoreWriter, videos: Any) -> Any:
+        shard = add(writer, videos)
+        for video in videos:
+            report(id=video.record.id)
+        return shard
+
+    return add_and_report
 
 
 if __name__ == "__main__":

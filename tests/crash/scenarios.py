@@ -8,6 +8,8 @@ from pathlib import Path
 import h5py
 
 from features_store.layout import LayerShape
+from features_store.merge import append_stores
+from features_store.reshape import repack_store
 from features_store.store_writer import StoreWriter, UnitWriter
 from pipelines.extraction import extract
 from tests.clips import write_classes
@@ -53,11 +55,12 @@ def _prepare_replaced(folder: Path) -> None:
 
 def _write_units(_: Path, store: Path) -> None:
     with StoreWriter(store, HEADER, run_id=secrets.token_hex(8)) as writer:
-        for lengths in UNITS:
+        for share, lengths in zip((0.5, 1), UNITS, strict=True):
             missing = {i: n for i, n in lengths.items() if not _is_there(writer, i, n)}
             if missing:
-                # Planned too small, so the unit moves to a larger shard on its way.
-                rows = sum(missing.values()) // 2
+                # The first is planned too small and moves to a larger shard on its way; the
+                # second fits, so that it is sealed as it is.
+                rows = int(share * sum(missing.values()))
                 with writer.unit(rows=rows, video_ids=list(missing)) as unit:
                     unit.write_rows(frames(2, seed=0, store_header=HEADER))
                     unit.abandon()
@@ -77,6 +80,29 @@ def _add_in_blocks(unit: UnitWriter, video_id: str, length: int) -> None:
     commit(unit, video_id)
 
 
+def _prepare_sources(folder: Path) -> None:
+    make_store(folder / START, {"run/0": 4, "kept/0": 7}, store_header=HEADER)
+    make_store(folder / "a.cubes", {"a/0": 13, "run/0": 4, "a/1": 9}, store_header=HEADER)
+    make_store(folder / "b.cubes", {"b/0": 21, "a/0": 13}, store_header=HEADER, run_id="other")
+
+
+def _append(folder: Path, store: Path) -> None:
+    for name in ("a.cubes", "b.cubes"):
+        append_stores(store, [folder / name])
+
+
+def _prepare_repacked(folder: Path) -> None:
+    lengths = {f"v{i}": 5 + i for i in range(6)}
+    make_store(folder / "a.cubes", lengths, store_header=HEADER)
+
+
+def _repack(folder: Path, store: Path) -> None:
+    row_bytes = sum(array.row_bytes for array in HEADER.arrays) // 4  # of one byte a value
+    repack_store(
+        folder / "a.cubes", store, dtype="8bit", compression="zstd", shard_bytes=15 * row_bytes
+    )
+
+
 def _write_units_unflushed(folder: Path, store: Path) -> None:
     h5py.File.flush = lambda _: None  # in the process that is killed alone
     _write_units(folder, store)
@@ -85,6 +111,8 @@ def _write_units_unflushed(folder: Path, store: Path) -> None:
 SCENARIOS = {
     "extract": Scenario(_prepare_videos, _extract),
     "writer": Scenario(_prepare_replaced, _write_units),
+    "append": Scenario(_prepare_sources, _append),
+    "repack": Scenario(_prepare_repacked, _repack),
 }
 # Loses what it committed, to show that a trial notices.
 CONTROLS = {"unflushed": Scenario(_prepare_replaced, _write_units_unflushed)}

@@ -1,0 +1,108 @@
+"""What `store.json` says of features that were computed elsewhere (FORMAT.md, "Imported features").
+
+What nobody told is said as unknown: `UNKNOWN` where there is text, zeros where there are numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+
+import numpy as np
+
+from features_store.errors import ContractError, UsageError
+from features_store.exchange.features import ARRAY, Features, ImportedVideo
+from features_store.exchange.timing import UNKNOWN, sampling_of
+from features_store.header import StoreHeader
+from features_store.spec import Preprocessing, Spec
+
+DTYPES = ("float16", "float32")
+
+_UNKNOWN_PREPROCESSING = Preprocessing(
+    input_size=(0, 0),
+    resize_size=0,
+    fit="crop",
+    interpolation="bilinear",
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    pixel_scale=1.0,
+    channel_order="rgb",
+)
+
+
+def imported_header(features: Features, *, name: str, dtype: str | None) -> StoreHeader:
+    """Return the header of a store of foreign features; all of them are read for it.
+
+    Args:
+        name: of what computed them, as the user says.
+        dtype: of the stored cubes; None is that of the source.
+
+    Raises:
+        UsageError: there is no name, or the dtype is none that a store has.
+        ContractError: a value is not finite in that dtype.
+    """
+    if not name or not name.isprintable():
+        raise UsageError(
+            f"imported features need a name, got {name!r}; give --name, such as "
+            "--name i3d-kinetics, which becomes the backbone 'imported:i3d-kinetics'"
+        )
+    dtype = dtype or str(features.dtype)
+    if dtype not in DTYPES:
+        raise UsageError(
+            f"cubes of {dtype} cannot be imported as they are; give --dtype float16 or float32"
+        )
+    spec = Spec(
+        backbone=f"imported:{name}",
+        weights_sha256=features_sha256(features, np.dtype(dtype)),
+        preprocessing=_UNKNOWN_PREPROCESSING,
+        sampling=sampling_of(set(features.timings)),
+        diffs="none",
+        precision="fp32",
+        decoder=UNKNOWN,
+    )
+    return StoreHeader(
+        spec,
+        features.layers,
+        root="",
+        dtype=dtype,
+        has_diffs=False,
+        versions={package: version(package) for package in ("cubereel", "h5py", "numpy")},
+    )
+
+
+def features_sha256(features: Features, dtype: np.dtype) -> str:
+    """Return the SHA-256 that stands for the weights of foreign features.
+
+    It is over one UTF-8 line ``id dtype shape sha256\\n`` a video, sorted by id: dtype and shape
+    (T, K, K, D) as Python prints them, sha256 of the cubes in C order, little-endian, as they were
+    before any cast. So it does not depend on format or order.
+    """
+    lines = sorted(_video_line(video, features.dtype, dtype) for video in features.videos)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _video_line(video: ImportedVideo, source: np.dtype, target: np.dtype) -> str:
+    digest = hashlib.sha256()
+    row_shape: tuple[int, ...] = ()
+    for block in video.blocks():
+        cubes = np.ascontiguousarray(block[ARRAY], source.newbyteorder("<"))
+        _require_finite(cubes, target, video.row.video_id)
+        row_shape = cubes.shape[1:]
+        digest.update(cubes.tobytes())
+    return (
+        f"{video.row.video_id} {source.name} {(video.num_rows, *row_shape)} {digest.hexdigest()}\n"
+    )
+
+
+def _require_finite(cubes: np.ndarray, dtype: np.dtype, video_id: str) -> None:
+    if not np.isfinite(cubes).all():
+        raise ContractError(
+            f"video {video_id!r} has values that are nan or infinite; "
+            "remove the video or mend its features, a store holds finite numbers"
+        )
+    largest = float(np.abs(cubes).max())
+    if largest > np.finfo(dtype).max:
+        raise ContractError(
+            f"video {video_id!r} has a value of {largest:g}, which {dtype} cannot hold; "
+            "give --dtype float32"
+        )

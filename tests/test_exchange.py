@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from features_store.diff import diff_stores
+from features_store.errors import DamageError
 from features_store.exchange import export_store, import_features
 from features_store.layout import LayerShape
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
@@ -120,44 +121,6 @@ def test_one_layer_and_some_videos(store, tmp_path):
         assert opened.header.layers == LAYERS[:1]
 
 
-def test_sharma_row_is_read_as_their_code_reads_it(tmp_path):
-    """Position p of 49 is row p // 7, column p % 7; positions before channels in Fortran order."""
-    cube = np.zeros((7, 7, 3), np.float32)
-    for y in range(7):
-        for x in range(7):
-            cube[y, x] = [100 * y + x, 1000 + 100 * y + x, 2000 + 100 * y + x]
-    path = tmp_path / "s.cubes"
-    rows = make_store(path, {"v": 2}, store_header=header(layers=(LayerShape("top", 7, 3),)))
-    with h5py.File(next((path / "shards").glob("*.h5")), "r+") as shard:
-        shard["cubes/center/top"][0] = cube
-    with pytest.raises(Exception, match="damaged"):
-        export_store(path, tmp_path / "out", kind="sharma")
-
-    from features_store.exchange.sharma import to_cubes, to_rows
-
-    batch = np.stack([to_rows(cube[None])[0], to_rows(rows["v"]["cubes/center/top"])[1]])
-    theirs = batch.reshape([1, 2, 49, 3], order="F")  # as data_handler.py does
-    for p in range(49):
-        np.testing.assert_array_equal(theirs[0, 0, p], cube[p // 7, p % 7])
-    np.testing.assert_array_equal(to_cubes(batch, 7)[0], cube)
-
-
-def test_sharma_files(store, tmp_path):
-    export_store(store, tmp_path / "out", kind="sharma")
-
-    out = tmp_path / "out"
-    assert (out / "train_framenum.txt").read_text() == "5\n5\n"
-    assert (out / "train_filename.txt").read_text() == "b/run.mp4\na/none.mp4\n"
-    assert (out / "train_labels.txt").read_text() == "1\n-1\n"
-    assert (out / "valid_labels.txt").read_text() == "0\n"
-    assert (out / "valid_classes.txt").read_text() == "jump\nrun\n"
-    with h5py.File(out / "train_features.h5") as file, Store(store) as opened:
-        assert file["features"].dtype == "<f4"
-        assert file["features"].shape == (10, 2 * 2 * 8)
-        cubes = file["features"][5:].reshape(5, 4, 8, order="F").reshape(5, 2, 2, 8)
-        np.testing.assert_array_equal(cubes, opened.cubes("a/none.mp4"))
-
-
 @pytest.mark.parametrize("kind", ["sharma", "npz", "npy", "arrays"])
 def test_store_to_foreign_and_back(vectors, tmp_path, kind):
     """Cubes, times, labels and splits come back; so does where the videos are from."""
@@ -236,8 +199,21 @@ def test_actionformer_features_are_placed_at_the_middle_of_their_frames(tmp_path
         assert opened.header.spec.sampling.value == "4"
     export_store(tmp_path / "s.cubes", tmp_path / "again", kind="npy")
     document = json.loads((tmp_path / "again" / "annotations.json").read_text())
-    assert document["database"]["val/one"] == entry | {"feat_stride": 4.0, "num_frames": 16}
+    assert document["database"]["val/one"] == entry | {"feat_stride": 4.0, "feat_num_frames": 16}
     assert (tmp_path / "again/val/one.npy").read_bytes() == (folder / "val/one.npy").read_bytes()
+
+
+def test_classes_are_counted_from_nought_for_detectors(store, tmp_path):
+    """Sampling by fps: kept frames are what is counted, so one stride holds for all videos."""
+    export_store(store, tmp_path / "out", kind="npz", pool="max")
+
+    document = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert document["database"]["b/run.mp4"] == {
+        "subset": "train", "duration": 0.5, "fps": 10.0, "frame": 5, "feat_stride": 1.0,
+        "feat_num_frames": 1,
+        "annotations": [{"segment": [0.0, 0.5], "label": "run", "label_id": 1}],
+    }  # fmt: skip
+    assert document["database"]["a/none.mp4"]["annotations"] == []
 
 
 def test_what_nobody_told_is_unknown(tmp_path):
@@ -253,34 +229,6 @@ def test_what_nobody_told_is_unknown(tmp_path):
     assert np.isnan(record.source_fps)
 
 
-def test_several_labels_a_video(tmp_path):
-    """Hollywood2 has 0 and 1 for each of its classes; one may have no video."""
-    folder = tmp_path / "h2"
-    folder.mkdir()
-    with h5py.File(folder / "train_features.h5", "w") as file:
-        file["features"] = np.random.default_rng(0).random((5, 49 * 2), np.float32)
-    texts = {
-        "framenum": "2\n2\n1\n",
-        "filename": "a\nb\nc\n",
-        "labels": "0,1,1,0\n0,0,0,0\n1,0,0,0\n",
-    }
-    for name, text in texts.items():
-        (folder / f"train_{name}.txt").write_text(text)
-    import_features(folder, tmp_path / "s.cubes", kind="sharma", name="googlenet", fps=30)
-
-    with Store(tmp_path / "s.cubes") as opened:
-        assert [row.label for row in opened.manifest.values()] == ["1;2", "", "0"]
-        assert opened.read("a", "pts_seconds").tolist() == [0, 1 / 30]
-    export_store(tmp_path / "s.cubes", tmp_path / "again", kind="sharma")
-    for name, text in texts.items():
-        assert (tmp_path / "again" / f"train_{name}.txt").read_text() == text
-    with (
-        h5py.File(folder / "train_features.h5") as a,
-        h5py.File(tmp_path / "again" / "train_features.h5") as b,
-    ):
-        np.testing.assert_array_equal(a["features"], b["features"])
-
-
 def test_the_real_array_file(tmp_path):
     path = Path(os.environ.get("CUBEREEL_DATA", "nowhere"))
     path /= "ucf101_first15_vgg16_pca256_fp16.npz"
@@ -294,3 +242,13 @@ def test_the_real_array_file(tmp_path):
         for name in a.files:
             assert a[name].dtype == b[name].dtype
             np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_a_damaged_video_is_not_passed_on(store, tmp_path):
+    shard = next((store / "shards").glob("*.h5"))
+    with h5py.File(shard, "r+") as file:
+        file["cubes/center/top"][1] += 1
+
+    with pytest.raises(DamageError, match=r"video '.*' in .* is damaged: cubes/center/top"):
+        export_store(store, tmp_path / "out", kind="folder")
+    assert not list((tmp_path / "out").rglob("*.npy"))[3:]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from features_store.errors import CubereelError, StoreError
-from features_store.exchange import export_store, import_features
+from features_store.exchange import FORMATS, export_store, import_features
+from features_store.exchange.features import ImportOptions
 from features_store.layout import LayerShape
 from features_store.manifest import ManifestRow, write_manifest
 from tests.stores import header, make_store
@@ -58,6 +59,11 @@ BAD_FILES = {
     "text.npy": (b"hello", "is not an array in npy format"),
     "empty.npy": (b"", "is not an array in npy format"),
     "deep.npy": (b"\x93NUMPY\x01\x00\x00\x20" + b"(" * 2**13, "is not an array in npy format"),
+    "no-order.npy": (
+        npy_bytes(GOOD).replace(b"fortran_order", b"fortran_odder"),
+        "'fortran_order'",
+    ),
+    "int0.npy": (npy_bytes(GOOD).replace(b"<f4", b"<f0"), "has dtype '<f0'"),
     "flat.npy": (npy_bytes(np.ones(3, np.float32)), "expected T×D"),
     "none.npy": (npy_bytes(np.ones((0, 2), np.float32)), "at least one row"),
     "words.npy": (npy_bytes(np.array([["a"]])), "float16 or float32"),
@@ -91,6 +97,24 @@ def test_bad_arrays_are_refused_and_nothing_is_written(cubereel, tmp_path, name)
     assert "Traceback" not in cubereel.err
     assert "code from a features file ran" not in cubereel.out + cubereel.err
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_no_flipped_byte_is_a_crash(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    whole = npy_bytes(GOOD) if kind == "npy" else zip_bytes(feats=npy_bytes(GOOD))
+    refused = 0
+    for _ in range(300):
+        content = np.frombuffer(whole, np.uint8).copy()
+        content[rng.integers(len(content), size=2)] = rng.integers(256, size=2)
+        (tmp_path / f"a.{kind}").write_bytes(content.tobytes())
+        try:
+            with FORMATS[kind].open_features(tmp_path, ImportOptions()) as features:
+                assert [len(b["pts_seconds"]) for v in features.videos for b in v.blocks()] == [3]
+        except CubereelError:
+            refused += 1
+
+    assert 0 < refused < 300
 
 
 def array_file(**changes) -> bytes:
@@ -191,6 +215,13 @@ def test_a_record_that_is_none(plain, tmp_path, field, value):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_export_that_lost_a_video(plain, tmp_path):
+    (plain / "a" / "v" / "video.json").unlink()
+
+    with pytest.raises(CubereelError, match="exported with 2 videos and holds 1"):
+        import_features(plain, tmp_path / "out", kind="folder")
+
+
 def test_a_folder_that_links_outside(plain, tmp_path):
     outside = tmp_path / "secret.npy"
     (plain / "a" / "v" / "pts_seconds.npy").rename(outside)
@@ -268,3 +299,11 @@ def test_an_export_never_goes_into_something_else(tmp_path):
     write_manifest(tmp_path / "s" / "manifest.csv", [ManifestRow("a", "a", "edited")])
     with pytest.raises(StoreError, match="another export: its selection_sha256"):
         export_store(tmp_path / "s", tmp_path / "out", kind="npy")
+
+
+def test_a_file_name_that_is_not_text(tmp_path):
+    (tmp_path / "f").mkdir()
+    np.save(tmp_path / "f" / "a\udcff.npy", GOOD)
+
+    with pytest.raises(CubereelError, match="surrogates not allowed"):
+        import_features(tmp_path / "f", tmp_path / "o", kind="npy", name="x")

@@ -2,8 +2,9 @@
 
 As in ActivityNet, `database` has for each video `subset` (our split), `duration` in seconds, `fps`,
 `frame` (frames of the video, OpenTAD), and `annotations`: a list of `segment` (start and end in
-seconds), `label` and `label_id`. Ours are `feat_stride` and `num_frames` (frames behind a row) for
-each video, which both projects otherwise take from their configuration.
+seconds), `label` and `label_id`. Ours are `feat_stride` and `feat_num_frames` (frames behind a row)
+for each video, which both projects otherwise take from their configuration, where ActionFormer
+calls the latter `num_frames` and OpenTAD has half of it as `offset_frames`.
 
 A store says one thing of a whole video. So labels of segments become the video's label, joined by
 `;` where they differ; the list itself is kept in the manifest's column `annotations`.
@@ -21,7 +22,7 @@ from typing import Any
 
 from features_store.errors import ContractError, UsageError
 from features_store.exchange.features import ImportOptions
-from features_store.exchange.labels import SEPARATOR, number_labels
+from features_store.exchange.labels import SEPARATOR
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import Timing, number_text, timing_from
 from features_store.manifest import ManifestRow
@@ -104,7 +105,7 @@ def _parse(entry: Any, options: ImportOptions, where: str) -> Annotation:
         isinstance(s, dict) and isinstance(s.get("label"), str) for s in segments
     ):
         raise ContractError(f"{where}: annotations must be a list of objects with a 'label'")
-    behind = _number(entry, "num_frames", where)
+    behind = _number(entry, "feat_num_frames", where)
     said = Annotation(
         options.fps or _number(entry, "fps", where),
         options.feat_stride or _number(entry, "feat_stride", where),
@@ -136,7 +137,7 @@ def to_json(selection: Selection) -> str:
     """Return the file's content for some videos of a store."""
     labels = [selection.rows[i].label for i in selection.ids]
     names = sorted({name for label in labels for name in label.split(SEPARATOR) if name})
-    numbers = dict(zip(names, number_labels(names, first=0)[0], strict=True))
+    numbers = {name: position for position, name in enumerate(names)}
     database = {i: _entry(selection, selection.store.video(i), numbers) for i in selection.ids}
     return json.dumps({"database": database}, indent=1)
 
@@ -152,7 +153,7 @@ def _entry(selection: Selection, record: VideoRecord, numbers: Mapping[str, int]
             "fps": timing.fps,
             "frame": num_frames,
             "feat_stride": float(timing.feat_stride),
-            "num_frames": timing.feat_num_frames,
+            "feat_num_frames": timing.feat_num_frames,
         }
     segment = {"segment": [0.0, entry["duration"]]} if timing else {}
     entry["annotations"] = _kept_segments(row) or [

@@ -6,6 +6,7 @@ Rows are mapped or streamed, so that memory does not grow with a file.
 from __future__ import annotations
 
 import ast
+import errno
 import math
 import re
 import zipfile
@@ -24,7 +25,7 @@ from features_store.safety import MAX_COMPRESSION
 MAX_HEADER_BYTES = 2**14
 MAX_TABLE_BYTES = 2**26  # of an array that is loaded whole: labels, names
 _MAGIC = b"\x93NUMPY"
-_PLAIN = re.compile(r"[<>=|]?[fiuUS][0-9]+")
+_PLAIN = re.compile(r"[<>=|]?(f[248]|[iu][1248]|[SU][0-9]{1,6})")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def parse_header(head: bytes, total_bytes: int, where: str) -> ArrayHeader:
     """
     try:
         fields, num_bytes = _fields(head)
-        shape, descr = fields["shape"], fields["descr"]
+        shape, descr, is_fortran = fields["shape"], fields["descr"], fields["fortran_order"]
         if not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError(f"its shape is {shape!r}")  # noqa: TRY301
     except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as err:
@@ -68,7 +69,7 @@ def parse_header(head: bytes, total_bytes: int, where: str) -> ArrayHeader:
             f"{where} claims shape {shape} of {dtype}, that is {declared} bytes, and has "
             f"{total_bytes}; it was cut off or is not one array, save it again"
         )
-    return ArrayHeader(shape, dtype, bool(fields["fortran_order"]), num_bytes)
+    return ArrayHeader(shape, dtype, bool(is_fortran), num_bytes)
 
 
 def _fields(head: bytes) -> tuple[dict[str, Any], int]:
@@ -185,5 +186,7 @@ class NpzArray:
 def _reading(where: str) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as err:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as err:
+        if isinstance(err, OSError) and err.errno != errno.EINVAL:
+            raise  # the machine; EINVAL is an offset that cannot be
         raise DamageError(f"{where} cannot be read as a .npz file: {err}") from err

@@ -71,7 +71,7 @@ class ExportFolder:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        fsync_path(target.parent)
+        # The folder is not fsynced: a name that a power cut takes away is written again.
         self.num_written += 1
 
     def write_text(self, name: str, text: str) -> None:

@@ -96,7 +96,8 @@ class ForeignVideo:
     Attributes:
         shape: T, K, K, D.
         open_rows: opens its cubes.
-        times: pts_seconds (T,) and frame_index (T,) where the source has them, else from `timing`.
+        read_times: returns pts_seconds (T,) and frame_index (T,), where the source has them; else
+            they are those of `timing`.
         num_frames, duration_seconds: of the source video; 0 and nan are unknown.
     """
 
@@ -106,20 +107,22 @@ class ForeignVideo:
     where: str
     open_rows: Callable[[], AbstractContextManager[Rows]]
     timing: Timing | None = None
-    times: tuple[np.ndarray, np.ndarray] | None = None
+    read_times: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
     num_frames: int = 0
     duration_seconds: float = nan
 
     def blocks(self) -> Iterator[dict[str, np.ndarray]]:
         """Yield the rows that a store keeps."""
-        pts_seconds, frame_index = self.times or row_times(self.timing, self.shape[0])
+        times = (
+            row_times(self.timing, self.shape[0]) if self.read_times is None else self.read_times()
+        )
         row_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
         with self.open_rows() as source:
             for start, stop in row_blocks(0, self.shape[0], row_bytes):
                 yield {
                     ARRAY: source.rows(start, stop),
-                    "pts_seconds": pts_seconds[start:stop],
-                    "frame_index": frame_index[start:stop],
+                    "pts_seconds": times[0][start:stop],
+                    "frame_index": times[1][start:stop],
                 }
 
     def imported(self) -> ImportedVideo:
@@ -183,7 +186,7 @@ def _check_ids(videos: Sequence[ForeignVideo]) -> None:
         video_id = video.row.video_id
         try:
             check_id(video_id)
-        except UsageError as err:
+        except (UsageError, UnicodeEncodeError) as err:
             raise ContractError(f"{video.where}: {err}") from None
         if video_id in where:
             raise ContractError(

@@ -69,8 +69,7 @@ def export(selection: Selection, target: ExportFolder) -> None:
     header = _header(selection)
     for video_id in selection.ids:
         _export_video(selection, target, header, video_id)
-    rows = [*selection.rows.values(), *selection.others]
-    target.write(MANIFEST_FILE, lambda path: write_manifest(path, rows))
+    target.write(MANIFEST_FILE, lambda path: write_manifest(path, selection.said))
     if not (target.path / STORE_FILE).exists():
         write_header(target.path, header)
 

@@ -46,7 +46,7 @@ def imported_header(features: Features, *, name: str, dtype: str | None) -> Stor
             f"imported features need a name, got {name!r}; give --name, such as "
             "--name i3d-kinetics, which becomes the backbone 'imported:i3d-kinetics'"
         )
-    dtype = dtype or str(features.dtype)
+    dtype = dtype or features.dtype.name
     if dtype not in DTYPES:
         raise UsageError(
             f"cubes of {dtype} cannot be imported as they are; give --dtype float16 or float32"

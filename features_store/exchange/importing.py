@@ -22,7 +22,7 @@ from features_store.store_writer import StoreWriter
 _SAID: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("licence", "origin", "citation"), (str,)),
     **dict.fromkeys(("fps", "feat_stride"), (int, float)),
-    **dict.fromkeys(("feat_num_frames", "grid_size"), (int,)),
+    **dict.fromkeys(("feat_num_frames", "grid_size", "videos"), (int,)),
 }
 
 
@@ -71,6 +71,8 @@ def import_features(
     given = ImportOptions(fps, feat_stride, feat_num_frames, grid_size, path)
     options = _complete(given, said, kind)
     with module.open_features(source, options) as features:
+        if source.is_dir():
+            _require_all(features, said.get("videos"), source)
         header = features.header or imported_header(features, name=name, dtype=dtype)
         if features.header and (name or dtype):
             raise UsageError("the source says its own spec and dtype; leave out --name and --dtype")
@@ -96,6 +98,15 @@ def _complete(given: ImportOptions, said: Mapping[str, Any], kind: str) -> Impor
             )
     missing = {n: said.get(n) for n, value in vars(given).items() if value is None and n in taken}
     return replace(given, **missing)
+
+
+def _require_all(features: Features, num_videos: int | None, source: Path) -> None:
+    found = len(features.videos)
+    if num_videos not in (None, found):
+        raise ContractError(
+            f"{source} was exported with {num_videos} videos and holds {found}; export it again, "
+            "or remove its export.json to import what there is"
+        )
 
 
 def _read_said(source: Path, kind: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def open_features(source: Path, options: ImportOptions) -> Iterator[Features]:
 class _Source:
     """One .npy file."""
 
-    times = None
+    read_times = None
 
     def __init__(self, path: Path) -> None:
         self._array = NpyArray(path)

@@ -57,7 +57,24 @@ class _Source:
         with NpzFile(path) as file:
             self._name = _choose(file)
             self.header: ArrayHeader = file.array(self._name).header
-            self.times = _read_times(file, self.header.shape[:1])
+            has_times = set(TIMES) <= set(file.names)
+        self.read_times = self._read_times if has_times else None
+        if has_times:
+            self._read_times()
+
+    def _read_times(self) -> tuple[np.ndarray, np.ndarray]:
+        with NpzFile(self._path) as file:
+            pts_seconds, frame_index = (file.array(name).table() for name in TIMES)
+        if (
+            pts_seconds.dtype != np.float64
+            or frame_index.dtype != np.int64
+            or not pts_seconds.shape == frame_index.shape == self.header.shape[:1]
+            or not np.isfinite(pts_seconds).all()
+        ):
+            raise StoreError(
+                f"{self._path}: {TIMES[0]} must be one finite float64 a row, {TIMES[1]} one int64"
+            )
+        return pts_seconds, frame_index
 
     @contextmanager
     def open(self) -> Iterator[per_video.AsCubes]:
@@ -73,19 +90,3 @@ def _choose(file: NpzFile) -> str:
             f"{file.path} holds the arrays {file.names}; name the features {ARRAY!r}, or keep one"
         )
     return file.names[0]
-
-
-def _read_times(file: NpzFile, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
-    if not set(TIMES) <= set(file.names):
-        return None
-    pts_seconds, frame_index = (file.array(name).table() for name in TIMES)
-    if (
-        pts_seconds.dtype != np.float64
-        or frame_index.dtype != np.int64
-        or not pts_seconds.shape == frame_index.shape == shape
-        or not np.isfinite(pts_seconds).all()
-    ):
-        raise StoreError(
-            f"{file.path}: {' and '.join(TIMES)} must be one finite float64 and one int64 a row"
-        )
-    return pts_seconds, frame_index

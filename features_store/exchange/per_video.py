@@ -46,8 +46,8 @@ class Source(Protocol):
     def header(self) -> ArrayHeader: ...  # noqa: D102
 
     @property
-    def times(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """pts_seconds and frame_index, where the file has them."""
+    def read_times(self) -> Callable[[], tuple[np.ndarray, np.ndarray]] | None:
+        """Reads pts_seconds and frame_index, where the file has them."""
         ...
 
     def open(self) -> AbstractContextManager[AsCubes]:
@@ -106,7 +106,7 @@ def _video(path: Path, source: Source, said: Annotation, video_id: str) -> Forei
         str(path),
         source.open,
         said.timing,
-        source.times,
+        source.read_times,
         said.num_frames,
         said.duration_seconds,
     )

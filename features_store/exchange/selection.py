@@ -32,6 +32,7 @@ class Selection:
 
     Attributes:
         rows: what the manifest says of each video; empty where it says nothing.
+        said: the manifest's rows of these videos, of all videos also of those that failed.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Selection:
         )
         self.pool = pool
         manifest = store.manifest
+        some = ids is not None
         if ids is None:
             named = [video_id for video_id in manifest if video_id in store]
             ids = [*named, *(video_id for video_id in store.ids if video_id not in manifest)]
@@ -54,7 +56,7 @@ class Selection:
         if not self.ids:
             raise ContractError(f"{store.path} holds no video to export")
         self.rows = {i: manifest.get(i, ManifestRow(i, i)) for i in self.ids}
-        self.others = [row for row in manifest.values() if row.video_id not in store]
+        self.said = [r for i, r in manifest.items() if i in self.rows or not (some or i in store)]
 
     def num_rows(self, video_id: str) -> int:
         """Return T."""

@@ -75,9 +75,10 @@ def check_export(selection: Selection) -> None:
     for prefix in _by_prefix(selection):
         if not _SAFE.fullmatch(prefix):
             raise UsageError(f"the split {prefix!r} cannot name files; edit it in manifest.csv")
-    for video_id in selection.ids:
-        if video_id != video_id.strip() or len(video_id.splitlines()) != 1:
-            raise UsageError(f"video id {video_id!r} cannot stand on a line of a text file")
+    for video_id, row in selection.rows.items():
+        for text in (video_id, row.label):
+            if text != text.strip() or len(text.splitlines()) > 1:
+                raise UsageError(f"{text!r} of video {video_id!r} cannot stand on a line of a file")
 
 
 def export(selection: Selection, target: ExportFolder) -> None:
@@ -201,7 +202,11 @@ def _open_dataset(path: Path, stack: ExitStack, *, num_rows: int, grid_size: int
         file = stack.enter_context(h5py.File(path, "r", locking=False))
         check_links(file, path)
         dataset = checked_dataset(file, path, DATASET)
-    except (OSError, RuntimeError, KeyError, TypeError) as err:
+    except OSError as err:
+        if err.errno is not None:
+            raise  # the machine: no permission, too many open files
+        raise DamageError(f"{path} cannot be read as HDF5: {err}; copy the file again") from err
+    except (RuntimeError, KeyError, TypeError) as err:
         raise DamageError(f"{path} cannot be read as HDF5: {err}; copy the file again") from err
     properties = dataset.id.get_create_plist()
     filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}

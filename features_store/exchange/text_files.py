@@ -19,4 +19,4 @@ def read_lines(path: Path) -> list[str]:
         raise ContractError(f"{path} is missing; it must have one line a video") from None
     except UnicodeDecodeError as err:
         raise ContractError(f"{path} is not UTF-8 text: {err}") from err
-    return [line.strip() for line in text.rstrip("\n").split("\n")]
+    return [line.strip() for line in text.rstrip("\r\n").split("\n")]

@@ -71,6 +71,7 @@ def contents(path: Path) -> dict[str, tuple]:
                 opened.read(i, "pts_seconds").tolist(),
                 rows[i].label,
                 rows[i].split,
+                "annotations" in rows[i].extra,
             )
             for i in opened.ids
         }

@@ -7,7 +7,7 @@ for each video, which both projects otherwise take from their configuration, whe
 calls the latter `num_frames` and OpenTAD has half of it as `offset_frames`.
 
 A store says one thing of a whole video. So labels of segments become the video's label, joined by
-`;` where they differ; the list itself is kept in the manifest's column `annotations`.
+`;` where they differ; a list that says more is kept in the manifest's column `annotations`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,11 @@ Segments = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is said of one video; None, 0 and nan are not said."""
+    """What is said of one video; None, 0 and nan are not said.
+
+    Attributes:
+        segments: empty when they say no more than the label.
+    """
 
     fps: float | None = None
     feat_stride: float | None = None
@@ -44,6 +48,7 @@ class Annotation:
     num_frames: int = 0
     duration_seconds: float = math.nan
     split: str = ""
+    label: str = ""
     segments: Segments = field(default_factory=list)
 
     @property
@@ -59,7 +64,7 @@ class Annotation:
             extra["feat_num_frames"] = str(self.timing.feat_num_frames)
         if self.segments and not self.is_too_long:
             extra[COLUMN] = self._compact
-        return ManifestRow(video_id, video_id, _label(self.segments), split=self.split, extra=extra)
+        return ManifestRow(video_id, video_id, self.label, split=self.split, extra=extra)
 
     @property
     def _compact(self) -> str:
@@ -89,6 +94,10 @@ def read_annotations(
     if not isinstance(database, dict):
         raise ContractError(f"{path} has no object 'database' with an entry for each video")
     said = {i: _parse(entry, options, f"{path}: {i!r}") for i, entry in database.items()}
+    numbers = _number_names([one.label for one in said.values()])
+    for video_id, one in said.items():
+        if one.segments == _segments_of(one.label, one.duration_seconds, numbers):
+            said[video_id] = replace(one, segments=[])
     long = [video_id for video_id, one in said.items() if one.is_too_long]
     warnings = [
         f"{path}: {video_id!r} has too many segments for a manifest; only its labels are kept"
@@ -113,6 +122,7 @@ def _parse(entry: Any, options: ImportOptions, where: str) -> Annotation:
         int(_number(entry, "frame", where) or 0),
         _number(entry, "duration", where) or math.nan,
         str(entry.get("subset", "")),
+        _label(segments),
         segments,
     )
     if said.fps is not None and said.feat_stride is None:
@@ -135,17 +145,29 @@ def _label(segments: Segments) -> str:
 
 def to_json(selection: Selection) -> str:
     """Return the file's content for some videos of a store."""
-    labels = [selection.rows[i].label for i in selection.ids]
-    names = sorted({name for label in labels for name in label.split(SEPARATOR) if name})
-    numbers = {name: position for position, name in enumerate(names)}
+    numbers = _number_names([selection.rows[i].label for i in selection.ids])
     database = {i: _entry(selection, selection.store.video(i), numbers) for i in selection.ids}
     return json.dumps({"database": database}, indent=1)
+
+
+def _number_names(labels: Sequence[str]) -> dict[str, int]:
+    names = {name for label in labels for name in label.split(SEPARATOR) if name}
+    return {name: position for position, name in enumerate(sorted(names))}
+
+
+def _segments_of(label: str, duration_seconds: float, numbers: Mapping[str, int]) -> Segments:
+    """Return one segment over the whole video for each of its labels."""
+    known = not math.isnan(duration_seconds)
+    segment = {"segment": [0.0, duration_seconds]} if known else {}
+    names = [name for name in label.split(SEPARATOR) if name]
+    return [segment | {"label": name, "label_id": numbers[name]} for name in names]
 
 
 def _entry(selection: Selection, record: VideoRecord, numbers: Mapping[str, int]) -> dict[str, Any]:
     row = selection.rows[record.id]
     timing = selection.timing(record)
     entry: dict[str, Any] = {"subset": row.split}
+    duration = math.nan
     if timing is not None:
         num_frames, duration = _extent(selection, record, timing)
         entry |= {
@@ -155,12 +177,7 @@ def _entry(selection: Selection, record: VideoRecord, numbers: Mapping[str, int]
             "feat_stride": float(timing.feat_stride),
             "feat_num_frames": timing.feat_num_frames,
         }
-    segment = {"segment": [0.0, entry["duration"]]} if timing else {}
-    entry["annotations"] = _kept_segments(row) or [
-        segment | {"label": name, "label_id": numbers[name]}
-        for name in row.label.split(SEPARATOR)
-        if name
-    ]
+    entry["annotations"] = _kept_segments(row) or _segments_of(row.label, duration, numbers)
     return entry
 
 

@@ -39,18 +39,16 @@ class MappedRows:
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Return rows `start` to `stop`; a view of the map where they lie in one run."""
         start, stop = rows.start, rows.stop
-        pieces = []
         run = bisect_right(self._first_rows, start) - 1
-        while start < stop:
-            offset = start - self._first_rows[run]
-            piece = self._runs[run][offset : offset + stop - start]
-            pieces.append(piece)
-            start += len(piece)
+        first = self._first_rows[run]
+        block: np.ndarray = self._runs[run][start - first : stop - first]
+        if len(block) == stop - start:
+            return block
+        pieces = [block]
+        while (start := start + len(pieces[-1])) < stop:
             run += 1
-        if not pieces:
-            pieces = [self._runs[0][:0]]
-        joined: np.ndarray = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        return joined
+            pieces.append(self._runs[run][: stop - start])
+        return np.concatenate(pieces)
 
 
 class CompressedRows:

@@ -21,26 +21,66 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def reserve(path: Path) -> None:
-    """Take the disk space of a pre-sized file now, so that a full disk is met before the rows.
+class Reservation:
+    """Disk space taken before HDF5 writes into it: HDF5 crashes where a disk is full.
 
-    Raises:
-        MachineError: the space is not there.
+    Args:
+        path: a file that is open for writing elsewhere.
     """
-    num_bytes = path.stat().st_size
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, num_bytes)
-        except OSError as err:
-            if err.errno in (errno.EOPNOTSUPP, errno.EINVAL):
-                return  # a file system that cannot reserve
-            if err.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            free = shutil.disk_usage(path.parent).free
-            raise MachineError(
-                f"no space for {path}: it needs {num_bytes / 1e6:.1f} MB, {free / 1e6:.1f} MB are "
-                "free; free some and run the same command again"
-            ) from err
+
+    STEP_BYTES = 2**26
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reserved = 0
+
+    def reach(self, num_bytes: int, *, ahead: int = 0) -> None:
+        """Take the space of the first `num_bytes` of the file, and some more if there is any.
+
+        Raises:
+            MachineError: the space is not there.
+        """
+        if num_bytes <= self._reserved:
+            return
+        with self._path.open("r+b") as file:
+            for size in (num_bytes + ahead, num_bytes):
+                try:
+                    os.posix_fallocate(file.fileno(), self._reserved, size - self._reserved)
+                except OSError as err:
+                    if err.errno in (errno.EOPNOTSUPP, errno.EINVAL):
+                        size = 2**62  # a file system that cannot reserve
+                    elif err.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    else:
+                        continue
+                self._reserved = size
+                return
+        raise no_space(self._path, num_bytes)
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Raise `MachineError` unless a file of this size fits into a folder."""
+    probe = folder / f".space.{os.getpid()}.new"
+    try:
+        with probe.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(num_bytes, 1))
+    except OSError as err:
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise no_space(folder, num_bytes) from err
+        if err.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def no_space(path: Path, num_bytes: int) -> MachineError:
+    """Return the error for a file or folder that cannot take so many bytes."""
+    folder = path if path.is_dir() else path.parent
+    free = shutil.disk_usage(folder).free
+    return MachineError(
+        f"no space in {folder}: {num_bytes / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
+        "free some and run the same command again"
+    )
 
 
 def file_sha256(path: Path) -> str:

@@ -126,7 +126,7 @@ def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
         values["views"] = tuple(LayerShape(view, 1, 1).name for view in document["views"])
         header = StoreHeader(spec=Spec.from_json(document["spec"]), **values)
         header.arrays  # noqa: B018  # checks dtype and compression
-    except (KeyError, TypeError, UsageError) as err:
+    except (KeyError, TypeError, UsageError, StoreError) as err:
         raise StoreError(f"{path} cannot be understood: {err}") from err
     if not header.layers or not header.views:
         raise StoreError(f"{path} lists no layer or no view")
@@ -149,7 +149,8 @@ def reconcile(stored: StoreHeader, wanted: StoreHeader, *, store: Path) -> Store
         ours, theirs = getattr(stored, name), getattr(wanted, name)
         if ours != theirs:
             raise StoreError(
-                f"{store} has {name} {ours}, caller wants {theirs}; write to another store"
+                f"{store} has {name} {ours}, but {theirs} is to be added; write to another store, "
+                "or repack one of the two ('cubereel store repack')"
             )
     filled = {
         name: getattr(wanted, name)

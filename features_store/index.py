@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from features_store.disk import write_atomically
 from features_store.errors import StoreError, UnsafeStoreError, UsageError
 from features_store.header import StoreHeader
 from features_store.records import check_id
@@ -154,16 +155,15 @@ def _require_unique(index: StoreIndex) -> None:
 
 
 def write_index(path: Path, index: StoreIndex) -> None:
-    """Write `index.h5` beside itself and rename it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with h5py.File(temporary, "w") as file:
-            file["shards"] = np.array([name.encode() for name in index.shards], "S")
-            for name in ("ids", *_COLUMNS):
-                file[name] = getattr(index, name)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write `index.h5`, whole or not at all."""
+    # Built in memory: where a disk is full, HDF5 crashes and a plain write only fails.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        file["shards"] = np.array([name.encode() for name in index.shards], "S")
+        for name in ("ids", *_COLUMNS):
+            file[name] = getattr(index, name)
+        file.flush()
+        image = file.id.get_file_image()
+    write_atomically(path, image)
 
 
 def read_index(store: Path) -> StoreIndex | None:

@@ -33,6 +33,8 @@ def store_info(path: Path) -> dict[str, Any]:
             "labels": len(labels),
             "layers": layers,
             "dtype": header.dtype,
+            "compression": header.compression,
+            "diffs": "stored" if header.has_diffs else "none",
             "shards": len(shards),
             "bytes": sum((path / "shards" / name).stat().st_size for name in shards),
             "spec digest": header.spec.digest,

@@ -26,7 +26,10 @@ def read_json(path: Path) -> Any:
     """Return the document in a JSON file of bounded size; `ValueError` when it is none."""
     if path.stat().st_size > MAX_JSON_BYTES:
         raise ValueError(f"it has {path.stat().st_size} bytes, more than {MAX_JSON_BYTES}")
-    return json.loads(path.read_bytes())
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def check_inside(path: Path, store: Path) -> None:

@@ -5,6 +5,7 @@ Every row is compared with its checksum while it is copied, so that no damage tr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,19 @@ import h5py
 import numpy as np
 import xxhash
 
+from features_store.disk import Reservation
 from features_store.eight_bit import channel_scales, quantise
 from features_store.errors import DamageError
 from features_store.layout import ArraySpec, row_blocks
 from features_store.records import VideoRecord, update_checksum
 from features_store.shard_reader import ShardReader
-from features_store.shard_writer import cast_rows, create_dataset, create_shard_file, write_record
+from features_store.shard_writer import (
+    MARGIN_BYTES,
+    cast_rows,
+    create_dataset,
+    create_shard_file,
+    write_record,
+)
 
 
 @dataclass(frozen=True)
@@ -63,14 +71,18 @@ def write_shard(
             scales_path = next(array.scales_path for array in arrays if array.path == name)
             dataset = create_dataset(file, scales_path, encoding.scales.shape, np.dtype("<f4"))
             dataset[:] = encoding.scales
+        space = Reservation(path)
         checksums = [
-            _copy_array(file, array, videos, encodings.get(array.path)) for array in arrays
+            _copy_array(file, array, videos, encodings.get(array.path), space) for array in arrays
         ]
         offset = 0
         for position, video in enumerate(videos):
             sums = tuple(of_array[position] for of_array in checksums)
             write_record(file, position, replace(video.record, offset=offset, checksums=sums))
             offset += video.record.length
+        file.flush()
+        num_bytes = file.id.get_filesize()
+    os.truncate(path, num_bytes)
 
 
 def _encoding(array: ArraySpec, videos: Sequence[StoredVideo]) -> _Encoding:
@@ -88,15 +100,20 @@ def _encoding(array: ArraySpec, videos: Sequence[StoredVideo]) -> _Encoding:
             cells = rows.reshape(-1, rows.shape[-1])
             has_negative = has_negative or bool(cells.min() < 0)
             np.maximum(largest, np.abs(cells, out=cells).max(0), out=largest)
+        video.shard.release()
     dtype = array.stored_dtypes[has_negative]
     return _Encoding(channel_scales(largest, dtype), dtype)
 
 
 def _copy_array(
-    file: h5py.File, array: ArraySpec, videos: Sequence[StoredVideo], encoding: _Encoding | None
+    file: h5py.File,
+    array: ArraySpec,
+    videos: Sequence[StoredVideo],
+    encoding: _Encoding | None,
+    space: Reservation,
 ) -> list[int]:
     """Copy one array of all videos; return its checksum for each."""
-    target = _Appender(file[array.path], whole_chunks=array.is_compressed)
+    target = _Appender(file[array.path], space if array.is_compressed else None)
     checksums = []
     for video in videos:
         is_8bit_before = video.shard.arrays[array.path].is_8bit
@@ -111,6 +128,7 @@ def _copy_array(
                 block = cast_rows(block, array)
             update_checksum(copied, block)
             target.append(block)
+        video.shard.release()
         if is_8bit_before:
             update_checksum(stored, video.shard.scales[array.path])
         _require(video, array.path, stored.intdigest())
@@ -136,11 +154,15 @@ def _blocks(video: StoredVideo) -> Iterator[tuple[int, int]]:
 
 
 class _Appender:
-    """Writes rows one behind the other, compressed datasets a whole chunk at a time."""
+    """Writes rows one behind the other, compressed datasets a whole chunk at a time.
 
-    def __init__(self, dataset: h5py.Dataset, *, whole_chunks: bool) -> None:
-        self._dataset = dataset
-        self._unit = dataset.chunks[0] if whole_chunks else 1
+    Args:
+        space: of the file, for a dataset that grows with what is written.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, space: Reservation | None) -> None:
+        self._dataset, self._space = dataset, space
+        self._unit = 1 if space is None else dataset.chunks[0]
         self._next = 0
         self._waiting: list[np.ndarray] = []
 
@@ -158,6 +180,10 @@ class _Appender:
     def _write(self, num_rows: int) -> None:
         if num_rows:
             rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+            if self._space is not None:
+                # As if nothing were saved, and what HDF5 has not written yet.
+                end = self._dataset.file.id.get_filesize() + rows.nbytes + MARGIN_BYTES
+                self._space.reach(end, ahead=Reservation.STEP_BYTES)
             self._dataset[self._next : self._next + num_rows] = rows[:num_rows]
             self._next += num_rows
             self._waiting = [rows[num_rows:].copy()] if num_rows < len(rows) else []

@@ -28,12 +28,15 @@ from features_store.records import (
 )
 from features_store.safety import (
     check_filters,
+    check_inside,
     check_links,
     check_rows,
     check_size,
     checked_dataset,
 )
 
+# What h5py raises when bytes of its structures are not what they were.
+_NOT_HDF5 = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
 COMPRESSED_CACHE_BYTES = 2**24  # the chunks of a window, so that none is unpacked twice
 
 
@@ -41,6 +44,7 @@ class ShardReader:
     """The rows and records of one shard.
 
     Args:
+        path: ``<store>/shards/<unit>.h5``, or a partial beside it.
         arrays: what store.json says that it holds.
         digest: of the spec in store.json.
 
@@ -57,7 +61,9 @@ class ShardReader:
     def __init__(self, path: Path, arrays: Sequence[ArraySpec], *, digest: str) -> None:
         self.path = path
         self.arrays = {array.path: array for array in arrays}
-        self._mapped = _map(path)
+        check_inside(path, path.parent.parent)
+        self._map = _map(path)
+        self._mapped = np.frombuffer(self._map, np.uint8)
         is_compressed = any(array.is_compressed for array in arrays)
         self._file: h5py.File | None = _open(path, is_compressed=is_compressed)
         try:
@@ -66,8 +72,10 @@ class ShardReader:
             self.num_rows = len(self._file["pts_seconds"])
             self._rows = {array.path: self._open_rows(self._file, array) for array in arrays}
             self.scales = {a.path: _read_scales(self._file, path, a) for a in arrays if a.is_8bit}
-        except (RuntimeError, KeyError, ValueError, TypeError) as err:
+        except _NOT_HDF5 as err:
             self.close()
+            if isinstance(err, OSError) and err.errno is not None:
+                raise  # the machine: no permission, no memory, a disk that fails
             raise DamageError(f"{path} cannot be read as a shard: {err}") from err
         except BaseException:
             self.close()
@@ -81,6 +89,10 @@ class ShardReader:
             self._file.close()
             self._file = None
 
+    def release(self) -> None:
+        """Let go of the memory that reading has mapped; for those who read a shard once through."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
     @property
     def num_videos(self) -> int:
         """Records in use."""
@@ -91,7 +103,11 @@ class ShardReader:
         row = self.table[position : position + 1]
         if not is_committed(row):
             raise DamageError(f"{self.path.name}: the record of video number {position} is damaged")
-        record = unpack_record(row)
+        try:
+            record = unpack_record(row)
+        except UnicodeDecodeError as err:
+            where = f"{self.path.name}: the record of video number {position}"
+            raise DamageError(f"{where} holds text that is not UTF-8: {err}") from err
         if record.offset < 0 or record.length < 1 or record.offset > self.num_rows - record.length:
             raise DamageError(
                 f"{self.path.name}: video {record.id!r} claims rows {record.offset} to "
@@ -107,7 +123,7 @@ class ShardReader:
         """Return offset and length of a video whose record is expected at `position`."""
         if position < len(self.table) and self.table["id"][position] == video_id:
             offset, length = (int(self.table[name][position]) for name in ("offset", "length"))
-            if 0 <= offset <= self.num_rows - length:
+            if 0 <= offset <= self.num_rows - length and length >= 1:
                 return offset, length
         raise DamageError(
             f"{self.path.name} does not hold video {video_id.decode()!r} where index.h5 says; "
@@ -142,6 +158,7 @@ class ShardReader:
                     problems.append(f"{array} is not what was written")
             except StoreError as err:
                 problems.append(str(err))
+        self.release()
         return problems
 
     def _map_table(self, file: h5py.File) -> np.ndarray:
@@ -173,10 +190,10 @@ def _id_bytes(table: h5py.Dataset) -> int:
     return int(table.dtype["id"].itemsize) if "id" in names else 0
 
 
-def _map(path: Path) -> np.ndarray:
+def _map(path: Path) -> mmap.mmap:
     try:
         with path.open("rb") as file:
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     except FileNotFoundError:
         raise DamageError(f"{path} is missing; run 'cubereel store repair'") from None
     except ValueError:

@@ -17,11 +17,12 @@ import h5py
 import numpy as np
 import xxhash
 
-from features_store.disk import fsync_path, reserve
-from features_store.errors import MachineError, StoreError
+from features_store.disk import Reservation, fsync_path, require_space
+from features_store.errors import StoreError
 from features_store.layout import BLOCK_BYTES, CHUNK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
 from features_store.records import VideoRecord, pack_record, record_dtype, update_checksum
 
+MARGIN_BYTES = 2**20  # of a shard's structure beside its rows and records
 ZSTD_LEVEL = 1  # higher ones take longer and save nothing on cubes
 
 
@@ -35,16 +36,22 @@ def create_shard_file(
     digest: str,
     signed: Collection[str] = (),
 ) -> h5py.File:
-    """Create a shard's file with every uncompressed dataset at its full size.
+    """Create a shard's file with every uncompressed dataset at its full size, its space taken.
 
     Args:
         signed: paths of 8-bit arrays that hold negative values.
+
+    Raises:
+        MachineError: there is no space for it.
     """
-    file = h5py.File(path, "x", libver=("earliest", "v110"))
+    table = record_dtype(id_bytes=id_bytes, num_arrays=len(arrays))
+    raw_bytes = sum(rows * array.stored_row_bytes for array in arrays if not array.is_compressed)
+    require_space(path.parent, raw_bytes + videos * table.itemsize + MARGIN_BYTES)
+    # No chunk cache: whole chunks pass through, and what is written is in the file at once.
+    file = h5py.File(path, "x", libver=("earliest", "v110"), rdcc_nbytes=0)
     file.attrs["format_version"] = FORMAT_VERSION
     file.attrs["spec_digest"] = digest
     file.attrs["arrays"] = json.dumps([array.path for array in arrays])
-    table = record_dtype(id_bytes=id_bytes, num_arrays=len(arrays))
     create_dataset(file, "videos", (videos,), table)
     for array in arrays:
         chunk = chunk_rows(array.stored_row_bytes, rows, chunk_bytes=_chunk_bytes(array))
@@ -58,6 +65,8 @@ def create_shard_file(
         )
         if array.axes:
             dataset.attrs["axes"] = array.axes
+    file.flush()
+    Reservation(path).reach(path.stat().st_size)
     return file
 
 
@@ -142,14 +151,7 @@ class ShardWriter:
         self._file = create_shard_file(
             path, arrays, rows=rows, videos=videos, id_bytes=id_bytes, digest=digest
         )
-        self._file.flush()
-        try:
-            reserve(path)
-            fsync_path(path)
-        except (OSError, MachineError):
-            self._file.close()
-            path.unlink()
-            raise
+        fsync_path(path)
         self._rows = rows
         self._committed_rows = self._next_row = 0
         self.video_ids: list[str] = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from features_store.index import StoreIndex, load_index
 from features_store.layout import cube_path
 from features_store.manifest import ManifestRow, read_store_manifest
 from features_store.records import VideoRecord
-from features_store.safety import check_inside
 from features_store.shard_copy import StoredVideo
 from features_store.shard_reader import ShardReader
 
+MAX_KEPT_PLACES = 100_000
 MAX_OPEN_SHARDS = 64  # a store may have more shards than a process may have open files
 
 
@@ -72,11 +72,11 @@ class Store:
 
     def num_frames_of(self, video_id: str) -> int:
         """Return the frames kept of a video, from the index alone."""
-        return int(self.index.length[self._position(video_id)])
+        return int(self.index.length[self.position(video_id)])
 
     def shard_of(self, video_id: str) -> str:
         """Return the file name of the shard that holds a video."""
-        return self.index.shards[int(self.index.shard[self._position(video_id)])]
+        return self.index.shards[int(self.index.shard[self.position(video_id)])]
 
     def video(self, video_id: str) -> VideoRecord:
         """Return the record of a video."""
@@ -84,7 +84,7 @@ class Store:
 
     def stored_video(self, video_id: str) -> StoredVideo:
         """Return a video's record and the shard that it is in."""
-        position = self._position(video_id)
+        position = self.position(video_id)
         shard = self._shard(int(self.index.shard[position]))
         shard.place(int(self.index.row[position]), video_id.encode())
         return StoredVideo(shard, shard.record(int(self.index.row[position])))
@@ -119,9 +119,7 @@ class Store:
         if array not in self._arrays:
             names = nearest_name(array, list(self._arrays))
             raise StoreError(f"no array {array!r} in {self.path}; {names}")
-        position = self._position(video_id)
-        shard = self._shard(int(self.index.shard[position]))
-        offset, length = shard.place(int(self.index.row[position]), video_id.encode())
+        shard, offset, length = self._place(video_id)
         first, last, _ = slice(start, stop).indices(length)
         rows = shard.rows(array, offset + first, offset + max(first, last))
         return rows if rows.flags.owndata or not copy else rows.copy()
@@ -133,7 +131,7 @@ class Store:
 
     def close(self) -> None:
         """Close the shards that this thread opened."""
-        for shard in self._open_shards().values():
+        for shard in self._opened().shards.values():
             shard.close()
         self._local = threading.local()
 
@@ -150,27 +148,50 @@ class Store:
         self.__dict__ |= state
         self._prepare()
 
-    def _position(self, video_id: str) -> int:
+    def position(self, video_id: str) -> int:
+        """Return the position of a video in `index`; raise `StoreError` when it is not there."""
         position = self.index.find(video_id)
         if position is None:
             raise StoreError(f"no video {video_id!r} in {self.path} ({len(self)} videos)")
         return position
 
-    def _open_shards(self) -> OrderedDict[int, ShardReader]:
+    def _opened(self) -> _Opened:
         # HDF5 handles do not survive a fork, so a child begins with none.
-        if getattr(self._local, "pid", None) != os.getpid():
-            self._local.pid, self._local.shards = os.getpid(), OrderedDict()
-        shards: OrderedDict[int, ShardReader] = self._local.shards
-        return shards
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        if opened is None or opened.pid != os.getpid():
+            opened = self._local.opened = _Opened(os.getpid())
+        return opened
 
     def _shard(self, position: int) -> ShardReader:
-        shards = self._open_shards()
-        if position in shards:
-            shards.move_to_end(position)
-            return shards[position]
-        path = self.path / "shards" / self.index.shards[position]
-        check_inside(path, self.path)
-        shards[position] = ShardReader(path, self.header.arrays, digest=self.header.spec.digest)
-        if len(shards) > MAX_OPEN_SHARDS:
-            shards.popitem(last=False)
-        return shards[position]
+        shards = self._opened().shards
+        shard = shards.get(position)
+        if shard is None:
+            if len(shards) >= MAX_OPEN_SHARDS:
+                shards.pop(next(iter(shards)))
+            path = self.path / "shards" / self.index.shards[position]
+            shard = ShardReader(path, self.header.arrays, digest=self.header.spec.digest)
+            shards[position] = shard
+        return shard
+
+    def _place(self, video_id: str) -> tuple[ShardReader, int, int]:
+        """Return shard, offset and length of a video; found places are kept, as epochs repeat."""
+        places = self._opened().places
+        place = places.get(video_id)
+        if place is None:
+            position = self.position(video_id)
+            shard = int(self.index.shard[position])
+            row = int(self.index.row[position])
+            place = (shard, *self._shard(shard).place(row, video_id.encode()))
+            if len(places) >= MAX_KEPT_PLACES:
+                places.clear()
+            places[video_id] = place
+        return self._shard(place[0]), place[1], place[2]
+
+
+@dataclass
+class _Opened:
+    """What one thread of one process has open: position -> shard; id -> (shard, offset, length)."""
+
+    pid: int
+    shards: dict[int, ShardReader] = field(default_factory=dict)
+    places: dict[str, tuple[int, int, int]] = field(default_factory=dict)

@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,7 +48,7 @@ class StoreWriter:
         for name in ("shards", "failures", "runs"):
             check_inside(self.path / name, self.path)
         with ExitStack() as stack:
-            stack.enter_context(_lock(self.path))
+            stack.enter_context(lock_store(self.path))
             if (self.path / FILE_NAME).exists():
                 stored = read_header(self.path)
                 self.header = reconcile(stored, self.header, store=self.path)
@@ -67,6 +68,19 @@ class StoreWriter:
     def find(self, video_id: str) -> VideoRecord | None:
         """Return the record of a video that was in the store when it was opened."""
         return self._before.video(video_id) if video_id in self._before else None
+
+    def join_terms(self, others: Sequence[StoreHeader]) -> None:
+        """Add licence, origin and citation of other stores to this one's."""
+        headers = [self.header, *others]
+        joined = replace(
+            self.header,
+            licence=_joined([header.licence for header in headers]),
+            origin=_joined([header.origin for header in headers]),
+            citation=_joined([header.citation for header in headers]),
+        )
+        if joined != self.header:
+            self.header = joined
+            write_header(self.path, joined)
 
     def unit(self, *, rows: int, video_ids: list[str]) -> UnitWriter:
         """Open a unit with room for these videos; `rows` is an estimate and may be exceeded."""
@@ -117,6 +131,15 @@ class StoreWriter:
                 self.salvaged.append(shard)
 
 
+def _joined(terms: Sequence[str]) -> str:
+    """Return every term once.
+
+    >>> _joined(["MIT", "", "MIT; CC-BY-4.0"])
+    'MIT; CC-BY-4.0'
+    """
+    return "; ".join(dict.fromkeys(part for term in terms for part in term.split("; ") if part))
+
+
 def _superseded(video_ids: Sequence[str], before: Store) -> dict[str, list[str]]:
     """Return unit -> those of the ids that lie there until now."""
     units: dict[str, list[str]] = {}
@@ -138,7 +161,12 @@ def _require_store_or_nothing(path: Path) -> None:
             )
 
 
-def _lock(path: Path) -> IO[str]:
+def lock_store(path: Path) -> IO[str]:
+    """Take the writer's lock; it is given back when the returned file is closed.
+
+    Raises:
+        StoreError: somebody else has it.
+    """
     check_inside(path / ".lock", path)
     lock = (path / ".lock").open("a+")
     try:

@@ -1,5 +1,6 @@
 """Import and export: round trips are identities, in every format and both directions."""
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -226,7 +227,11 @@ def test_what_nobody_told_is_unknown(tmp_path):
         record, spec = opened.video("one"), opened.header.spec
         assert opened.read("one", "pts_seconds").tolist() == [0, 1, 2]
     assert (spec.sampling.value, spec.preprocessing.input_size) == ("unknown", (0, 0))
-    assert (record.media_sha256, record.num_frames) == ("0" * 64, 0)
+    features = np.ones((3, 1, 1, 2), np.float16)
+    assert record.media_sha256 == hashlib.sha256(features.tobytes()).hexdigest()
+    line = f"one float16 (3, 1, 1, 2) {record.media_sha256}\n"
+    assert spec.weights_sha256 == hashlib.sha256(line.encode()).hexdigest()
+    assert (record.media_bytes, record.num_frames) == (0, 0)
     assert np.isnan(record.source_fps)
 
 

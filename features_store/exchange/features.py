@@ -129,7 +129,7 @@ class ForeignVideo:
         """Return the video with a record in which what nobody knows is 0, nan or `UNKNOWN`."""
         record = {
             "id": self.row.video_id,
-            "media_sha256": "0" * 64,
+            "media_sha256": "0" * 64,  # until `imported_spec.identify` has read the features
             "media_bytes": 0,
             "media_mtime_ns": 0,
             "source_fps": nan if self.timing is None else self.timing.fps,

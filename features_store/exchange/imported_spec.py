@@ -6,6 +6,8 @@ What nobody told is said as unknown: `UNKNOWN` where there is text, zeros where 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -30,8 +32,10 @@ _UNKNOWN_PREPROCESSING = Preprocessing(
 )
 
 
-def imported_header(features: Features, *, name: str, dtype: str | None) -> StoreHeader:
-    """Return the header of a store of foreign features; all of them are read for it.
+def identify(features: Features, *, name: str, dtype: str | None) -> tuple[StoreHeader, Features]:
+    """Return the header of a store of foreign features, and the features with their SHA-256.
+
+    All of them are read. That of a video stands in its record for the media that nobody knows.
 
     Args:
         name: of what computed them, as the user says.
@@ -51,16 +55,21 @@ def imported_header(features: Features, *, name: str, dtype: str | None) -> Stor
         raise UsageError(
             f"cubes of {dtype} cannot be imported as they are; give --dtype float16 or float32"
         )
+    lines, videos = [], []
+    for video in features.videos:
+        digest, shape = _digest(video, features.dtype, np.dtype(dtype))
+        lines.append(f"{video.row.video_id} {features.dtype.name} {shape} {digest}\n")
+        videos.append(replace(video, record={**video.record, "media_sha256": digest}))
     spec = Spec(
         backbone=f"imported:{name}",
-        weights_sha256=features_sha256(features, np.dtype(dtype)),
+        weights_sha256=features_sha256(lines),
         preprocessing=_UNKNOWN_PREPROCESSING,
         sampling=sampling_of(set(features.timings)),
         diffs="none",
         precision="fp32",
         decoder=UNKNOWN,
     )
-    return StoreHeader(
+    header = StoreHeader(
         spec,
         features.layers,
         root="",
@@ -68,20 +77,23 @@ def imported_header(features: Features, *, name: str, dtype: str | None) -> Stor
         has_diffs=False,
         versions={package: version(package) for package in ("cubereel", "h5py", "numpy")},
     )
+    return header, replace(features, videos=videos)
 
 
-def features_sha256(features: Features, dtype: np.dtype) -> str:
+def features_sha256(lines: Sequence[str]) -> str:
     """Return the SHA-256 that stands for the weights of foreign features.
 
-    It is over one UTF-8 line ``id dtype shape sha256\\n`` a video, sorted by id: dtype and shape
-    (T, K, K, D) as Python prints them, sha256 of the cubes in C order, little-endian, as they were
-    before any cast. So it does not depend on format or order.
+    It is over the sorted UTF-8 lines ``id dtype shape sha256\\n`` of all videos: dtype and shape
+    (T, K, K, D) as Python prints them, and that of the video's cubes in C order, little-endian, as
+    they were before any cast. So it does not depend on format or order.
     """
-    lines = sorted(_video_line(video, features.dtype, dtype) for video in features.videos)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def _video_line(video: ImportedVideo, source: np.dtype, target: np.dtype) -> str:
+def _digest(
+    video: ImportedVideo, source: np.dtype, target: np.dtype
+) -> tuple[str, tuple[int, ...]]:
+    """Return the SHA-256 of a video's cubes, and their shape."""
     digest = hashlib.sha256()
     row_shape: tuple[int, ...] = ()
     for block in video.blocks():
@@ -89,9 +101,7 @@ def _video_line(video: ImportedVideo, source: np.dtype, target: np.dtype) -> str
         _require_finite(cubes, target, video.row.video_id)
         row_shape = cubes.shape[1:]
         digest.update(cubes.tobytes())
-    return (
-        f"{video.row.video_id} {source.name} {(video.num_rows, *row_shape)} {digest.hexdigest()}\n"
-    )
+    return digest.hexdigest(), (video.num_rows, *row_shape)
 
 
 def _require_finite(cubes: np.ndarray, dtype: np.dtype, video_id: str) -> None:

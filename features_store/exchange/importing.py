@@ -13,7 +13,7 @@ from features_store.errors import ContractError, StoreError, UsageError
 from features_store.exchange.export_folder import read_export
 from features_store.exchange.features import Features, ImportedVideo, ImportOptions
 from features_store.exchange.formats import find_format
-from features_store.exchange.imported_spec import imported_header
+from features_store.exchange.imported_spec import identify
 from features_store.header import StoreHeader
 from features_store.layout import split_units
 from features_store.manifest import extend_store_manifest
@@ -73,9 +73,12 @@ def import_features(
     with module.open_features(source, options) as features:
         if source.is_dir():
             _require_all(features, said.get("videos"), source)
-        header = features.header or imported_header(features, name=name, dtype=dtype)
-        if features.header and (name or dtype):
+        if features.header is None:
+            header, features = identify(features, name=name, dtype=dtype)
+        elif name or dtype:
             raise UsageError("the source says its own spec and dtype; leave out --name and --dtype")
+        else:
+            header = features.header
         header = replace(
             header,
             licence=licence or said.get("licence") or header.licence,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from features_store.exchange.imported_spec import identify
 from features_store.header import StoreHeader
 from features_store.layout import split_units
 from features_store.manifest import extend_store_manifest
+from features_store.runs import new_run_id, write_run
 from features_store.store_writer import StoreWriter
 
 _SAID: Mapping[str, tuple[type, ...]] = {
@@ -135,7 +134,7 @@ def _read_said(source: Path, kind: str) -> dict[str, Any]:
 
 
 def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    run_id = new_run_id()
     report = ImportReport(str(out), len(features.videos), warnings=list(features.warnings))
     with StoreWriter(out, header, run_id=run_id) as writer:
         if differing := extend_store_manifest(out, features.manifest):
@@ -148,6 +147,8 @@ def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
         row_bytes = sum(array.row_bytes for array in header.arrays)
         for unit in split_units([video.num_rows for video in missing], row_bytes=row_bytes):
             _write_unit([missing[i] for i in unit], writer, report)
+        if missing:
+            write_run(out, run_id, {"verb": "import", **asdict(report)})
     return report
 
 

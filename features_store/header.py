@@ -130,10 +130,11 @@ def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
         raise StoreError(f"{path} cannot be understood: {err}") from err
     if not header.layers or not header.views:
         raise StoreError(f"{path} lists no layer or no view")
-    if header.spec.digest != document["spec_digest"]:
+    said = document.get("spec_digest")
+    if header.spec.digest != said:
         raise StoreError(
             f"{path} was edited: its spec has digest {header.spec.digest[:12]}, "
-            f"it says {str(document['spec_digest'])[:12]}; restore the original file"
+            f"it says {str(said)[:12]}; restore the original file"
         )
     return header
 

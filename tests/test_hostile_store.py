@@ -236,7 +236,7 @@ def test_a_sidecar_that_is_none(store, content):
         {"dtype": "object"}, {"dtype": 5}, {"compression": "pickle"}, {"layers": []},
         {"layers": [{"name": "../x", "grid_size": 2, "dim": 8}]}, {"views": ["a/b"]},
         {"layers": [{"name": "top", "grid_size": -2, "dim": 8}]}, {"layers": "top"},
-        {"spec": {}}, {"spec": []}, {"has_diffs": "yes"}, {"format_version": 2}, {"views": []},
+        {"spec": {}}, {"spec_digest": None}, {"spec": []}, {"has_diffs": "yes"}, {"format_version": 2}, {"views": []},
         {"layers": [{"name": "top", "grid_size": 2, "dim": 8, "path": "/x"}]}, {"root": None},
     ],
     ids=str,

@@ -31,5 +31,10 @@ def quantise(rows: np.ndarray, scales: np.ndarray, dtype: np.dtype) -> np.ndarra
 
 def dequantise(stored: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """Return float32 cubes (n, K, K, D) of bytes (n, D, K, K)."""
-    rows: np.ndarray = np.ascontiguousarray(np.moveaxis(stored, 1, 3)) * scales
+    num_frames, dim, grid_size, _ = stored.shape
+    rows = np.empty((num_frames, grid_size, grid_size, dim), np.float32)
+    # Two passes over contiguous memory take less time than one that strides and multiplies.
+    cells = rows.reshape(num_frames, grid_size * grid_size, dim)
+    cells[...] = stored.reshape(num_frames, dim, -1).transpose(0, 2, 1)
+    rows *= scales
     return rows

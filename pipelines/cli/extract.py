@@ -28,7 +28,8 @@ def extract(
         Path | None, typer.Option(help="Weights file instead of the library's own download.")
     ] = None,
     layer: Annotated[
-        list[str] | None, typer.Option(help="Layer to keep; repeat for several. Last map if none.")
+        list[str] | None,
+        typer.Option(help="Layer to keep, or NAME@avg7, NAME@max7; repeat. Last map if none."),
     ] = None,
     fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
     stride: Annotated[int | None, typer.Option(help="Keep every n-th decoded frame.")] = None,

@@ -118,13 +118,23 @@ def cast_rows(rows: np.ndarray, array: ArraySpec) -> np.ndarray:
     """Return rows as they are stored; raise `StoreError` for values that the dtype cannot hold."""
     with np.errstate(over="ignore"):
         block = np.ascontiguousarray(rows, dtype=array.dtype)
-    if block.dtype.kind == "f" and not np.isfinite(block).all():
+    if block.dtype.kind == "f" and not _all_finite(block):
         largest = np.abs(rows).max()
         raise StoreError(
             f"{array.path} has a value of {largest:g}, which {array.dtype} cannot hold; "
             "take --dtype float32"
         )
     return block
+
+
+def _all_finite(block: np.ndarray) -> bool:
+    """Whether no float is infinite or NaN; by its bits, since numpy converts every float16."""
+    if not block.size:
+        return True
+    bits = block.view(f"u{block.dtype.itemsize}")
+    infinity = np.array(np.inf, block.dtype).view(bits.dtype)
+    # Without its sign bit, a float that is not finite is at least the bits of infinity.
+    return bool((bits & ~np.array(-0.0, block.dtype).view(bits.dtype)).max() < infinity)
 
 
 class ShardWriter:

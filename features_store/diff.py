@@ -78,6 +78,8 @@ def same_times(pts_a: np.ndarray, pts_b: np.ndarray) -> tuple[np.ndarray, np.nda
     >>> same_times(np.array([0.0, 0.1, 0.2]), np.array([0.0, 0.2, 0.4]))
     (array([0, 2]), array([0, 1]))
     """
+    if np.array_equal(pts_a, pts_b):
+        return np.arange(len(pts_a)), np.arange(len(pts_b))
     ticks_a, ticks_b = (np.rint(pts * 1e6).astype(np.int64) for pts in (pts_a, pts_b))
     _, in_a, in_b = np.intersect1d(ticks_a, ticks_b, return_indices=True)
     return in_a, in_b

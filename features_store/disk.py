@@ -6,10 +6,12 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from features_store.errors import MachineError
 
@@ -65,9 +67,9 @@ class Reservation:
 
 def require_space(folder: Path, num_bytes: int) -> None:
     """Raise `MachineError` unless a file of this size fits into a folder."""
-    probe = folder / f".space.{os.getpid()}.new"
+    probe = folder / f".space.{secrets.token_hex(4)}.new"
     try:
-        with probe.open("wb") as file:
+        with open_new(probe) as file:
             os.posix_fallocate(file.fileno(), 0, max(num_bytes, 1))
     except OSError as err:
         if err.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -86,6 +88,12 @@ def no_space(path: Path, num_bytes: int) -> MachineError:
         f"no space in {folder}: {num_bytes / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
         "free some and run the same command again"
     )
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """Open a file for writing that is not there yet; a link that waits under its name is none."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
 
 
 def file_sha256(path: Path) -> str:
@@ -113,9 +121,9 @@ def remove_leftovers(folder: Path) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a small file so that it is either the old one or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
-        with temporary.open("wb") as file:
+        with open_new(temporary) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

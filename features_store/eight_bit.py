@@ -35,6 +35,6 @@ def dequantise(stored: np.ndarray, scales: np.ndarray) -> np.ndarray:
     rows = np.empty((num_frames, grid_size, grid_size, dim), np.float32)
     # Two passes over contiguous memory take less time than one that strides and multiplies.
     cells = rows.reshape(num_frames, grid_size * grid_size, dim)
-    cells[...] = stored.reshape(num_frames, dim, -1).transpose(0, 2, 1)
+    cells[...] = stored.reshape(num_frames, dim, grid_size**2).transpose(0, 2, 1)
     rows *= scales
     return rows

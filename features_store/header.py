@@ -97,7 +97,7 @@ def read_header(store: Path) -> StoreHeader:
         raise StoreError(
             f"{store} is not a feature store (no {FILE_NAME}); 'cubereel extract' makes one"
         ) from None
-    except (OSError, ValueError) as err:
+    except ValueError as err:
         raise StoreError(f"{path} cannot be read: {err}") from err
     if not isinstance(document, dict) or document.get("format_version") != FORMAT_VERSION:
         version = document.get("format_version") if isinstance(document, dict) else None

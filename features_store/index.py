@@ -16,16 +16,18 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import xxhash
 
 from features_store.disk import write_atomically
 from features_store.errors import StoreError, UnsafeStoreError, UsageError
 from features_store.header import StoreHeader
 from features_store.records import check_id
-from features_store.safety import check_inside
+from features_store.safety import check_own
 from features_store.shard_reader import ShardReader
-from features_store.sidecar import read_sidecar
+from features_store.sidecar import lone_sidecars, read_superseded
 
 FILE_NAME = "index.h5"
+CHECKSUM_BYTES = 8  # behind the HDF5 data: xxh3-64 of all before, as `digest` orders its bytes
 _COLUMNS = {"shard": np.int64, "row": np.int64, "length": np.int64}
 
 
@@ -50,9 +52,18 @@ class StoreIndex:
     def find(self, video_id: str) -> int | None:
         """Return the position of an id, or None; binary search."""
         encoded = video_id.encode()
+        if len(encoded) > self.ids.dtype.itemsize:
+            return None  # numpy would widen all ids to compare
         position = int(np.searchsorted(self.ids, np.bytes_(encoded))) if len(self.ids) else 0
         found = position < len(self.ids) and self.ids[position] == encoded
         return position if found else None
+
+    def equals(self, other: StoreIndex) -> bool:
+        """Whether both say the same of the same videos."""
+        names = ("ids", *_COLUMNS)
+        return self.shards == other.shards and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in names
+        )
 
     def of_shard(self, name: str) -> list[str]:
         """Return the ids that lie in a shard."""
@@ -63,7 +74,7 @@ class StoreIndex:
 def list_shards(store: Path) -> tuple[str, ...]:
     """Return the file name of every sealed shard, sorted."""
     folder = store / "shards"
-    check_inside(folder, store)
+    check_own(folder)
     if not folder.is_dir():
         return ()
     with os.scandir(folder) as entries:
@@ -92,10 +103,9 @@ def build_index(
         known = _index([], shards=())
     places = {name: position for position, name in enumerate(shards)}
     new = [name for name in shards if name not in known.shards]
-    superseded: dict[str, set[bytes]] = {}
-    for name in new:
-        for unit, ids in read_sidecar(store / "shards" / name).supersedes.items():
-            superseded.setdefault(f"{unit}.h5", set()).update(i.encode() for i in ids)
+    folder = store / "shards"
+    sidecars = [(folder / name).with_suffix(".json") for name in new]
+    superseded = read_superseded([*sidecars, *lone_sidecars(folder)])
     moved = np.array([places[name] for name in known.shards], np.int64)
     parts = [
         (known.ids, moved[known.shard] if len(moved) else known.shard, known.row, known.length)
@@ -109,13 +119,14 @@ def build_index(
     return index
 
 
-def _without(index: StoreIndex, superseded: Mapping[str, set[bytes]]) -> StoreIndex:
+def _without(index: StoreIndex, superseded: Mapping[str, set[str]]) -> StoreIndex:
     """Drop videos by shard and id."""
     keep = np.ones(len(index.ids), bool)
     for name, ids in superseded.items():
         if name in index.shards:
             there = np.flatnonzero(index.shard == index.shards.index(name))
-            keep[there[np.isin(index.ids[there], np.array(sorted(ids), "S"))]] = False
+            dead = np.array([video_id.encode() for video_id in ids], "S")
+            keep[there[np.isin(index.ids[there], dead)]] = False
     columns = (index.ids, index.shard, index.row, index.length)
     return StoreIndex(index.shards, *(column[keep] for column in columns))
 
@@ -150,7 +161,7 @@ def _require_unique(index: StoreIndex) -> None:
         one, other = (index.shards[int(index.shard[twice[0] + i])] for i in (0, 1))
         raise StoreError(
             f"video {index.ids[twice[0]].decode()!r} is in {one} and in {other}, "
-            "and neither supersedes the other; remove one of the two shards"
+            "and neither supersedes the other; 'cubereel store repair' keeps the newer one"
         )
 
 
@@ -163,22 +174,29 @@ def write_index(path: Path, index: StoreIndex) -> None:
             file[name] = getattr(index, name)
         file.flush()
         image = file.id.get_file_image()
-    write_atomically(path, image)
+    write_atomically(path, image + xxhash.xxh3_64_digest(image))
 
 
 def read_index(store: Path) -> StoreIndex | None:
     """Map `index.h5`; None when it is missing, or not what `write_index` writes."""
     path = store / FILE_NAME
-    check_inside(path, store)
+    check_own(path)
     try:
-        with h5py.File(path, "r", locking=False) as file, path.open("rb") as raw:
+        with path.open("rb") as raw:
             mapped = np.frombuffer(mmap.mmap(raw.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+        # Checked before HDF5 looks at it, and read whole at some gigabytes a second.
+        if (
+            xxhash.xxh3_64_digest(mapped[:-CHECKSUM_BYTES].data)
+            != mapped[-CHECKSUM_BYTES:].tobytes()
+        ):
+            return None
+        with h5py.File(path, "r", locking=False) as file:
             names = _mapped_column(mapped, file, "shards", "S")
             columns = [_mapped_column(mapped, file, "ids", "S")]
             columns += [
                 _mapped_column(mapped, file, name, dtype) for name, dtype in _COLUMNS.items()
             ]
-    except (OSError, KeyError, ValueError, TypeError, AttributeError):
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError):
         return None
     if len({len(column) for column in columns}) != 1:
         return None

@@ -62,7 +62,6 @@ def _join(
         for store in stores:
             reconcile(header, replace(store.header, compression=header.compression), store=target)
         writer = stack.enter_context(StoreWriter(target, header, run_id=run_id))
-        writer.join_terms([store.header for store in stores])
         report = transfer(stores, writer, run_id=run_id, on_videos=on_videos)
         write_run(target, run_id, {"verb": verb, **asdict(report)})
     return report

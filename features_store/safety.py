@@ -7,6 +7,7 @@ mapped, and each refusal says what was found.
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from features_store.layout import ArraySpec
 
 MAX_JSON_BYTES = 2**26
 MAX_CHUNK_BYTES = 2**28
-MAX_COMPRESSION = 1000  # cubes come to 8; blank ones, as a whole, to some hundreds
+MAX_COMPRESSION = 20_000  # cubes come to 8; what zstd makes of nothing but zeros is below
 ZSTD = 32015  # registered number of the filter, as hdf5plugin has it
 
 
 def read_json(path: Path) -> Any:
     """Return the document in a JSON file of bounded size; `ValueError` when it is none."""
+    check_own(path)
     if path.stat().st_size > MAX_JSON_BYTES:
         raise ValueError(f"it has {path.stat().st_size} bytes, more than {MAX_JSON_BYTES}")
     try:
@@ -32,17 +34,31 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def check_inside(path: Path, store: Path) -> None:
-    """Raise `UnsafeStoreError` for a file or folder of a store that links out of it."""
-    if path.is_symlink() and not path.resolve().is_relative_to(store.resolve()):
+def check_own(path: Path) -> None:
+    """Raise `UnsafeStoreError` unless a path is nothing yet, a regular file or a folder: no link.
+
+    Reading a device or a pipe would not end, and a link can lead anywhere.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if stat.S_ISLNK(mode):
         raise UnsafeStoreError(
-            f"{path} is a link to {path.resolve()}, outside the store; a store may not point "
-            "outside itself: copy what it points to into the store, or do not use it"
+            f"{path} is a link to {path.readlink()}, maybe outside the store; a store holds no "
+            "links: put what it points to in its place, or do not use it"
         )
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UnsafeStoreError(f"{path} is neither a file nor a folder; do not use this store")
 
 
-def check_links(group: h5py.Group, path: Path) -> None:
+def check_links(group: h5py.Group, path: Path, seen: set[int] | None = None) -> None:
     """Raise `UnsafeStoreError` for a soft or external link anywhere below `group`."""
+    seen = set() if seen is None else seen
+    address = h5py.h5o.get_info(group.id).addr
+    if address in seen:
+        return  # groups may be linked in circles
+    seen.add(address)
     for name in group:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
@@ -51,7 +67,7 @@ def check_links(group: h5py.Group, path: Path) -> None:
                 "a store may not point outside its own data, do not use this file"
             )
         if group.get(name, getclass=True) is h5py.Group:
-            check_links(group[name], path)
+            check_links(group[name], path, seen)
 
 
 def checked_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
@@ -94,6 +110,19 @@ def check_size(
         )
 
 
+def text_attribute(holder: h5py.File | h5py.Dataset, name: str) -> str | None:
+    """Return an attribute of fixed length; None when there is none.
+
+    Texts of variable length lie in a heap of the file, and HDF5 crashes where that is damaged.
+    """
+    if name not in holder.attrs:
+        return None
+    kind = holder.attrs.get_id(name).get_type()
+    if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
+        raise UnsafeStoreError(f"attribute {name!r} of {holder.name} is not a text of fixed length")
+    return bytes(holder.attrs[name]).decode()
+
+
 def check_rows(dataset: h5py.Dataset, path: Path, array: ArraySpec) -> None:
     """Raise `DamageError` unless the rows are those of `array`."""
     shape, dtype = dataset.shape, dataset.dtype
@@ -104,7 +133,7 @@ def check_rows(dataset: h5py.Dataset, path: Path, array: ArraySpec) -> None:
         )
     if dataset.chunks is None or dataset.chunks[1:] != shape[1:]:
         raise DamageError(f"{path}: {array.path} has chunks {dataset.chunks}, not whole rows")
-    axes = dataset.attrs.get("axes")
+    axes = text_attribute(dataset, "axes")
     if axes != array.axes:
         raise DamageError(f"{path}: {array.path} has axes {axes!r}, expected {array.axes!r}")
 

@@ -6,17 +6,16 @@ A killed partial is only read and salvaged, never extended.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from features_store.disk import fsync_and_hash, fsync_path, write_atomically
+from features_store.disk import fsync_and_hash, fsync_path
 from features_store.errors import StoreError
 from features_store.layout import ArraySpec
 from features_store.shard_copy import StoredVideo, write_shard
 from features_store.shard_reader import ShardReader
-from features_store.shard_writer import SEALING
-from features_store.sidecar import Sidecar
+from features_store.sidecar import SEALING, Sidecar, write_sidecar
 
 # Video ids to a table: unit -> those of the ids that lie there until now.
 Supersede = Callable[[list[str]], dict[str, list[str]]]
@@ -42,7 +41,8 @@ def seal_by_copy(
     """
     shard = partial.with_name(partial.name.removesuffix(".partial"))
     if not shard.exists():
-        videos = committed_videos(partial, arrays, digest=digest)
+        raw = [array.raw for array in arrays]
+        videos = sound_videos(partial, raw, digest=digest)
         if not videos:
             partial.unlink()
             return None
@@ -70,29 +70,28 @@ def seal_copies(
     copy.unlink(missing_ok=True)
     try:
         write_shard(copy, videos, arrays, digest=digest)
+        ShardReader(copy, arrays, digest=digest).close()  # nothing is published that is refused
         publish(copy, shard, supersedes)
     except BaseException:
+        if not shard.exists():
+            shard.with_suffix(".json").unlink(missing_ok=True)
         copy.unlink(missing_ok=True)
         raise
 
 
-def committed_videos(
-    partial: Path, arrays: Sequence[ArraySpec], *, digest: str
-) -> list[StoredVideo]:
-    """Return the videos of a partial that are committed and whose rows match their checksums.
+def sound_videos(path: Path, arrays: Sequence[ArraySpec], *, digest: str) -> list[StoredVideo]:
+    """Return the videos of a shard or a partial whose record and rows match their checksums.
 
     Raises:
-        DamageError: the partial cannot be read, though a kill leaves it readable.
+        DamageError: it cannot be read; no kill leaves a shard or a partial so.
     """
-    reader = ShardReader(partial, [array.raw for array in arrays], digest=digest)
+    reader = ShardReader(path, arrays, digest=digest)
     videos = []
     for position in range(reader.num_videos):
-        try:
+        with suppress(StoreError):
             record = reader.record(position)
-        except StoreError:
-            break  # records are written in order
-        if not reader.damaged_arrays(record):
-            videos.append(StoredVideo(reader, record))
+            if not reader.damaged_arrays(record):
+                videos.append(StoredVideo(record, lambda: reader))
     return videos
 
 
@@ -102,9 +101,3 @@ def publish(content: Path, shard: Path, supersedes: dict[str, list[str]]) -> Non
     write_sidecar(shard, sidecar)
     content.rename(shard)
     fsync_path(shard.parent)
-
-
-def write_sidecar(shard: Path, sidecar: Sidecar) -> None:
-    """Write ``<unit>.json`` of a shard, whole or not at all."""
-    content = json.dumps(sidecar.to_json(), indent=1).encode()
-    write_atomically(shard.with_suffix(".json"), content)

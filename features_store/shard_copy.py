@@ -6,7 +6,7 @@ Every row is compared with its checksum while it is copied, so that no damage tr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,10 +31,15 @@ from features_store.shard_writer import (
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """A video in an open shard."""
+    """A video in a shard, which is opened when it is asked for: a unit may come from thousands."""
 
-    shard: ShardReader
     record: VideoRecord
+    open_shard: Callable[[], ShardReader]
+
+    @property
+    def shard(self) -> ShardReader:
+        """The shard that the video is in."""
+        return self.open_shard()
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,10 @@ def write_shard(
 
 
 def _encoding(array: ArraySpec, videos: Sequence[StoredVideo]) -> _Encoding:
-    shards = {id(video.shard): video.shard for video in videos}
-    first = next(iter(shards.values()))
+    first = videos[0].shard
     if array.path in first.scales:
-        assert len(shards) == 1, "8-bit shards are not joined: each has scales of its own"
+        paths = {video.shard.path for video in videos}
+        assert len(paths) == 1, "8-bit shards are not joined: each has scales of its own"
         stored_dtype = first.stored_rows(array.path, 0, 0).dtype
         return _Encoding(first.scales[array.path], stored_dtype)
     largest = np.zeros(array.row_shape[-1], np.float32)
@@ -116,21 +121,22 @@ def _copy_array(
     target = _Appender(file[array.path], space if array.is_compressed else None)
     checksums = []
     for video in videos:
-        is_8bit_before = video.shard.arrays[array.path].is_8bit
+        shard = video.shard
+        is_8bit_before = shard.arrays[array.path].is_8bit
         stored, copied = xxhash.xxh3_64(), xxhash.xxh3_64()
         for start, stop in _blocks(video):
-            block = video.shard.stored_rows(array.path, start, stop)
+            block = shard.stored_rows(array.path, start, stop)
             update_checksum(stored, block)
             if encoding is not None and not is_8bit_before:
                 block = quantise(block.astype(np.float32), encoding.scales, encoding.dtype)
             elif encoding is None:
-                block = video.shard.rows(array.path, start, stop) if is_8bit_before else block
+                block = shard.rows(array.path, start, stop) if is_8bit_before else block
                 block = cast_rows(block, array)
             update_checksum(copied, block)
             target.append(block)
-        video.shard.release()
+        shard.release()
         if is_8bit_before:
-            update_checksum(stored, video.shard.scales[array.path])
+            update_checksum(stored, shard.scales[array.path])
         _require(video, array.path, stored.intdigest())
         if encoding is not None:
             update_checksum(copied, encoding.scales)

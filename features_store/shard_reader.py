@@ -28,16 +28,17 @@ from features_store.records import (
 )
 from features_store.safety import (
     check_filters,
-    check_inside,
     check_links,
+    check_own,
     check_rows,
     check_size,
     checked_dataset,
+    text_attribute,
 )
 
 # What h5py raises when bytes of its structures are not what they were.
 _NOT_HDF5 = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
-COMPRESSED_CACHE_BYTES = 2**24  # the chunks of a window, so that none is unpacked twice
+COMPRESSED_CACHE_BYTES = 2**20  # of each array: the chunk that one window and the next share
 
 
 class ShardReader:
@@ -61,7 +62,7 @@ class ShardReader:
     def __init__(self, path: Path, arrays: Sequence[ArraySpec], *, digest: str) -> None:
         self.path = path
         self.arrays = {array.path: array for array in arrays}
-        check_inside(path, path.parent.parent)
+        check_own(path)
         self._map = _map(path)
         self._mapped = np.frombuffer(self._map, np.uint8)
         is_compressed = any(array.is_compressed for array in arrays)
@@ -222,12 +223,12 @@ def _check_file(file: h5py.File, path: Path, arrays: Sequence[ArraySpec], digest
             f"{path} has format_version {version}, this code reads {FORMAT_VERSION}; "
             "upgrade cubereel or extract the features again"
         )
-    if file.attrs.get("spec_digest") != digest:
+    if text_attribute(file, "spec_digest") != digest:
         raise StoreError(f"{path} was written under another spec than its store.json says")
     if file.userblock_size:
         raise UnsafeStoreError(f"{path} begins with {file.userblock_size} bytes that are not HDF5")
     check_links(file, path)
-    names = json.loads(file.attrs["arrays"])
+    names = json.loads(text_attribute(file, "arrays") or "")
     if names != [array.path for array in arrays]:
         raise DamageError(f"{path} lists arrays {names}, store.json {[a.path for a in arrays]}")
     checked_dataset(file, path, "pts_seconds")

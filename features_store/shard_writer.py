@@ -21,9 +21,8 @@ from features_store.disk import Reservation, fsync_path, require_space
 from features_store.errors import StoreError
 from features_store.layout import BLOCK_BYTES, CHUNK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
 from features_store.records import VideoRecord, pack_record, record_dtype, update_checksum
+from features_store.sidecar import PARTIAL, SEALING
 
-PARTIAL = ".h5.partial"  # may hold committed videos
-SEALING = ".h5.sealing"  # holds nothing that is not elsewhere too
 MARGIN_BYTES = 2**20  # of a shard's structure beside its rows and records
 ZSTD_LEVEL = 1  # higher ones take longer and save nothing on cubes
 
@@ -52,8 +51,9 @@ def create_shard_file(
     # No chunk cache: whole chunks pass through, and what is written is in the file at once.
     file = h5py.File(path, "x", libver=("earliest", "v110"), rdcc_nbytes=0)
     file.attrs["format_version"] = FORMAT_VERSION
-    file.attrs["spec_digest"] = digest
-    file.attrs["arrays"] = json.dumps([array.path for array in arrays])
+    # Of fixed length: see `safety.text_attribute`.
+    file.attrs["spec_digest"] = np.bytes_(digest)
+    file.attrs["arrays"] = np.bytes_(json.dumps([array.path for array in arrays]))
     create_dataset(file, "videos", (videos,), table)
     for array in arrays:
         chunk = chunk_rows(array.stored_row_bytes, rows, chunk_bytes=_chunk_bytes(array))
@@ -66,7 +66,7 @@ def create_shard_file(
             is_compressed=array.is_compressed,
         )
         if array.axes:
-            dataset.attrs["axes"] = array.axes
+            dataset.attrs["axes"] = np.bytes_(array.axes)
     file.flush()
     Reservation(path).reach(path.stat().st_size)
     return file
@@ -168,7 +168,7 @@ class ShardWriter:
         fsync_path(layout)
         layout.rename(path)
         fsync_path(path.parent)
-        self._rows = rows
+        self._rows, self._id_bytes = rows, id_bytes
         self._committed_rows = self._next_row = 0
         self.video_ids: list[str] = []
         self._hashers = [xxhash.xxh3_64() for _ in self.arrays]
@@ -199,7 +199,15 @@ class ShardWriter:
         self._next_row = stop
 
     def commit(self, **record: Any) -> VideoRecord:
-        """Make the rows since the last commit a video that a kill cannot undo."""
+        """Make the rows since the last commit a video that a kill cannot undo.
+
+        Raises:
+            StoreError: there are none, or the id is longer than any that was announced.
+        """
+        if not self.num_rows_in_work:
+            raise StoreError(f"video {record['id']!r} has no frame; abandon it instead")
+        if len(record["id"].encode()) > self._id_bytes:
+            raise StoreError(f"video id {record['id']!r} was not announced to its unit")
         self._file.flush()
         committed = VideoRecord(
             offset=self._committed_rows,

@@ -21,7 +21,7 @@ from features_store.shard_copy import StoredVideo
 from features_store.shard_reader import ShardReader
 
 MAX_KEPT_PLACES = 100_000
-MAX_OPEN_SHARDS = 64  # a store may have more shards than a process may have open files
+MAX_OPEN_SHARDS = 32  # a store may have more shards than a process may have open files
 
 
 class Store:
@@ -85,9 +85,10 @@ class Store:
     def stored_video(self, video_id: str) -> StoredVideo:
         """Return a video's record and the shard that it is in."""
         position = self.position(video_id)
-        shard = self._shard(int(self.index.shard[position]))
-        shard.place(int(self.index.row[position]), video_id.encode())
-        return StoredVideo(shard, shard.record(int(self.index.row[position])))
+        number, row = int(self.index.shard[position]), int(self.index.row[position])
+        shard = self._shard(number)
+        shard.place(row, video_id.encode())
+        return StoredVideo(shard.record(row), lambda: self._shard(number))
 
     def cubes(
         self,

@@ -17,10 +17,11 @@ from features_store.errors import CubereelError, StoreError
 from features_store.header import FILE_NAME, StoreHeader, read_header, reconcile, write_header
 from features_store.index import load_index
 from features_store.records import VideoRecord, check_id
-from features_store.safety import check_inside
+from features_store.safety import check_own
 from features_store.sealing import seal_by_copy, seal_copies, seal_in_place
 from features_store.shard_copy import StoredVideo
-from features_store.shard_writer import PARTIAL, SEALING, ShardWriter
+from features_store.shard_writer import ShardWriter
+from features_store.sidecar import PARTIAL, SEALING
 from features_store.store import Store
 
 MAX_UNUSED_SHARE = 1 / 16  # of a shard's rows; a shard that wastes more is copied when sealed
@@ -47,7 +48,7 @@ class StoreWriter:
         _require_store_or_nothing(self.path)
         (self.path / "shards").mkdir(parents=True, exist_ok=True)
         for name in ("shards", "failures", "runs"):
-            check_inside(self.path / name, self.path)
+            check_own(self.path / name)
         with ExitStack() as stack:
             stack.enter_context(lock_store(self.path))
             if (self.path / FILE_NAME).exists():
@@ -62,9 +63,10 @@ class StoreWriter:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._stack:
-            load_index(self.path, self.header)
+            if kind is None:
+                load_index(self.path, self.header)
 
     def find(self, video_id: str) -> VideoRecord | None:
         """Return the record of a video that was in the store when it was opened."""
@@ -112,7 +114,10 @@ class StoreWriter:
 
     def _new_unit(self, suffix: str) -> Path:
         self._num_units += 1
-        return self.path / "shards" / f"{self._run_id}-{self._num_units:04d}{suffix}"
+        unit = f"{self._run_id}-{self._num_units:04d}"
+        if (self.path / "shards" / f"{unit}.json").exists():
+            raise StoreError(f"unit {unit} is in {self.path} already; a run id is used once")
+        return self.path / "shards" / f"{unit}{suffix}"
 
     def _seal_by_copy(self, partial: Path, before: Store) -> Path | None:
         return seal_by_copy(
@@ -124,6 +129,9 @@ class StoreWriter:
 
     def _salvage(self) -> None:
         for leftover in (self.path / "shards").glob(f"*{SEALING}"):
+            unit = leftover.with_name(leftover.name.removesuffix(SEALING) + ".h5")
+            if not unit.exists() and not unit.with_suffix(PARTIAL).exists():
+                unit.with_suffix(".json").unlink(missing_ok=True)
             leftover.unlink()
         for folder in (self.path, self.path / "shards", self.path / "runs"):
             remove_leftovers(folder)
@@ -155,6 +163,8 @@ def _superseded(video_ids: Sequence[str], before: Store) -> dict[str, list[str]]
 
 def _require_store_or_nothing(path: Path) -> None:
     """Refuse a folder with other things in it; a store killed in its first instant is neither."""
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path} is a file; give --out a new folder")
     if path.exists() and not (path / FILE_NAME).exists():
         others = [p.name for p in path.iterdir() if p.name not in ("shards", ".lock")]
         if others and not all(name.startswith(f".{FILE_NAME}") for name in others):
@@ -170,8 +180,9 @@ def lock_store(path: Path) -> IO[str]:
     Raises:
         StoreError: somebody else has it.
     """
-    check_inside(path / ".lock", path)
-    lock = (path / ".lock").open("a+")
+    check_own(path / ".lock")
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    lock = os.fdopen(os.open(path / ".lock", flags, 0o666), "a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

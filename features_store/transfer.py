@@ -75,6 +75,7 @@ def transfer(
     for position, store in enumerate(sources):
         places += list(_places(store, position, ids))
     wanted = _missing(places, sources, writer)
+    writer.join_terms([store.header for store in sources])
     report.num_there_before = len(places) - len(wanted)
     report.differing = extend_store_manifest(writer.path, _manifest_rows(places, sources, writer))
     for unit in _units(wanted, sources, writer, shard_bytes=shard_bytes):

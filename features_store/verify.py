@@ -8,10 +8,9 @@ from pathlib import Path
 from features_store.disk import file_sha256
 from features_store.errors import DamageError, StoreError
 from features_store.header import StoreHeader, read_header
-from features_store.index import build_index, list_shards
+from features_store.index import FILE_NAME, build_index, list_shards, read_index
 from features_store.shard_reader import ShardReader
-from features_store.shard_writer import PARTIAL
-from features_store.sidecar import read_sidecar
+from features_store.sidecar import PARTIAL, lone_sidecars, read_sidecar
 
 
 @dataclass
@@ -64,22 +63,29 @@ def verify_store(store: Path, *, full: bool = False) -> VerifyReport:
         report.num_videos += shard.num_videos
         report.num_frames += shard.num_frames
         report.problems += shard.problems
-    report.problems += [problem for _, problem in lone_sidecars(store)]
+    report.problems += missing_shards(store).values()
     if not report.problems:
         try:
-            build_index(store, header, names)
+            built, cached = build_index(store, header, names), read_index(store)
+            if cached is not None and cached.shards == names and not built.equals(cached):
+                report.problems.append(f"{FILE_NAME} says otherwise than the shards; delete it")
         except StoreError as err:
             report.problems.append(str(err))
     return report
 
 
-def lone_sidecars(store: Path) -> list[tuple[Path, str]]:
-    """Return sidecars without a shard, and what to say of each."""
-    return [
-        (path, f"shard {path.stem}.h5 is missing; its sidecar {path.name} is there")
-        for path in sorted((store / "shards").glob("*.json"))
-        if not path.with_suffix(".h5").exists() and not path.with_suffix(PARTIAL).exists()
-    ]
+def missing_shards(store: Path) -> dict[str, str]:
+    """Return the names of shards whose sidecars alone are there, and what to say of each."""
+    missing = {}
+    for path in lone_sidecars(store / "shards"):
+        try:
+            is_tombstone = read_sidecar(path.with_suffix(".h5")).num_bytes == 0
+        except StoreError:
+            is_tombstone = False
+        if not is_tombstone:
+            name = f"{path.stem}.h5"
+            missing[name] = f"shard {name} is missing; its sidecar {path.name} is there"
+    return missing
 
 
 def verify_shard(path: Path, header: StoreHeader, *, full: bool) -> ShardReport:

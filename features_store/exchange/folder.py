@@ -37,7 +37,7 @@ from features_store.records import (
     record_dtype,
     unpack_record,
 )
-from features_store.safety import check_inside, read_json
+from features_store.safety import check_own, read_json
 
 HAS_CELLS = True
 OPTIONS: tuple[str, ...] = ()  # it says everything itself
@@ -122,7 +122,7 @@ def open_features(source: Path, _options: ImportOptions) -> Iterator[Features]:
 def _open_video(
     path: Path, source: Path, header: StoreHeader, manifest: Mapping[str, ManifestRow]
 ) -> ImportedVideo:
-    check_inside(path, source)
+    check_own(path)
     record = _read_record(path)
     if record["id"] != path.parent.relative_to(source).as_posix():
         raise ContractError(f"{path} is about video {record['id']!r}; expected that of its folder")
@@ -139,7 +139,7 @@ def _open_video(
 
 
 def _open_array(path: Path, source: Path, array: ArraySpec) -> NpyArray:
-    check_inside(path, source)
+    check_own(path)
     if not path.is_file():
         raise ContractError(f"{path} is missing; export the store again")
     file = NpyArray(path)

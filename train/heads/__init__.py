@@ -1,6 +1,15 @@
 """All heads; importing this package registers them. A new head is one more import line."""
 
-from train.heads import lstm, pooling, soft_attention, softmax_regression
+from train.heads import (
+    attentive_probe,
+    hm_an,
+    lstm,
+    pooling,
+    saliency_convlstm,
+    soft_attention,
+    softmax_regression,
+    transformer,
+)
 from train.heads.registry import (
     Head,
     build_head,
@@ -12,13 +21,17 @@ from train.heads.registry import (
 
 __all__ = [
     "Head",
+    "attentive_probe",
     "build_head",
     "head_class",
     "head_options",
+    "hm_an",
     "list_heads",
     "lstm",
     "pooling",
     "register_head",
+    "saliency_convlstm",
     "soft_attention",
     "softmax_regression",
+    "transformer",
 ]

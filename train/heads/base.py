@@ -68,6 +68,14 @@ class Head(nn.Module, ABC):
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit buffers such as means to the training set; called once, before the first step."""
 
+    def check_attention(self, attention: Tensor | None, batch: Batch) -> None:
+        """Raise `UsageError` when `attention` has another shape than the cubes' (B, T, K, K)."""
+        if attention is not None and attention.shape != batch.top.shape[:4]:
+            raise UsageError(
+                f"attention must be (B, T, K, K) = {tuple(batch.top.shape[:4])} as the cubes, "
+                f"got {tuple(attention.shape)}"
+            )
+
     def refuse_attention(self, attention: Tensor | None) -> None:
         """Raise `UsageError` when `attention` is given; for heads that have nothing to replace."""
         if attention is not None:

@@ -12,7 +12,6 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from features_store.errors import UsageError
 from train.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
 from train.heads.masked import mean_cube
@@ -125,11 +124,7 @@ class SoftAttention(Head):
         Raises:
             UsageError: `attention` has another shape than the cubes' (B, T, K, K).
         """
-        if attention is not None and attention.shape != batch.top.shape[:4]:
-            raise UsageError(
-                f"attention must be (B, T, K, K) = {tuple(batch.top.shape[:4])} as the cubes, "
-                f"got {tuple(attention.shape)}"
-            )
+        self.check_attention(attention, batch)
         hidden, weights = self._recur(batch, attention)
         spatial = weights.where(rearrange(batch.mask, "b t -> b t 1 1"), 0.0)
         penalty = doubly_stochastic_penalty(spatial, batch.mask)

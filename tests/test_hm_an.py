@@ -10,9 +10,14 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 from features_store.errors import UsageError
+from features_store.store import Store
 from tests.planted import boundary_f1, evaluate, order_clips, share_on, train
+from tests.stores import make_store
 from tests.test_soft_attention import GRID, NUM_CLASSES, batch_of, planted_clips
 from train.batch import InputShape
+from train.clips import Clips
+from train.config import TrainConfig
+from train.fit import Candidate, fit
 from train.heads import build_head
 from train.heads.gumbel import (
     gumbel_noise,
@@ -34,6 +39,7 @@ from train.heads.hm_lstm import (
     without_boundaries,
 )
 from train.heads.temperature import LOWEST_TEMPERATURE, AdaptiveTemperature
+from train.windows import WindowPlan
 
 DATA = Path(__file__).parent / "data"
 B, T, D, N = 3, 12, 5, 4
@@ -389,6 +395,28 @@ def test_temperature_and_slope_are_annealed_over_epochs():
     expected = [(1, 1), (0.5, 3), (0.25, 5), (0.25, 5)]
     for found, wanted in zip(reached, expected, strict=True):
         assert found == pytest.approx(wanted)
+
+
+def test_the_loop_anneals_over_the_epochs_that_were_asked_for(tmp_path):
+    make_store(tmp_path / "store", dict.fromkeys("abcde", 3))
+    with Store(tmp_path / "store") as store:
+        clips = Clips(store, list("abcde"), windows=WindowPlan(num_steps=3))
+    config = TrainConfig(epochs=3, batch_size=2)
+    options = {"temperature": "annealed", "anneal_epochs": 6}
+    head = build_head("hm-an", shape=clips.input_shape, num_classes=2, hidden=N, **options)
+
+    fit(
+        head,
+        clips,
+        np.array([0, 1, 0, 1, 0]),
+        train=np.arange(5),
+        candidate=Candidate(learning_rate=1e-3, weight_decay=0.0),
+        config=config,
+        seed=0,
+    )
+
+    assert head.clock.steps_per_epoch == 3
+    assert head.clock().item() == pytest.approx(3 / 6)
 
 
 def test_evaluation_does_not_count_as_training():

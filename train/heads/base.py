@@ -66,7 +66,10 @@ class Head(nn.Module, ABC):
         return condensed
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Fit buffers such as means to the training set; called once, before the first step."""
+        """Fit buffers such as means to the training set; called once, before the first step.
+
+        `batches` are those of one epoch, and are only read when they are iterated over.
+        """
 
     def check_attention(self, attention: Tensor | None, batch: Batch) -> None:
         """Raise `UsageError` when `attention` has another shape than the cubes' (B, T, K, K)."""

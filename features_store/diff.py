@@ -1,4 +1,4 @@
-"""Are two stores the same features? Aligned by id and pts, compared frame by frame."""
+"""Are two stores the same features? Aligned by id and time, compared frame by frame."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from features_store.layout import cube_path
-from features_store.sealing import row_blocks
+from features_store.layout import cube_path, row_blocks
 from features_store.spec import spec_differences
 from features_store.store import Store
 
@@ -17,9 +16,15 @@ MIN_COSINE = 0.9999
 
 @dataclass
 class VideoDiff:
-    """How one video's cubes differ between two stores; cosine over a frame's whole cube."""
+    """How one video's cubes differ between two stores; cosine over a frame's whole cube.
+
+    Attributes:
+        num_frames: compared: those of the same time.
+        note: why the video is not the same for another reason than its values.
+    """
 
     video_id: str
+    num_frames: int
     worst_cosine: float
     mean_cosine: float
     max_abs: float
@@ -33,18 +38,22 @@ class VideoDiff:
 
 @dataclass
 class StoreDiff:
-    """What differs between stores A and B."""
+    """What differs between stores A and B.
+
+    Attributes:
+        contents: layers, views and diffs of A and of B.
+    """
 
     spec: list[tuple[str, Any, Any]]
     only_in_a: list[str]
     only_in_b: list[str]
-    layers: tuple[list[str], list[str]]
+    contents: tuple[list[str], list[str]]
     videos: list[VideoDiff] = field(default_factory=list)
 
     @property
     def equal(self) -> bool:
         """Same ids, pts and shapes, and every frame's cosine at least `MIN_COSINE`."""
-        same_sets = not (self.only_in_a or self.only_in_b) and self.layers[0] == self.layers[1]
+        same_sets = not (self.only_in_a or self.only_in_b) and self.contents[0] == self.contents[1]
         return same_sets and all(video.equal for video in self.videos)
 
     @property
@@ -63,39 +72,68 @@ def frame_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(both_zero, 1.0, cosines)
 
 
+def same_times(pts_a: np.ndarray, pts_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions, in A and in B, of frames of the same time to a microsecond.
+
+    >>> same_times(np.array([0.0, 0.1, 0.2]), np.array([0.0, 0.2, 0.4]))
+    (array([0, 2]), array([0, 1]))
+    """
+    ticks_a, ticks_b = (np.rint(pts * 1e6).astype(np.int64) for pts in (pts_a, pts_b))
+    _, in_a, in_b = np.intersect1d(ticks_a, ticks_b, return_indices=True)
+    return in_a, in_b
+
+
 def diff_stores(a: Store, b: Store) -> StoreDiff:
-    """Compare every video and layer that both stores hold; memory stays bounded."""
+    """Compare every video, view and layer that both stores hold; memory stays bounded."""
     ids_a, ids_b = set(a.ids), set(b.ids)
-    names = tuple([layer.name for layer in store.header.layers] for store in (a, b))
+    contents = (_contents(a), _contents(b))
     result = StoreDiff(
         spec_differences(a.header.spec, b.header.spec),
         sorted(ids_a - ids_b),
         sorted(ids_b - ids_a),
-        (names[0], names[1]),
+        contents,
     )
-    common = [name for name in names[0] if name in names[1]]
+    common = [path for path in contents[0] if path in contents[1]]
     result.videos = [_diff_video(a, b, video_id, common) for video_id in sorted(ids_a & ids_b)]
     return result
 
 
-def _diff_video(a: Store, b: Store, video_id: str, layers: list[str]) -> VideoDiff:
-    pts_a, pts_b = (store.read(video_id, "pts_seconds") for store in (a, b))
-    if len(pts_a) != len(pts_b):
-        return VideoDiff(video_id, 0, 0, np.inf, f"{len(pts_a)} frames against {len(pts_b)}")
-    if not np.array_equal(pts_a, pts_b):
-        return VideoDiff(video_id, 0, 0, np.inf, "frames of other times (pts_seconds differ)")
-    cosines, largest = [], 0.0
-    paths = [cube_path("center", layer) for layer in layers] + ["diffs/center"]
+def _contents(store: Store) -> list[str]:
+    views = store.header.views
+    cubes = [cube_path(view, layer.name) for view in views for layer in store.header.layers]
+    return cubes + [f"diffs/{view}" for view in views if store.header.has_diffs]
+
+
+def _diff_video(a: Store, b: Store, video_id: str, paths: list[str]) -> VideoDiff:
+    pts = [store.read(video_id, "pts_seconds") for store in (a, b)]
+    rows = same_times(*pts)
+    num_frames = len(rows[0])
+    note = ""
+    if not num_frames == len(pts[0]) == len(pts[1]):
+        note = f"{len(pts[0])} frames against {len(pts[1])}, {num_frames} of the same time"
+    cosines, largest = [np.ones(0)], 0.0
     for path in paths:
-        shapes = [store.read(video_id, path, stop=1).shape for store in (a, b)]
+        shapes = [store.read(video_id, path, stop=1).shape[1:] for store in (a, b)]
         if shapes[0] != shapes[1]:
-            return VideoDiff(
-                video_id, 0, 0, np.inf, f"{path} is {shapes[0][1:]} and {shapes[1][1:]}"
+            note = note or f"{path} is {shapes[0]} and {shapes[1]}"
+            continue
+        for start, stop in row_blocks(0, num_frames, 8 * int(np.prod(shapes[0]))):
+            x, y = (
+                _read_rows(store, video_id, path, chosen[start:stop])
+                for store, chosen in zip((a, b), rows, strict=True)
             )
-        for start, stop in row_blocks(0, len(pts_a), 4 * int(np.prod(shapes[0]))):
-            x, y = (store.read(video_id, path, start=start, stop=stop) for store in (a, b))
             if path.startswith("cubes/"):
                 cosines.append(frame_cosines(x, y))
             largest = max(largest, float(np.abs(x.astype(np.float32) - y.astype(np.float32)).max()))
     joined = np.concatenate(cosines)
-    return VideoDiff(video_id, float(joined.min()), float(joined.mean()), largest)
+    if not len(joined):
+        return VideoDiff(video_id, num_frames, 0.0, 0.0, np.inf, note or "nothing to compare")
+    return VideoDiff(video_id, num_frames, float(joined.min()), float(joined.mean()), largest, note)
+
+
+def _read_rows(store: Store, video_id: str, path: str, rows: np.ndarray) -> np.ndarray:
+    """Return some rows, in rising order, of a video."""
+    first, last = int(rows[0]), int(rows[-1])
+    span = store.read(video_id, path, start=first, stop=last + 1, copy=False)
+    chosen: np.ndarray = span[rows - first]
+    return chosen

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from features_store.errors import StoreError
+from features_store.disk import write_atomically
+from features_store.errors import StoreError, UsageError
 from features_store.layout import FORMAT_VERSION, ArraySpec, LayerShape, shard_arrays
-from features_store.sealing import write_atomically
+from features_store.safety import read_json
 from features_store.spec import Spec, require_same_spec
 
 FILE_NAME = "store.json"
@@ -22,6 +23,8 @@ class StoreHeader:
 
     Attributes:
         layers: in the order of extraction; the last is the top.
+        dtype, compression: how cubes are stored; see `layout.Dtype` and `layout.Compression`.
+        has_diffs: whether frame differences are stored; imported features have none.
         root: the folder that video ids are relative to, as it was at extraction.
         licence, origin, citation: of the videos, in the words of whoever made the store.
         versions: libraries that wrote the store; information, not part of the spec.
@@ -32,6 +35,8 @@ class StoreHeader:
     root: str
     views: tuple[str, ...] = ("center",)
     dtype: str = "float16"
+    compression: str = "none"
+    has_diffs: bool = True
     licence: str = ""
     origin: str = ""
     citation: str = ""
@@ -40,7 +45,13 @@ class StoreHeader:
     @property
     def arrays(self) -> list[ArraySpec]:
         """Every per-frame array of this store's shards."""
-        return shard_arrays(self.layers, views=self.views, dtype=self.dtype)
+        return shard_arrays(
+            self.layers,
+            views=self.views,
+            dtype=self.dtype,
+            compression=self.compression,
+            has_diffs=self.has_diffs,
+        )
 
     def layer(self, name: str) -> LayerShape:
         """Return a layer by name; raise `StoreError` for one that is not stored."""
@@ -66,6 +77,8 @@ def write_header(store: Path, header: StoreHeader) -> None:
         ],
         "views": list(header.views),
         "dtype": header.dtype,
+        "compression": header.compression,
+        "has_diffs": header.has_diffs,
         "versions": dict(header.versions),
     }
     write_atomically(store / FILE_NAME, json.dumps(document, indent=1).encode())
@@ -79,7 +92,7 @@ def read_header(store: Path) -> StoreHeader:
     """
     path = store / FILE_NAME
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
             f"{store} is not a feature store (no {FILE_NAME}); 'cubereel extract' makes one"
@@ -95,25 +108,33 @@ def read_header(store: Path) -> StoreHeader:
     return _parse(path, document)
 
 
+_TYPES: Mapping[str, type] = {
+    "layers": list, "root": str, "views": list, "dtype": str, "compression": str, "has_diffs": bool,
+    "licence": str, "origin": str, "citation": str, "versions": dict,
+}  # fmt: skip
+
+
 def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
+    for name, kind in _TYPES.items():
+        if not isinstance(document.get(name), kind):
+            raise StoreError(
+                f"{path}: {name!r} is {document.get(name)!r}, expected {kind.__name__}"
+            )
+    values = {name: document[name] for name in _TYPES}
     try:
-        header = StoreHeader(
-            spec=Spec.from_json(document["spec"]),
-            layers=tuple(LayerShape(**layer) for layer in document["layers"]),
-            root=document["root"],
-            views=tuple(document["views"]),
-            dtype=document["dtype"],
-            licence=document["licence"],
-            origin=document["origin"],
-            citation=document["citation"],
-            versions=document["versions"],
-        )
-    except (KeyError, TypeError) as err:
-        raise StoreError(f"{path} lacks a field or has one too many: {err}") from err
-    if header.spec.digest != document["spec_digest"]:
+        values["layers"] = tuple(LayerShape(**layer) for layer in document["layers"])
+        values["views"] = tuple(LayerShape(view, 1, 1).name for view in document["views"])
+        header = StoreHeader(spec=Spec.from_json(document["spec"]), **values)
+        header.arrays  # noqa: B018  # checks dtype and compression
+    except (KeyError, TypeError, UsageError, StoreError) as err:
+        raise StoreError(f"{path} cannot be understood: {err}") from err
+    if not header.layers or not header.views:
+        raise StoreError(f"{path} lists no layer or no view")
+    said = document.get("spec_digest")
+    if header.spec.digest != said:
         raise StoreError(
             f"{path} was edited: its spec has digest {header.spec.digest[:12]}, "
-            f"it says {str(document['spec_digest'])[:12]}; restore the original file"
+            f"it says {str(said)[:12]}; restore the original file"
         )
     return header
 
@@ -125,11 +146,12 @@ def reconcile(stored: StoreHeader, wanted: StoreHeader, *, store: Path) -> Store
     empty one may be filled in.
     """
     require_same_spec(stored.spec, wanted.spec, store=str(store))
-    for name in ("layers", "views", "dtype"):
+    for name in ("layers", "views", "dtype", "compression", "has_diffs"):
         ours, theirs = getattr(stored, name), getattr(wanted, name)
         if ours != theirs:
             raise StoreError(
-                f"{store} has {name} {ours}, caller wants {theirs}; write to another store"
+                f"{store} has {name} {ours}, but {theirs} is to be added; write to another store, "
+                "or repack one of the two ('cubereel store repack')"
             )
     filled = {
         name: getattr(wanted, name)

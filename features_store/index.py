@@ -1,25 +1,32 @@
 """Where every video lies: derived from the sealed shards, kept in `index.h5`.
 
-The index is a cache. It is rebuilt when it is missing or when the shards on disk are not those it
-was made from, and a store that cannot be written to is indexed in memory.
+The index is a cache. It is extended or rebuilt when the shards on disk are not those it was made
+from, and a store that cannot be written to is indexed in memory. It is mapped, not read, so that
+opening a store takes the same time and memory for ten videos and for millions.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import mmap
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from features_store.errors import DamageError, StoreError
+from features_store.disk import write_atomically
+from features_store.errors import StoreError, UnsafeStoreError, UsageError
 from features_store.header import StoreHeader
-from features_store.shard_reader import open_shard
+from features_store.records import check_id
+from features_store.safety import check_inside
+from features_store.shard_reader import ShardReader
+from features_store.sidecar import read_sidecar
 
 FILE_NAME = "index.h5"
+_COLUMNS = {"shard": np.int64, "row": np.int64, "length": np.int64}
 
 
 @dataclass(frozen=True)
@@ -27,14 +34,14 @@ class StoreIndex:
     """Shards and videos of a store.
 
     Attributes:
-        shards: file names below ``shards/`` and their sizes in bytes, sorted by name.
+        shards: file names below ``shards/``, sorted.
         ids: sorted video ids (bytes).
         shard: of each id, position in `shards`.
         row: of each id, its row in that shard's table ``videos``.
         length: of each id, its number of frames.
     """
 
-    shards: tuple[tuple[str, int], ...]
+    shards: tuple[str, ...]
     ids: np.ndarray
     shard: np.ndarray
     row: np.ndarray
@@ -47,94 +54,151 @@ class StoreIndex:
         found = position < len(self.ids) and self.ids[position] == encoded
         return position if found else None
 
+    def of_shard(self, name: str) -> list[str]:
+        """Return the ids that lie in a shard."""
+        positions = np.flatnonzero(self.shard == self.shards.index(name))
+        return [video_id.decode() for video_id in self.ids[positions]]
 
-def list_shards(store: Path) -> tuple[tuple[str, int], ...]:
-    """Return name and size of every sealed shard, sorted by name."""
+
+def list_shards(store: Path) -> tuple[str, ...]:
+    """Return the file name of every sealed shard, sorted."""
     folder = store / "shards"
+    check_inside(folder, store)
     if not folder.is_dir():
         return ()
     with os.scandir(folder) as entries:
-        return tuple(sorted((e.name, e.stat().st_size) for e in entries if e.name.endswith(".h5")))
+        return tuple(sorted(entry.name for entry in entries if entry.name.endswith(".h5")))
 
 
 def load_index(store: Path, header: StoreHeader) -> StoreIndex:
-    """Return the index of a store, rebuilt (and written, where that is allowed) when stale."""
+    """Return the index of a store, brought up to date (and written, where that is allowed)."""
     shards = list_shards(store)
-    index = _read(store / FILE_NAME, shards)
-    if index is None:
-        index = build_index(store, header, shards)
+    index = read_index(store)
+    if index is None or index.shards != shards:
+        index = build_index(store, header, shards, known=index)
         with contextlib.suppress(OSError):  # a store that others share may be read-only
             write_index(store / FILE_NAME, index)
     return index
 
 
 def build_index(
-    store: Path, header: StoreHeader, shards: tuple[tuple[str, int], ...]
+    store: Path, header: StoreHeader, shards: tuple[str, ...], *, known: StoreIndex | None = None
 ) -> StoreIndex:
-    """Read the table of videos of every shard; drop what another shard supersedes."""
-    superseded = _superseded(store, shards)
-    found: dict[bytes, tuple[int, int, int]] = {}
-    for position, (name, _) in enumerate(shards):
-        with open_shard(store / "shards" / name, header.arrays, digest=header.spec.digest) as file:
-            table = file["videos"][:]
-        for row, (video_id, length) in enumerate(zip(table["id"], table["length"], strict=True)):
-            if (name.removesuffix(".h5"), video_id.decode()) in superseded:
-                continue
-            if video_id in found:
-                other = shards[found[video_id][0]][0]
-                raise StoreError(
-                    f"video {video_id.decode()!r} is in {name} and in {other}, "
-                    "and neither supersedes the other; remove one of the two shards"
-                )
-            found[video_id] = (position, row, int(length))
-    ids = sorted(found)
-    places = np.array([found[i] for i in ids], np.int64).reshape(-1, 3)
-    return StoreIndex(shards, np.array(ids, "S"), places[:, 0], places[:, 1], places[:, 2])
+    """Read the table of videos of every shard; drop what another shard supersedes.
+
+    Shards that `known` has are not opened again, as long as none of them is gone.
+    """
+    if known is None or not set(known.shards) <= set(shards):
+        known = _index([], shards=())
+    places = {name: position for position, name in enumerate(shards)}
+    new = [name for name in shards if name not in known.shards]
+    superseded: dict[str, set[bytes]] = {}
+    for name in new:
+        for unit, ids in read_sidecar(store / "shards" / name).supersedes.items():
+            superseded.setdefault(f"{unit}.h5", set()).update(i.encode() for i in ids)
+    moved = np.array([places[name] for name in known.shards], np.int64)
+    parts = [
+        (known.ids, moved[known.shard] if len(moved) else known.shard, known.row, known.length)
+    ]
+    for name in new:
+        column, lengths = _read_table(store, header, name)
+        shard = np.full(len(column), places[name], np.int64)
+        parts.append((column, shard, np.arange(len(column), dtype=np.int64), lengths))
+    index = _without(_index(parts, shards=shards), superseded)
+    _require_unique(index)
+    return index
 
 
-def read_sidecar(shard: Path) -> dict[str, object]:
-    """Return a shard's sidecar: ``bytes``, ``sha256``, ``supersedes``."""
-    path = shard.with_suffix(".json")
+def _without(index: StoreIndex, superseded: Mapping[str, set[bytes]]) -> StoreIndex:
+    """Drop videos by shard and id."""
+    keep = np.ones(len(index.ids), bool)
+    for name, ids in superseded.items():
+        if name in index.shards:
+            there = np.flatnonzero(index.shard == index.shards.index(name))
+            keep[there[np.isin(index.ids[there], np.array(sorted(ids), "S"))]] = False
+    columns = (index.ids, index.shard, index.row, index.length)
+    return StoreIndex(index.shards, *(column[keep] for column in columns))
+
+
+def _index(parts: Sequence[tuple[np.ndarray, ...]], *, shards: tuple[str, ...]) -> StoreIndex:
+    empty = (np.array([], "S1"), *(np.array([], dtype) for dtype in _COLUMNS.values()))
+    ids, *columns = (np.concatenate(column) for column in zip(empty, *parts, strict=True))
+    order = np.argsort(ids, kind="stable")
+    return StoreIndex(shards, ids[order], *(column[order] for column in columns))
+
+
+def _read_table(store: Path, header: StoreHeader, name: str) -> tuple[np.ndarray, np.ndarray]:
+    shard = ShardReader(store / "shards" / name, header.arrays, digest=header.spec.digest)
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as err:
-        raise DamageError(f"the sidecar of {shard.name} cannot be read: {err}") from err
-    if not isinstance(document, dict) or {"bytes", "sha256", "supersedes"} - set(document):
-        raise DamageError(f"{path} lacks one of bytes, sha256, supersedes")
-    return document
+        table = shard.table[: shard.num_videos]
+        ids, lengths = table["id"].copy(), table["length"].copy()
+    finally:
+        shard.close()
+    for video_id in ids.tolist():
+        try:
+            check_id(video_id.decode())
+        except (UsageError, UnicodeDecodeError) as err:
+            raise UnsafeStoreError(
+                f"{name} has a video id that could leave the store: {err}"
+            ) from err
+    return ids, lengths
 
 
-def _superseded(store: Path, shards: tuple[tuple[str, int], ...]) -> set[tuple[str, str]]:
-    pairs: set[tuple[str, str]] = set()
-    for name, _ in shards:
-        supersedes = read_sidecar(store / "shards" / name)["supersedes"]
-        if not isinstance(supersedes, dict):
-            raise DamageError(f"'supersedes' in the sidecar of {name} is not a table")
-        pairs |= {(unit, video_id) for unit, ids in supersedes.items() for video_id in ids}
-    return pairs
+def _require_unique(index: StoreIndex) -> None:
+    twice = np.flatnonzero(index.ids[1:] == index.ids[:-1])
+    if len(twice):
+        one, other = (index.shards[int(index.shard[twice[0] + i])] for i in (0, 1))
+        raise StoreError(
+            f"video {index.ids[twice[0]].decode()!r} is in {one} and in {other}, "
+            "and neither supersedes the other; remove one of the two shards"
+        )
 
 
 def write_index(path: Path, index: StoreIndex) -> None:
-    """Write `index.h5` beside itself and rename it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with h5py.File(temporary, "w") as file:
-        file["shards"] = np.array([name.encode() for name, _ in index.shards], "S")
-        file["shard_bytes"] = np.array([size for _, size in index.shards], np.int64)
-        for name in ("ids", "shard", "row", "length"):
+    """Write `index.h5`, whole or not at all."""
+    # Built in memory: where a disk is full, HDF5 crashes and a plain write only fails.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        file["shards"] = np.array([name.encode() for name in index.shards], "S")
+        for name in ("ids", *_COLUMNS):
             file[name] = getattr(index, name)
-    temporary.replace(path)
+        file.flush()
+        image = file.id.get_file_image()
+    write_atomically(path, image)
 
 
-def _read(path: Path, shards: tuple[tuple[str, int], ...]) -> StoreIndex | None:
-    """Return the index in a file, or None when it is missing, unreadable or of other shards."""
+def read_index(store: Path) -> StoreIndex | None:
+    """Map `index.h5`; None when it is missing, or not what `write_index` writes."""
+    path = store / FILE_NAME
+    check_inside(path, store)
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            names = [name.decode() for name in file["shards"][:]]
-            recorded = tuple(zip(names, file["shard_bytes"][:].tolist(), strict=True))
-            if recorded != shards:
-                return None
-            return StoreIndex(
-                shards, *(file[name][:] for name in ("ids", "shard", "row", "length"))
-            )
-    except (OSError, KeyError, ValueError):
+        with h5py.File(path, "r", locking=False) as file, path.open("rb") as raw:
+            mapped = np.frombuffer(mmap.mmap(raw.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+            names = _mapped_column(mapped, file, "shards", "S")
+            columns = [_mapped_column(mapped, file, "ids", "S")]
+            columns += [
+                _mapped_column(mapped, file, name, dtype) for name, dtype in _COLUMNS.items()
+            ]
+    except (OSError, KeyError, ValueError, TypeError, AttributeError):
         return None
+    if len({len(column) for column in columns}) != 1:
+        return None
+    shards = tuple(name.decode(errors="replace") for name in names)
+    if len(columns[1]) and not 0 <= columns[1].min() <= columns[1].max() < len(shards):
+        return None
+    return StoreIndex(shards, *columns)
+
+
+def _mapped_column(mapped: np.ndarray, file: h5py.File, name: str, dtype: object) -> np.ndarray:
+    """Return a one-dimensional dataset as a view of the file; `ValueError` for any other."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"no dataset {name}")  # noqa: TRY004  # not a matter of types
+    dataset = file[name]
+    is_wanted = dataset.dtype.kind == "S" if dtype == "S" else dataset.dtype == dtype
+    if dataset.external or dataset.is_virtual or dataset.ndim != 1 or not is_wanted:
+        raise ValueError(f"{name} is not a plain column")
+    if dataset.size == 0:
+        return np.empty(0, dataset.dtype)
+    offset, num_bytes = dataset.id.get_offset(), dataset.size * dataset.dtype.itemsize
+    if offset is None or offset > len(mapped) - num_bytes:
+        raise ValueError(f"{name} does not lie in the file")
+    return mapped[offset : offset + num_bytes].view(dataset.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,7 +15,10 @@ FORMAT_VERSION = 1
 DIFF_GRID = 14
 CHUNK_BYTES = 2**20  # chunks of 0.5 to 4 MB: one or a few reads per training window
 SHARD_BYTES = 2 * 2**30
-DTYPES = ("float16", "float32")
+BLOCK_BYTES = 2**24  # rows are copied and checked in blocks of this size
+
+Dtype = Literal["float16", "float32", "8bit"]
+Compression = Literal["none", "zstd"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.]+(@(avg|max)[0-9]+)?")
 
@@ -44,16 +48,58 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One per-frame array of a shard: its HDF5 path, the shape of a row, its dtype."""
+    """One per-frame array of a shard: its HDF5 path, and a row as it is read and as it is stored.
+
+    Attributes:
+        row_shape: of one frame, as it is read.
+        dtype: of what is read; float32 for 8-bit cubes.
+        is_8bit: stored as one byte times the scale of its channel, channels before cells.
+        is_compressed: stored as zstd chunks.
+    """
 
     path: str
     row_shape: tuple[int, ...]
     dtype: np.dtype
+    is_8bit: bool = False
+    is_compressed: bool = False
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one frame's row."""
+        """Bytes of one frame's row as it is read."""
         return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def stored_row_shape(self) -> tuple[int, ...]:
+        """Shape of one frame's row in the file: (D, K, K) for 8-bit cubes."""
+        return (self.row_shape[-1], *self.row_shape[:-1]) if self.is_8bit else self.row_shape
+
+    @property
+    def stored_row_bytes(self) -> int:
+        """Bytes of one frame's row in the file, before compression."""
+        return self.row_bytes // self.dtype.itemsize if self.is_8bit else self.row_bytes
+
+    @property
+    def stored_dtypes(self) -> tuple[np.dtype, ...]:
+        """The types its dataset may have; 8-bit cubes without a negative value are unsigned."""
+        return (np.dtype(np.uint8), np.dtype(np.int8)) if self.is_8bit else (self.dtype,)
+
+    @property
+    def axes(self) -> str | None:
+        """Order of axes of cubes: n frames, k rows, k columns, d channels."""
+        if not self.path.startswith("cubes/"):
+            return None
+        return "ndkk" if self.is_8bit else "nkkd"
+
+    @property
+    def scales_path(self) -> str:
+        """The dataset with the scale of every channel of 8-bit cubes."""
+        return "scales/" + self.path.removeprefix("cubes/")
+
+    @property
+    def raw(self) -> ArraySpec:
+        """This array as it is written during extraction: neither 8-bit nor compressed."""
+        dtype = np.dtype(np.float16) if self.is_8bit else self.dtype
+        return ArraySpec(self.path, self.row_shape, dtype)
 
 
 def cube_path(view: str, layer: str) -> str:
@@ -66,33 +112,57 @@ def cube_path(view: str, layer: str) -> str:
 
 
 def shard_arrays(
-    layers: Sequence[LayerShape], *, views: Sequence[str], dtype: str
+    layers: Sequence[LayerShape],
+    *,
+    views: Sequence[str],
+    dtype: str,
+    compression: str = "none",
+    has_diffs: bool = True,
 ) -> list[ArraySpec]:
     """Return every per-frame array of a shard, in the order in which checksums are stored."""
-    if dtype not in DTYPES:
-        raise UsageError(f"no dtype named {dtype!r}; there are: {', '.join(DTYPES)}")
+    for what, name, known in (("dtype", dtype, Dtype), ("compression", compression, Compression)):
+        if name not in get_args(known):
+            raise UsageError(f"no {what} named {name!r}; there are: {', '.join(get_args(known))}")
+    is_8bit, is_compressed = dtype == "8bit", compression == "zstd"
+    read_dtype = np.dtype(np.float32 if is_8bit else dtype)
     arrays = []
     for view in views:
         arrays += [
-            ArraySpec(cube_path(view, la.name), la.cube_shape, np.dtype(dtype)) for la in layers
+            ArraySpec(cube_path(view, la.name), la.cube_shape, read_dtype, is_8bit, is_compressed)
+            for la in layers
         ]
-        arrays.append(ArraySpec(f"diffs/{view}", (DIFF_GRID, DIFF_GRID, 3), np.dtype(np.float16)))
+        if has_diffs:
+            shape, half = (DIFF_GRID, DIFF_GRID, 3), np.dtype(np.float16)
+            arrays.append(ArraySpec(f"diffs/{view}", shape, half, is_compressed=is_compressed))
     arrays.append(ArraySpec("pts_seconds", (), np.dtype(np.float64)))
     arrays.append(ArraySpec("frame_index", (), np.dtype(np.int64)))
     return arrays
 
 
-def chunk_rows(row_bytes: int, num_rows: int) -> int:
-    """Return t, the rows of a chunk (t, K, K, D): about `CHUNK_BYTES`, at least one row.
+def chunk_rows(row_bytes: int, num_rows: int, *, chunk_bytes: int = CHUNK_BYTES) -> int:
+    """Return t, the rows of a chunk (t, K, K, D): about `chunk_bytes`, at least one row.
 
     >>> chunk_rows(7 * 7 * 1024 * 2, 10_000)
     10
     """
-    return max(1, min(num_rows, CHUNK_BYTES // row_bytes))
+    return max(1, min(num_rows, chunk_bytes // row_bytes))
 
 
-def split_units(row_counts: Sequence[int], *, row_bytes: int) -> Iterator[range]:
-    """Cut a list of videos into consecutive units of at most `SHARD_BYTES` where videos allow it.
+def row_blocks(offset: int, length: int, row_bytes: int) -> list[tuple[int, int]]:
+    """Cut a video's rows into blocks of at most `BLOCK_BYTES`.
+
+    >>> row_blocks(10, 5, BLOCK_BYTES // 2)
+    [(10, 12), (12, 14), (14, 15)]
+    """
+    step = max(1, BLOCK_BYTES // row_bytes)
+    stop = offset + length
+    return [(start, min(start + step, stop)) for start in range(offset, stop, step)]
+
+
+def split_units(
+    row_counts: Sequence[int], *, row_bytes: int, shard_bytes: int = SHARD_BYTES
+) -> Iterator[range]:
+    """Cut a list of videos into consecutive units of at most `shard_bytes` where videos allow it.
 
     The ranges cover every position exactly once, in order; no unit is empty.
 
@@ -102,7 +172,7 @@ def split_units(row_counts: Sequence[int], *, row_bytes: int) -> Iterator[range]
     start = 0
     rows_in_unit = 0
     for position, rows in enumerate(row_counts):
-        if position > start and (rows_in_unit + rows) * row_bytes > SHARD_BYTES:
+        if position > start and (rows_in_unit + rows) * row_bytes > shard_bytes:
             yield range(start, position)
             start, rows_in_unit = position, 0
         rows_in_unit += rows

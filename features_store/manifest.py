@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features_store.errors import ContractError
+from features_store.disk import write_atomically
+from features_store.errors import ContractError, UsageError
 from features_store.records import check_id
-from features_store.sealing import write_atomically
 
 FILE_NAME = "manifest.csv"
 _TEXT = ("label", "group", "split")
 _NUMBERS = ("start_seconds", "end_seconds")
 COLUMNS = ("video_id", "path", *_TEXT, *_NUMBERS)
+SPLITS = ("train", "val", "validation", "test")  # what the column split may say; or nothing
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,15 @@ class ManifestRow:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ManifestLine:
+    """One line of a manifest: its row unless it cannot be understood, and what is wrong."""
+
+    number: int
+    row: ManifestRow | None
+    problems: tuple[str, ...]
+
+
 def span_id(path: str, start: float | None, end: float | None) -> str:
     """Return the id of a video, with its time span where it has one.
 
@@ -54,68 +64,128 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     Raises:
         ContractError: naming the line and the value that is wrong.
     """
+    rows = []
+    for line in scan_manifest(path):
+        for problem in line.problems:
+            raise ContractError(f"manifest {path}, line {line.number}: {problem}")
+        rows += [line.row] if line.row else []
+    return rows
+
+
+def scan_manifest(path: Path) -> list[ManifestLine]:
+    """Read every line of a manifest CSV and say all that is wrong, not only what is first.
+
+    Raises:
+        ContractError: it is no table with a column ``path``.
+    """
+    reader = csv.reader(io.StringIO(_read_text(path)), strict=True)
+    lines: list[ManifestLine] = []
+    line_of: dict[str, int] = {}
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        columns = next(reader, [])
+        _check_header(path, columns)
+        for fields in filter(None, reader):
+            row, problems = _parse_fields(columns, fields)
+            if row and row.video_id in line_of:
+                problems.append(
+                    f"video id {row.video_id!r} stands there twice (line "
+                    f"{line_of[row.video_id]}); give each row its own video_id or time span"
+                )
+            elif row:
+                line_of[row.video_id] = reader.line_num
+            lines.append(ManifestLine(reader.line_num, row, tuple(problems)))
+    except csv.Error as err:
+        lines.append(ManifestLine(reader.line_num, None, (str(err),)))
+    return lines
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as err:
         raise ContractError(f"manifest {path} cannot be read: {err}") from err
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    columns = reader.fieldnames or []
+
+
+def _check_header(path: Path, columns: list[str]) -> None:
     if "path" not in columns:
-        raise ContractError(f"manifest {path} has no column 'path'; its columns: {list(columns)}")
-    rows: dict[str, ManifestRow] = {}
-    try:
-        for values in reader:
-            row = _parse_row(values, f"manifest {path}, line {reader.line_num}")
-            if row.video_id in rows:
-                raise ContractError(
-                    f"manifest {path}, line {reader.line_num}: video id {row.video_id!r} "
-                    "stands there twice; give each row its own video_id or time span"
-                )
-            rows[row.video_id] = row
-    except csv.Error as err:
-        raise ContractError(f"manifest {path}, line {reader.line_num}: {err}") from err
-    return list(rows.values())
+        raise ContractError(f"manifest {path} has no column 'path'; its columns: {columns}")
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise ContractError(f"manifest {path} has the column {twice[0]!r} twice; remove one")
 
 
-def _parse_row(values: Mapping[str | None, str | None], where: str) -> ManifestRow:
-    if None in values or None in values.values():
-        raise ContractError(f"{where}: it has not as many fields as the header has columns")
-    text = {str(name): (value or "").strip() for name, value in values.items()}
+def _parse_fields(columns: list[str], fields: list[str]) -> tuple[ManifestRow | None, list[str]]:
+    """Return the row, or None and all that is wrong with it."""
+    if len(fields) != len(columns):
+        return None, [
+            f"it has not as many fields ({len(fields)}) as the header has columns ({len(columns)})"
+        ]
+    text = {name: value.strip() for name, value in zip(columns, fields, strict=True)}
     path = text.pop("path")
-    if not path:
-        raise ContractError(f"{where}: the path is empty")
-    start, end = (_seconds(text.pop(name, ""), f"{where}: {name}") for name in _NUMBERS)
+    problems = [] if path else ["the path is empty"]
+    start, end = (_seconds(text.pop(name, ""), name, problems) for name in _NUMBERS)
     if start is not None and end is not None and start >= end:
-        raise ContractError(f"{where}: the span from {start} to {end} s is empty")
+        problems.append(f"the span from {start} to {end} s is empty")
     video_id = text.pop("video_id", "") or span_id(path.lstrip("/"), start, end)
-    check_id(video_id)
+    if path or video_id:
+        try:
+            check_id(video_id)
+        except UsageError as err:
+            problems.append(str(err))
     known = {name: text.pop(name, "") for name in _TEXT}
-    return ManifestRow(video_id, path, **known, start_seconds=start, end_seconds=end, extra=text)
+    row = ManifestRow(video_id, path, **known, start_seconds=start, end_seconds=end, extra=text)
+    return None if problems else row, problems
 
 
-def _seconds(text: str, where: str) -> float | None:
+def _seconds(text: str, name: str, problems: list[str]) -> float | None:
+    """Return a time, None where there is none; what is none is added to `problems`."""
     if not text:
         return None
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ContractError(f"{where} must be a time in seconds, got {text!r}")
-    return value
+    if 0 <= value < float("inf"):
+        return value
+    problems.append(f"{name} must be a time in seconds, got {text!r}")
+    return None
 
 
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Write a manifest CSV, whole or not at all."""
     rows = list(rows)
     extra = sorted({name for row in rows for name in row.extra})
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*COLUMNS, *extra])
+    table = [[*COLUMNS, *extra]]
     for row in rows:
         spans = ["" if s is None else repr(s) for s in (row.start_seconds, row.end_seconds)]
         said = [row.video_id, row.path, row.label, row.group, row.split]
-        writer.writerow([*said, *spans, *(row.extra.get(name, "") for name in extra)])
+        table.append([*said, *spans, *(row.extra.get(name, "") for name in extra)])
+    _write_table(path, table)
+
+
+def write_splits(path: Path, splits: Sequence[str]) -> None:
+    """Fill the column ``split``, in the order of the rows; every other field stays as it is.
+
+    Raises:
+        ContractError: the manifest has another number of rows by now.
+    """
+    header, *lines = filter(None, csv.reader(io.StringIO(_read_text(path)), strict=True))
+    if len(lines) != len(splits):
+        raise ContractError(
+            f"manifest {path} changed meanwhile: {len(lines)} rows, {len(splits)} before; run again"
+        )
+    if "split" not in header:
+        header.append("split")
+    column = header.index("split")
+    for fields, split in zip(lines, splits, strict=True):
+        # A slice, because a row may end where the new column begins.
+        fields[column:] = [split, *fields[column + 1 :]]
+    _write_table(path, [header, *lines])
+
+
+def _write_table(path: Path, table: Iterable[Sequence[str]]) -> None:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(table)
     write_atomically(path, buffer.getvalue().encode())
 
 

@@ -1,48 +1,221 @@
-"""Opening a shard that somebody else may have made: refuse first, then read.
+"""Reading one shard: refuse what is unsafe, then hand out rows and records.
 
-A shard is untrusted. Links that leave the file, data kept outside it and declared sizes that the
-file cannot hold are refused before any memory is taken.
+Uncompressed shards are read through a memory map, so any number of threads and forked processes
+may share a reader; compressed ones go through HDF5 and belong to the process that opened them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
+import xxhash
 
+from features_store.chunks import CompressedRows, MappedRows
+from features_store.eight_bit import dequantise
 from features_store.errors import DamageError, StoreError, UnsafeStoreError
-from features_store.layout import FORMAT_VERSION, ArraySpec
-from features_store.records import record_dtype
+from features_store.layout import FORMAT_VERSION, ArraySpec, row_blocks
+from features_store.records import (
+    VideoRecord,
+    is_committed,
+    record_dtype,
+    unpack_record,
+    update_checksum,
+)
+from features_store.safety import (
+    check_filters,
+    check_inside,
+    check_links,
+    check_rows,
+    check_size,
+    checked_dataset,
+)
+
+# What h5py raises when bytes of its structures are not what they were.
+_NOT_HDF5 = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
+COMPRESSED_CACHE_BYTES = 2**24  # the chunks of a window, so that none is unpacked twice
 
 
-def open_shard(path: Path, arrays: Sequence[ArraySpec], *, digest: str) -> h5py.File:
-    """Open a shard for reading and check that it holds `arrays` and nothing that reaches outside.
+class ShardReader:
+    """The rows and records of one shard.
+
+    Args:
+        path: ``<store>/shards/<unit>.h5``, or a partial beside it.
+        arrays: what store.json says that it holds.
+        digest: of the spec in store.json.
+
+    Attributes:
+        num_rows: of every array; rows that no record claims are unused.
+        table: the records, mapped; the unused ones at the end have an empty id.
 
     Raises:
         DamageError: it is not a readable HDF5 file, or an array is missing or of another shape.
-        UnsafeStoreError: a link, external storage, a virtual dataset or a filter is in it.
+        UnsafeStoreError: it reaches outside itself, or lies about a size.
         StoreError: another format version or another spec.
     """
+
+    def __init__(self, path: Path, arrays: Sequence[ArraySpec], *, digest: str) -> None:
+        self.path = path
+        self.arrays = {array.path: array for array in arrays}
+        check_inside(path, path.parent.parent)
+        self._map = _map(path)
+        self._mapped = np.frombuffer(self._map, np.uint8)
+        is_compressed = any(array.is_compressed for array in arrays)
+        self._file: h5py.File | None = _open(path, is_compressed=is_compressed)
+        try:
+            _check_file(self._file, path, arrays, digest)
+            self.table = self._map_table(self._file)
+            self.num_rows = len(self._file["pts_seconds"])
+            self._rows = {array.path: self._open_rows(self._file, array) for array in arrays}
+            self.scales = {a.path: _read_scales(self._file, path, a) for a in arrays if a.is_8bit}
+        except _NOT_HDF5 as err:
+            self.close()
+            if isinstance(err, OSError) and err.errno is not None:
+                raise  # the machine: no permission, no memory, a disk that fails
+            raise DamageError(f"{path} cannot be read as a shard: {err}") from err
+        except BaseException:
+            self.close()
+            raise
+        if not is_compressed:
+            self.close()
+
+    def close(self) -> None:
+        """Close the HDF5 file; rows of compressed arrays cannot be read any more."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def release(self) -> None:
+        """Let go of the memory that reading has mapped; for those who read a shard once through."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+    @property
+    def num_videos(self) -> int:
+        """Records in use."""
+        return int(np.count_nonzero(self.table["id"]))
+
+    def record(self, position: int) -> VideoRecord:
+        """Return a record; raise `DamageError` when it is torn or its rows are not in the shard."""
+        row = self.table[position : position + 1]
+        if not is_committed(row):
+            raise DamageError(f"{self.path.name}: the record of video number {position} is damaged")
+        try:
+            record = unpack_record(row)
+        except UnicodeDecodeError as err:
+            where = f"{self.path.name}: the record of video number {position}"
+            raise DamageError(f"{where} holds text that is not UTF-8: {err}") from err
+        if record.offset < 0 or record.length < 1 or record.offset > self.num_rows - record.length:
+            raise DamageError(
+                f"{self.path.name}: video {record.id!r} claims rows {record.offset} to "
+                f"{record.offset + record.length} of {self.num_rows}"
+            )
+        return record
+
+    def records(self) -> Iterator[VideoRecord]:
+        """Yield the records in use, in the order of rows."""
+        return map(self.record, range(self.num_videos))
+
+    def place(self, position: int, video_id: bytes) -> tuple[int, int]:
+        """Return offset and length of a video whose record is expected at `position`."""
+        if position < len(self.table) and self.table["id"][position] == video_id:
+            offset, length = (int(self.table[name][position]) for name in ("offset", "length"))
+            if 0 <= offset <= self.num_rows - length and length >= 1:
+                return offset, length
+        raise DamageError(
+            f"{self.path.name} does not hold video {video_id.decode()!r} where index.h5 says; "
+            "run 'cubereel store verify'"
+        )
+
+    def stored_rows(self, array: str, start: int, stop: int) -> np.ndarray:
+        """Return rows as they lie in the file; they may be a read-only view of it."""
+        return self._rows[array][start:stop]
+
+    def rows(self, array: str, start: int, stop: int) -> np.ndarray:
+        """Return rows as they are read; they may be a read-only view of the file."""
+        stored = self.stored_rows(array, start, stop)
+        return dequantise(stored, self.scales[array]) if self.arrays[array].is_8bit else stored
+
+    def checksum(self, array: str, record: VideoRecord) -> int:
+        """Return the checksum of a video's rows as they are now."""
+        hasher = xxhash.xxh3_64()
+        row_bytes = self.arrays[array].stored_row_bytes
+        for start, stop in row_blocks(record.offset, record.length, row_bytes):
+            update_checksum(hasher, self.stored_rows(array, start, stop))
+        if array in self.scales:
+            update_checksum(hasher, self.scales[array])
+        return int(hasher.intdigest())
+
+    def damaged_arrays(self, record: VideoRecord) -> list[str]:
+        """Return what is wrong with a video's rows, array by array; nothing for a sound one."""
+        problems = []
+        for array, expected in zip(self.arrays, record.checksums, strict=True):
+            try:
+                if self.checksum(array, record) != expected:
+                    problems.append(f"{array} is not what was written")
+            except StoreError as err:
+                problems.append(str(err))
+        self.release()
+        return problems
+
+    def _map_table(self, file: h5py.File) -> np.ndarray:
+        table = checked_dataset(file, self.path, "videos")
+        check_size(table, self.path, len(self._mapped))
+        if table.dtype != record_dtype(id_bytes=_id_bytes(table), num_arrays=len(self.arrays)):
+            raise DamageError(f"{self.path}: the table 'videos' has other columns than FORMAT.md")
+        offset, num_bytes = table.id.get_offset(), table.size * table.dtype.itemsize
+        if table.ndim != 1 or offset is None or offset > len(self._mapped) - num_bytes:
+            raise DamageError(f"{self.path}: the table 'videos' is not a contiguous table")
+        return self._mapped[offset : offset + num_bytes].view(table.dtype)
+
+    def _open_rows(self, file: h5py.File, array: ArraySpec) -> MappedRows | CompressedRows:
+        dataset = checked_dataset(file, self.path, array.path)
+        check_filters(dataset, self.path, is_compressed=array.is_compressed)
+        check_size(dataset, self.path, len(self._mapped), is_compressed=array.is_compressed)
+        check_rows(dataset, self.path, array)
+        if len(dataset) != self.num_rows:
+            raise DamageError(
+                f"{self.path}: {array.path} has {len(dataset)} rows, pts_seconds {self.num_rows}"
+            )
+        if array.is_compressed:
+            return CompressedRows(self._mapped, dataset, self.path)
+        return MappedRows(self._mapped, dataset, self.path)
+
+
+def _id_bytes(table: h5py.Dataset) -> int:
+    names = table.dtype.names or ()
+    return int(table.dtype["id"].itemsize) if "id" in names else 0
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    except FileNotFoundError:
+        raise DamageError(f"{path} is missing; run 'cubereel store repair'") from None
+    except ValueError:
+        raise DamageError(f"{path} is empty; run 'cubereel store verify'") from None
+
+
+def _open(path: Path, *, is_compressed: bool) -> h5py.File:
+    if is_compressed:
+        import hdf5plugin  # noqa: F401  # registers the filter; takes a while, so only here
     try:
         # No lock: sealed shards never change, and file systems that cannot lock must be readable.
-        # No chunk cache: uncompressed windows are read faster without.
-        file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+        cache = COMPRESSED_CACHE_BYTES if is_compressed else 0
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=cache)
     except OSError as err:
+        if err.errno is not None:
+            raise  # the machine: no permission, too many open files
         raise DamageError(
             f"{path} cannot be read as HDF5: {err}; run 'cubereel store verify'"
         ) from err
-    try:
-        _check(file, path, arrays, digest)
-    except BaseException:
-        file.close()
-        raise
-    return file
 
 
-def _check(file: h5py.File, path: Path, arrays: Sequence[ArraySpec], digest: str) -> None:
+def _check_file(file: h5py.File, path: Path, arrays: Sequence[ArraySpec], digest: str) -> None:
     version = file.attrs.get("format_version")
     if version != FORMAT_VERSION:
         raise StoreError(
@@ -51,50 +224,22 @@ def _check(file: h5py.File, path: Path, arrays: Sequence[ArraySpec], digest: str
         )
     if file.attrs.get("spec_digest") != digest:
         raise StoreError(f"{path} was written under another spec than its store.json says")
+    if file.userblock_size:
+        raise UnsafeStoreError(f"{path} begins with {file.userblock_size} bytes that are not HDF5")
     check_links(file, path)
     names = json.loads(file.attrs["arrays"])
     if names != [array.path for array in arrays]:
         raise DamageError(f"{path} lists arrays {names}, store.json {[a.path for a in arrays]}")
-    videos = _dataset(file, path, "videos")
-    expected = record_dtype(id_bytes=videos.dtype["id"].itemsize, num_arrays=len(arrays))
-    if videos.dtype != expected:
-        raise DamageError(f"{path}: the table 'videos' has other columns than FORMAT.md says")
-    lengths = {len(_dataset(file, path, array.path)) for array in arrays}
-    if len(lengths) != 1:
-        raise DamageError(f"{path}: its arrays have different numbers of rows: {sorted(lengths)}")
-    for array in arrays:
-        dataset = file[array.path]
-        if dataset.shape[1:] != array.row_shape or dataset.dtype != array.dtype:
-            raise DamageError(
-                f"{path}: {array.path} holds rows {dataset.shape[1:]} of {dataset.dtype}, "
-                f"store.json says {array.row_shape} of {array.dtype}"
-            )
+    checked_dataset(file, path, "pts_seconds")
 
 
-def check_links(group: h5py.Group, path: Path) -> None:
-    """Raise `UnsafeStoreError` for a soft or external link anywhere below `group`."""
-    for name in group:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise UnsafeStoreError(
-                f"{path}: {group.name}/{name} is a {type(link).__name__}; "
-                "a store may not point outside its own data, do not use this file"
-            )
-        if isinstance(child := group[name], h5py.Group):
-            check_links(child, path)
-
-
-def _dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    dataset = file.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise DamageError(f"{path} has no dataset {name!r}")
-    if dataset.external or dataset.is_virtual:
-        raise UnsafeStoreError(f"{path}: the data of {name!r} lie in another file; do not use it")
-    if dataset.id.get_create_plist().get_nfilters():
-        raise UnsafeStoreError(f"{path}: {name!r} is compressed, which format version 1 is not")
-    declared = int(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
-    if declared > path.stat().st_size:
-        raise UnsafeStoreError(
-            f"{path}: {name!r} claims {declared} bytes, the file has {path.stat().st_size}"
+def _read_scales(file: h5py.File, path: Path, array: ArraySpec) -> np.ndarray:
+    dataset = checked_dataset(file, path, array.scales_path)
+    if dataset.shape != (array.row_shape[-1],) or dataset.dtype != np.float32:
+        raise DamageError(
+            f"{path}: {array.scales_path} is {dataset.shape} of {dataset.dtype}, "
+            f"expected ({array.row_shape[-1]},) of float32"
         )
-    return dataset
+    check_filters(dataset, path, is_compressed=False)
+    scales: np.ndarray = dataset[:]
+    return scales

@@ -1,15 +1,15 @@
 """An open shard: a pre-sized ``*.partial`` file that survives a kill at any write.
 
 HDF5 does not survive a kill while a file grows. So the file has its final size before the first
-row: every chunk is allocated early and fsynced, and only then come, per video, the rows, a flush,
-the commit record with its checksums, a flush. `sealing` makes a shard of it.
+row: every chunk is allocated early, fsynced and given its space on the disk, and only then come,
+per video, the rows, a flush, the commit record with its checksums, a flush. `sealing` makes a shard
+of it.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +17,85 @@ import h5py
 import numpy as np
 import xxhash
 
+from features_store.disk import Reservation, fsync_path, require_space
 from features_store.errors import StoreError
-from features_store.layout import FORMAT_VERSION, ArraySpec, chunk_rows
+from features_store.layout import BLOCK_BYTES, CHUNK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
 from features_store.records import VideoRecord, pack_record, record_dtype, update_checksum
+
+MARGIN_BYTES = 2**20  # of a shard's structure beside its rows and records
+ZSTD_LEVEL = 1  # higher ones take longer and save nothing on cubes
 
 
 def create_shard_file(
-    path: Path, arrays: Sequence[ArraySpec], *, rows: int, videos: int, id_bytes: int, digest: str
+    path: Path,
+    arrays: Sequence[ArraySpec],
+    *,
+    rows: int,
+    videos: int,
+    id_bytes: int,
+    digest: str,
+    signed: Collection[str] = (),
 ) -> h5py.File:
-    """Create a shard's file with every dataset at its full size, on disk."""
-    file = h5py.File(path, "x", libver=("earliest", "v110"))
+    """Create a shard's file with every uncompressed dataset at its full size, its space taken.
+
+    Args:
+        signed: paths of 8-bit arrays that hold negative values.
+
+    Raises:
+        MachineError: there is no space for it.
+    """
+    table = record_dtype(id_bytes=id_bytes, num_arrays=len(arrays))
+    raw_bytes = sum(rows * array.stored_row_bytes for array in arrays if not array.is_compressed)
+    require_space(path.parent, raw_bytes + videos * table.itemsize + MARGIN_BYTES)
+    # No chunk cache: whole chunks pass through, and what is written is in the file at once.
+    file = h5py.File(path, "x", libver=("earliest", "v110"), rdcc_nbytes=0)
     file.attrs["format_version"] = FORMAT_VERSION
     file.attrs["spec_digest"] = digest
     file.attrs["arrays"] = json.dumps([array.path for array in arrays])
-    table = record_dtype(id_bytes=id_bytes, num_arrays=len(arrays))
-    _create_dataset(file, "videos", (videos,), table, chunk=None)
+    create_dataset(file, "videos", (videos,), table)
     for array in arrays:
-        chunk = (chunk_rows(array.row_bytes, max(rows, 1)), *array.row_shape)
-        shape = (rows, *array.row_shape)
-        dataset = _create_dataset(file, array.path, shape, array.dtype, chunk=chunk)
-        if array.path.startswith("cubes/"):
-            dataset.attrs["axes"] = "nkkd"
+        chunk = chunk_rows(array.stored_row_bytes, rows, chunk_bytes=_chunk_bytes(array))
+        dataset = create_dataset(
+            file,
+            array.path,
+            (rows, *array.stored_row_shape),
+            array.stored_dtypes[array.path in signed],
+            chunk=(chunk, *array.stored_row_shape),
+            is_compressed=array.is_compressed,
+        )
+        if array.axes:
+            dataset.attrs["axes"] = array.axes
     file.flush()
-    fsync_path(path)
+    Reservation(path).reach(path.stat().st_size)
     return file
 
 
-def _create_dataset(
+def _chunk_bytes(array: ArraySpec) -> int:
+    # A window unpacks whole chunks, so compressed ones are smaller.
+    return CHUNK_BYTES // 2 if array.is_compressed else CHUNK_BYTES
+
+
+def create_dataset(
     file: h5py.File,
     name: str,
     shape: tuple[int, ...],
     dtype: np.dtype,
     *,
-    chunk: tuple[int, ...] | None,
+    chunk: tuple[int, ...] | None = None,
+    is_compressed: bool = False,
 ) -> h5py.Dataset:
+    """Create a dataset: in chunks or contiguous, its place in the file taken at once."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    if chunk is not None and shape[0] > 0:
+    if chunk is not None:
         properties.set_chunk(chunk)
         # Rows are only read behind a commit record, so filling them would be written for nothing.
         properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    if is_compressed:
+        import hdf5plugin
+
+        properties.set_filter(hdf5plugin.Zstd.filter_id, h5py.h5z.FLAG_MANDATORY, (ZSTD_LEVEL,))
+    else:
+        properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_obj_track_times(False)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
@@ -67,7 +106,13 @@ def _create_dataset(
     return file[name]
 
 
-def _cast(rows: np.ndarray, array: ArraySpec) -> np.ndarray:
+def write_record(file: h5py.File, position: int, record: VideoRecord) -> None:
+    """Write one row of the table ``videos``."""
+    table = file["videos"]
+    table[position : position + 1] = pack_record(record, table.dtype)
+
+
+def cast_rows(rows: np.ndarray, array: ArraySpec) -> np.ndarray:
     """Return rows as they are stored; raise `StoreError` for values that the dtype cannot hold."""
     with np.errstate(over="ignore"):
         block = np.ascontiguousarray(rows, dtype=array.dtype)
@@ -75,18 +120,9 @@ def _cast(rows: np.ndarray, array: ArraySpec) -> np.ndarray:
         largest = np.abs(rows).max()
         raise StoreError(
             f"{array.path} has a value of {largest:g}, which {array.dtype} cannot hold; "
-            "extract with --dtype float32"
+            "take --dtype float32"
         )
     return block
-
-
-def fsync_path(path: Path) -> None:
-    """Bring a file, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class ShardWriter:
@@ -95,6 +131,9 @@ class ShardWriter:
     Args:
         rows: frames that fit; `write_rows` must not be given more than `free_rows`.
         videos: videos that fit.
+
+    Attributes:
+        video_ids: of the committed videos, in their order.
     """
 
     def __init__(
@@ -112,14 +151,21 @@ class ShardWriter:
         self._file = create_shard_file(
             path, arrays, rows=rows, videos=videos, id_bytes=id_bytes, digest=digest
         )
+        fsync_path(path)
         self._rows = rows
-        self._committed_rows = self._next_row = self._num_committed = 0
+        self._committed_rows = self._next_row = 0
+        self.video_ids: list[str] = []
         self._hashers = [xxhash.xxh3_64() for _ in self.arrays]
 
     @property
     def free_rows(self) -> int:
         """Frames that still fit."""
         return self._rows - self._next_row
+
+    @property
+    def unused_share(self) -> float:
+        """Share of the rows that no committed video has."""
+        return 1 - self._committed_rows / self._rows
 
     @property
     def num_rows_in_work(self) -> int:
@@ -131,7 +177,7 @@ class ShardWriter:
         start = self._next_row
         stop = start + len(rows["pts_seconds"])
         for array, hasher in zip(self.arrays, self._hashers, strict=True):
-            block = _cast(rows[array.path], array)
+            block = cast_rows(rows[array.path], array)
             self._file[array.path][start:stop] = block
             update_checksum(hasher, block)
         self._next_row = stop
@@ -145,10 +191,9 @@ class ShardWriter:
             checksums=tuple(hasher.intdigest() for hasher in self._hashers),
             **record,
         )
-        table = self._file["videos"]
-        table[self._num_committed : self._num_committed + 1] = pack_record(committed, table.dtype)
+        write_record(self._file, len(self.video_ids), committed)
         self._file.flush()
-        self._num_committed += 1
+        self.video_ids.append(committed.id)
         self._committed_rows = self._next_row
         self._hashers = [xxhash.xxh3_64() for _ in self.arrays]
         return committed
@@ -160,7 +205,7 @@ class ShardWriter:
 
     def rows_in_work(self) -> Iterator[dict[str, np.ndarray]]:
         """Yield the rows since the last commit again, in blocks of bounded size."""
-        step = max(1, 2**26 // sum(array.row_bytes for array in self.arrays))
+        step = max(1, BLOCK_BYTES // sum(array.row_bytes for array in self.arrays))
         for start in range(self._committed_rows, self._next_row, step):
             rows = slice(start, min(start + step, self._next_row))
             yield {array.path: self._file[array.path][rows] for array in self.arrays}

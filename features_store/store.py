@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from features_store.errors import StoreError, nearest_name
@@ -15,15 +16,19 @@ from features_store.header import StoreHeader, read_header
 from features_store.index import StoreIndex, load_index
 from features_store.layout import cube_path
 from features_store.manifest import ManifestRow, read_store_manifest
-from features_store.records import VideoRecord, unpack_record
-from features_store.shard_reader import open_shard
+from features_store.records import VideoRecord
+from features_store.shard_copy import StoredVideo
+from features_store.shard_reader import ShardReader
+
+MAX_KEPT_PLACES = 100_000
+MAX_OPEN_SHARDS = 64  # a store may have more shards than a process may have open files
 
 
 class Store:
     """A feature store, open for reading.
 
-    Shards are opened when first read, once per process; a `Store` can be pickled and used after a
-    fork. Windows are read as slices.
+    Shards are opened when first read, by each process and thread for itself; a `Store` can be
+    pickled, used after a fork and shared by threads. Windows are read as slices.
 
     >>> store = Store("fight.cubes")                            # doctest: +SKIP
     >>> store.cubes("fight/fi001.mp4", start=0, stop=16).shape  # doctest: +SKIP
@@ -34,7 +39,11 @@ class Store:
         self.path = Path(path)
         self.header: StoreHeader = read_header(self.path)
         self.index: StoreIndex = load_index(self.path, self.header)
-        self._files: dict[tuple[int, int], tuple[h5py.File, np.ndarray]] = {}
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._arrays = {array.path: array for array in self.header.arrays}
+        self._local = threading.local()
 
     def __len__(self) -> int:
         return len(self.index.ids)
@@ -63,16 +72,22 @@ class Store:
 
     def num_frames_of(self, video_id: str) -> int:
         """Return the frames kept of a video, from the index alone."""
-        return int(self.index.length[self._position(video_id)])
+        return int(self.index.length[self.position(video_id)])
 
     def shard_of(self, video_id: str) -> str:
         """Return the file name of the shard that holds a video."""
-        return self.index.shards[int(self.index.shard[self._position(video_id)])][0]
+        return self.index.shards[int(self.index.shard[self.position(video_id)])]
 
     def video(self, video_id: str) -> VideoRecord:
         """Return the record of a video."""
-        _, table, row = self._place(video_id)
-        return unpack_record(table[row : row + 1])
+        return self.stored_video(video_id).record
+
+    def stored_video(self, video_id: str) -> StoredVideo:
+        """Return a video's record and the shard that it is in."""
+        position = self.position(video_id)
+        shard = self._shard(int(self.index.shard[position]))
+        shard.place(int(self.index.row[position]), video_id.encode())
+        return StoredVideo(shard, shard.record(int(self.index.row[position])))
 
     def cubes(
         self,
@@ -88,17 +103,26 @@ class Store:
         return self.read(video_id, cube_path(view, name), start=start, stop=stop)
 
     def read(
-        self, video_id: str, array: str, *, start: int = 0, stop: int | None = None
+        self,
+        video_id: str,
+        array: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        copy: bool = True,
     ) -> np.ndarray:
-        """Return rows of any per-frame array (``diffs/center``, ``pts_seconds``, …) of a video."""
-        file, table, row = self._place(video_id)
-        paths = [spec.path for spec in self.header.arrays]
-        if array not in paths:
-            raise StoreError(f"no array {array!r} in {self.path}; {nearest_name(array, paths)}")
-        offset, length = int(table["offset"][row]), int(table["length"][row])
+        """Return rows of any per-frame array (``diffs/center``, ``pts_seconds``, …) of a video.
+
+        Args:
+            copy: False may return a read-only view of the file, which is read when it is used.
+        """
+        if array not in self._arrays:
+            names = nearest_name(array, list(self._arrays))
+            raise StoreError(f"no array {array!r} in {self.path}; {names}")
+        shard, offset, length = self._place(video_id)
         first, last, _ = slice(start, stop).indices(length)
-        rows: np.ndarray = file[array][offset + first : offset + max(first, last)]
-        return rows
+        rows = shard.rows(array, offset + first, offset + max(first, last))
+        return rows if rows.flags.owndata or not copy else rows.copy()
 
     def records(self) -> Iterator[VideoRecord]:
         """Yield the record of every video, in the order of ids."""
@@ -106,11 +130,10 @@ class Store:
             yield self.video(video_id)
 
     def close(self) -> None:
-        """Close the shards that this process opened."""
-        for (pid, _), (file, _) in self._files.items():
-            if pid == os.getpid():
-                file.close()
-        self._files = {}
+        """Close the shards that this thread opened."""
+        for shard in self._opened().shards.values():
+            shard.close()
+        self._local = threading.local()
 
     def __enter__(self) -> Store:
         return self
@@ -119,22 +142,56 @@ class Store:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": {}}
+        return {"path": self.path, "header": self.header, "index": self.index}
 
-    def _position(self, video_id: str) -> int:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._prepare()
+
+    def position(self, video_id: str) -> int:
+        """Return the position of a video in `index`; raise `StoreError` when it is not there."""
         position = self.index.find(video_id)
         if position is None:
             raise StoreError(f"no video {video_id!r} in {self.path} ({len(self)} videos)")
         return position
 
-    def _place(self, video_id: str) -> tuple[h5py.File, np.ndarray, int]:
-        position = self._position(video_id)
-        shard = int(self.index.shard[position])
-        # HDF5 handles do not survive a fork, so each process has its own.
-        key = (os.getpid(), shard)
-        if key not in self._files:
-            path = self.path / "shards" / self.index.shards[shard][0]
-            file = open_shard(path, self.header.arrays, digest=self.header.spec.digest)
-            self._files[key] = (file, file["videos"][:])
-        file, table = self._files[key]
-        return file, table, int(self.index.row[position])
+    def _opened(self) -> _Opened:
+        # HDF5 handles do not survive a fork, so a child begins with none.
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        if opened is None or opened.pid != os.getpid():
+            opened = self._local.opened = _Opened(os.getpid())
+        return opened
+
+    def _shard(self, position: int) -> ShardReader:
+        shards = self._opened().shards
+        shard = shards.get(position)
+        if shard is None:
+            if len(shards) >= MAX_OPEN_SHARDS:
+                shards.pop(next(iter(shards)))
+            path = self.path / "shards" / self.index.shards[position]
+            shard = ShardReader(path, self.header.arrays, digest=self.header.spec.digest)
+            shards[position] = shard
+        return shard
+
+    def _place(self, video_id: str) -> tuple[ShardReader, int, int]:
+        """Return shard, offset and length of a video; found places are kept, as epochs repeat."""
+        places = self._opened().places
+        place = places.get(video_id)
+        if place is None:
+            position = self.position(video_id)
+            shard = int(self.index.shard[position])
+            row = int(self.index.row[position])
+            place = (shard, *self._shard(shard).place(row, video_id.encode()))
+            if len(places) >= MAX_KEPT_PLACES:
+                places.clear()
+            places[video_id] = place
+        return self._shard(place[0]), place[1], place[2]
+
+
+@dataclass
+class _Opened:
+    """What one thread of one process has open: position -> shard; id -> (shard, offset, length)."""
+
+    pid: int
+    shards: dict[int, ShardReader] = field(default_factory=dict)
+    places: dict[str, tuple[int, int, int]] = field(default_factory=dict)

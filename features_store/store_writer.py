@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from features_store.errors import StoreError
+from features_store.errors import CubereelError, StoreError
 from features_store.header import FILE_NAME, StoreHeader, read_header, reconcile, write_header
 from features_store.index import load_index
 from features_store.records import VideoRecord, check_id
-from features_store.sealing import PARTIAL, seal
+from features_store.safety import check_inside
+from features_store.sealing import PARTIAL, SEALING, seal_by_copy, seal_copies, seal_in_place
+from features_store.shard_copy import StoredVideo
 from features_store.shard_writer import ShardWriter
 from features_store.store import Store
+
+MAX_UNUSED_SHARE = 1 / 16  # of a shard's rows; a shard that wastes more is copied when sealed
 
 
 class StoreWriter:
@@ -40,8 +45,10 @@ class StoreWriter:
     def __enter__(self) -> StoreWriter:
         _require_store_or_nothing(self.path)
         (self.path / "shards").mkdir(parents=True, exist_ok=True)
+        for name in ("shards", "failures", "runs"):
+            check_inside(self.path / name, self.path)
         with ExitStack() as stack:
-            stack.enter_context(_lock(self.path))
+            stack.enter_context(lock_store(self.path))
             if (self.path / FILE_NAME).exists():
                 stored = read_header(self.path)
                 self.header = reconcile(stored, self.header, store=self.path)
@@ -62,39 +69,85 @@ class StoreWriter:
         """Return the record of a video that was in the store when it was opened."""
         return self._before.video(video_id) if video_id in self._before else None
 
+    def join_terms(self, others: Sequence[StoreHeader]) -> None:
+        """Add licence, origin and citation of other stores to this one's."""
+        headers = [self.header, *others]
+        joined = replace(
+            self.header,
+            licence=_joined([header.licence for header in headers]),
+            origin=_joined([header.origin for header in headers]),
+            citation=_joined([header.citation for header in headers]),
+        )
+        if joined != self.header:
+            self.header = joined
+            write_header(self.path, joined)
+
     def unit(self, *, rows: int, video_ids: list[str]) -> UnitWriter:
         """Open a unit with room for these videos; `rows` is an estimate and may be exceeded."""
         return UnitWriter(self, rows=rows, video_ids=video_ids)
 
+    def add_copies(self, videos: Sequence[StoredVideo]) -> Path:
+        """Add a shard with videos that other shards hold, as this store encodes them."""
+        shard = self._new_unit(".h5")
+        seal_copies(
+            shard,
+            videos,
+            self.header.arrays,
+            digest=self.header.spec.digest,
+            supersedes=_superseded([video.record.id for video in videos], self._before),
+        )
+        return shard
+
     def new_partial(self) -> Path:
         """Return the path of a new, never used partial shard."""
+        return self._new_unit(PARTIAL)
+
+    def seal(self, writer: ShardWriter) -> Path | None:
+        """Seal a closed partial of this run; its videos supersede those of the same ids."""
+        is_raw = writer.arrays == self.header.arrays
+        if is_raw and writer.video_ids and writer.unused_share <= MAX_UNUSED_SHARE:
+            return seal_in_place(writer.path, _superseded(writer.video_ids, self._before))
+        return self._seal_by_copy(writer.path, self._before)
+
+    def _new_unit(self, suffix: str) -> Path:
         self._num_units += 1
-        return self.path / "shards" / f"{self._run_id}-{self._num_units:04d}{PARTIAL}"
+        return self.path / "shards" / f"{self._run_id}-{self._num_units:04d}{suffix}"
 
-    def seal(self, partial: Path) -> Path | None:
-        """Seal a partial of this run; its videos supersede those of the same ids in the store."""
-        return self._seal(partial, self._before)
-
-    def _seal(self, partial: Path, before: Store) -> Path | None:
-        def supersede(video_ids: list[str]) -> dict[str, list[str]]:
-            units: dict[str, list[str]] = {}
-            for video_id in video_ids:
-                if video_id in before:
-                    unit = before.shard_of(video_id).removesuffix(".h5")
-                    units.setdefault(unit, []).append(video_id)
-            return units
-
-        digest = self.header.spec.digest
-        return seal(partial, self.header.arrays, digest=digest, supersede=supersede)
+    def _seal_by_copy(self, partial: Path, before: Store) -> Path | None:
+        return seal_by_copy(
+            partial,
+            self.header.arrays,
+            digest=self.header.spec.digest,
+            supersede=lambda ids: _superseded(ids, before),
+        )
 
     def _salvage(self) -> None:
-        for leftover in (self.path / "shards").glob("*.sealing"):
+        for leftover in (self.path / "shards").glob(f"*{SEALING}"):
             leftover.unlink()
         for partial in sorted((self.path / "shards").glob(f"*{PARTIAL}")):
             with Store(self.path) as before:
-                shard = self._seal(partial, before)
+                shard = self._seal_by_copy(partial, before)
             if shard is not None:
                 self.salvaged.append(shard)
+
+
+def _joined(terms: Sequence[str]) -> str:
+    """Return every term once.
+
+    >>> _joined(["MIT", "", "MIT; CC-BY-4.0"])
+    'MIT; CC-BY-4.0'
+    """
+    return "; ".join(dict.fromkeys(part for term in terms for part in term.split("; ") if part))
+
+
+def _superseded(video_ids: Sequence[str], before: Store) -> dict[str, list[str]]:
+    """Return unit -> those of the ids that lie there until now."""
+    units: dict[str, list[str]] = {}
+    for video_id in video_ids:
+        if video_id in before:
+            unit = before.shard_of(video_id).removesuffix(".h5")
+            units.setdefault(unit, []).append(video_id)
+    return units
 
 
 def _require_store_or_nothing(path: Path) -> None:
@@ -108,7 +161,13 @@ def _require_store_or_nothing(path: Path) -> None:
             )
 
 
-def _lock(path: Path) -> IO[str]:
+def lock_store(path: Path) -> IO[str]:
+    """Take the writer's lock; it is given back when the returned file is closed.
+
+    Raises:
+        StoreError: somebody else has it.
+    """
+    check_inside(path / ".lock", path)
     lock = (path / ".lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +204,12 @@ class UnitWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Seal; also after an error, since what is committed is good."""
         self._shard.abandon()
-        self._seal()
+        if kind is None:
+            self._seal()
+        else:
+            # The error on its way says more than a full disk at sealing; the next run salvages.
+            with suppress(OSError, RuntimeError, CubereelError):
+                self._seal()
 
     def write_rows(self, rows: Mapping[str, np.ndarray]) -> None:
         """Append frames of the video in work: array path -> (n, …)."""
@@ -164,7 +228,7 @@ class UnitWriter:
     def _open(self, rows: int) -> ShardWriter:
         return ShardWriter(
             self._store.new_partial(),
-            self._store.header.arrays,
+            [array.raw for array in self._store.header.arrays],
             rows=rows,
             videos=self._num_videos,
             id_bytes=self._id_bytes,
@@ -182,6 +246,6 @@ class UnitWriter:
     def _seal(self, shard: ShardWriter | None = None) -> None:
         shard = shard or self._shard
         shard.close()
-        sealed = self._store.seal(shard.path)
+        sealed = self._store.seal(shard)
         if sealed is not None:
             self.shards.append(sealed)

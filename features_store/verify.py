@@ -5,15 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
-import numpy as np
-
+from features_store.disk import file_sha256
 from features_store.errors import DamageError, StoreError
 from features_store.header import StoreHeader, read_header
-from features_store.index import list_shards, load_index, read_sidecar
-from features_store.records import is_committed, unpack_record
-from features_store.sealing import PARTIAL, array_checksum, file_sha256
-from features_store.shard_reader import open_shard
+from features_store.index import build_index, list_shards
+from features_store.sealing import PARTIAL
+from features_store.shard_reader import ShardReader
+from features_store.sidecar import read_sidecar
+
+
+@dataclass
+class ShardReport:
+    """What is wrong with one shard.
+
+    Attributes:
+        damaged: ids of videos whose rows are not what was written -> what is wrong with them.
+        problem: what is wrong outside the rows; empty when nothing is.
+    """
+
+    name: str
+    num_videos: int = 0
+    num_frames: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def problems(self) -> list[str]:
+        """One line per damaged video, or one about the shard."""
+        lines = [f"{self.name}: video {i!r}: {what}" for i, what in self.damaged.items()]
+        return lines + ([self.problem] if self.problem else [])
 
 
 @dataclass
@@ -32,73 +52,74 @@ class VerifyReport:
 def verify_store(store: Path, *, full: bool = False) -> VerifyReport:
     """Check every shard of a store; damage is reported, not raised.
 
-    Unfinished shards of a killed run are no damage: the next extraction salvages them.
+    Unfinished shards of a killed run are no damage: the next writer salvages them.
     """
     header = read_header(store)
     report = VerifyReport(str(store), full)
     report.unfinished = sorted(p.name for p in (store / "shards").glob(f"*{PARTIAL}"))
-    for name, _ in list_shards(store):
-        try:
-            _verify_shard(store / "shards" / name, header, report)
-        except StoreError as err:
-            report.problems.append(str(err))
-    report.problems += _lone_sidecars(store)
+    names = list_shards(store)
+    for name in names:
+        shard = verify_shard(store / "shards" / name, header, full=full)
+        report.num_shards += not shard.problem
+        report.num_videos += shard.num_videos
+        report.num_frames += shard.num_frames
+        report.problems += shard.problems
+    report.problems += [problem for _, problem in lone_sidecars(store)]
     if not report.problems:
         try:
-            load_index(store, header)
+            build_index(store, header, names)
         except StoreError as err:
             report.problems.append(str(err))
     return report
 
 
-def _lone_sidecars(store: Path) -> list[str]:
-    shards = store / "shards"
+def lone_sidecars(store: Path) -> list[tuple[Path, str]]:
+    """Return sidecars without a shard, and what to say of each."""
     return [
-        f"shard {path.stem}.h5 is missing; its sidecar {path.name} is there"
-        for path in sorted(shards.glob("*.json"))
+        (path, f"shard {path.stem}.h5 is missing; its sidecar {path.name} is there")
+        for path in sorted((store / "shards").glob("*.json"))
         if not path.with_suffix(".h5").exists() and not path.with_suffix(PARTIAL).exists()
     ]
 
 
-def _verify_shard(shard: Path, header: StoreHeader, report: VerifyReport) -> None:
-    sidecar = read_sidecar(shard)
-    size = shard.stat().st_size
-    if size != sidecar["bytes"]:
-        raise DamageError(f"{shard.name} has {size} bytes, its sidecar says {sidecar['bytes']}")
-    whole = not report.full or file_sha256(shard) == sidecar["sha256"]
-    found = len(report.problems)
+def verify_shard(path: Path, header: StoreHeader, *, full: bool) -> ShardReport:
+    """Check one shard: its size, its records, and with `full` every byte."""
+    report = ShardReport(path.name)
     try:
-        with open_shard(shard, header.arrays, digest=header.spec.digest) as file:
-            _verify_videos(file, shard.name, header, report)
-    except (OSError, RuntimeError, KeyError, ValueError, UnicodeDecodeError) as err:
-        raise DamageError(f"{shard.name} cannot be read through: {err}") from err
-    if not whole and len(report.problems) == found:
-        raise DamageError(
-            f"{shard.name} has another SHA-256 than its sidecar says, though the rows of every "
-            "video match their checksums: the damage lies outside them"
-        )
-    report.num_shards += 1
+        sidecar = read_sidecar(path)
+        num_bytes = path.stat().st_size
+        if num_bytes != sidecar.num_bytes:
+            raise DamageError(
+                f"{path.name} has {num_bytes} bytes, its sidecar says {sidecar.num_bytes}"
+            )
+        is_whole = not full or file_sha256(path) == sidecar.sha256
+        shard = ShardReader(path, header.arrays, digest=header.spec.digest)
+        try:
+            _verify_videos(shard, report, full=full)
+        finally:
+            shard.close()
+        if not is_whole and not report.damaged:
+            raise DamageError(
+                f"{path.name} has another SHA-256 than its sidecar says, though the rows of every "
+                "video match their checksums: the damage lies outside them"
+            )
+    except StoreError as err:
+        report.problem = str(err)
+    return report
 
 
-def _verify_videos(file: h5py.File, name: str, header: StoreHeader, report: VerifyReport) -> None:
-    table = file["videos"][:]
-    num_rows = int(np.shape(file["pts_seconds"])[0])
+def _verify_videos(shard: ShardReader, report: ShardReport, *, full: bool) -> None:
     next_row = 0
-    for position in range(len(table)):
-        row = table[position : position + 1]
-        if not is_committed(row):
-            raise DamageError(f"{name}: the record of video number {position} is damaged")
-        record = unpack_record(row)
-        if record.offset != next_row or record.length < 1:
-            raise DamageError(f"{name}: video {record.id!r} does not begin where the last one ends")
+    for record in shard.records():
+        if record.offset != next_row:
+            raise DamageError(
+                f"{report.name}: video {record.id!r} does not begin where the last one ends"
+            )
         next_row += record.length
-        if report.full:
-            for array, checksum in zip(header.arrays, record.checksums, strict=True):
-                if array_checksum(file, array, record) != checksum:
-                    report.problems.append(
-                        f"{name}: video {record.id!r}: {array.path} is not what was written"
-                    )
+        problems = shard.damaged_arrays(record) if full else []
+        if problems:
+            report.damaged[record.id] = "; ".join(problems)
         report.num_videos += 1
         report.num_frames += record.length
-    if next_row != num_rows:
-        raise DamageError(f"{name} has {num_rows} rows, its videos {next_row}")
+    if shard.table[shard.num_videos :].tobytes().strip(b"\0"):
+        raise DamageError(f"{report.name}: there is something behind the last record")

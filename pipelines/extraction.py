@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import platform
-import secrets
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -31,7 +27,7 @@ from features_store.layout import DIFF_GRID
 from features_store.ledger import append_failure, new_failure
 from features_store.manifest import extend_store_manifest
 from features_store.records import VideoRecord
-from features_store.sealing import write_atomically
+from features_store.runs import new_run_id, write_run
 from features_store.spec import Fit, Sampling, Spec
 from features_store.store_writer import StoreWriter
 from pipelines.plan import ExtractionPlan, plan_extraction
@@ -74,6 +70,7 @@ def extract(
     fit: Fit = "crop",
     precision: Literal["fp32", "bf16", "auto"] = "auto",
     dtype: str = "float16",
+    compression: str = "none",
     device: str = "auto",
     batch_size: int = 32,
     workers: int = 1,
@@ -108,12 +105,13 @@ def extract(
         layers=network.layers,
         root=str(videos.root),
         dtype=dtype,
+        compression=compression,
         licence=licence,
         origin=origin,
         citation=citation,
         versions=library_versions(),
     )
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    run_id = new_run_id()
     with StoreWriter(Path(out), header, run_id=run_id) as writer:
         for shard in writer.salvaged:
             logger.info("salvaged %s of a run that was killed", shard.name)
@@ -266,11 +264,8 @@ def _record_failure(
 
 def _write_report(store: Path, report: ExtractionReport) -> None:
     document = asdict(report) | {
-        "host": os.uname().nodename,
+        "verb": "extract",
         "versions": library_versions(),
         "failure_counts": Counter(failure["reason"] for failure in report.failed),
     }
-    (store / "runs").mkdir(exist_ok=True)
-    write_atomically(
-        store / "runs" / f"{report.run_id}.json", json.dumps(document, indent=1).encode()
-    )
+    write_run(store, report.run_id, document)

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from features_store.sealing import write_atomically
+from features_store.disk import write_atomically
 from train.protocol import FoldResult, Labelled
 from train.splits import Split
 

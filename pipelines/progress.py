@@ -63,10 +63,15 @@ class ProgressLog:
         self._done += 1
         self.show(note)
 
+    def reach(self, done: int, total: int) -> None:
+        """Show a count and what it is of, which may not have been known before."""
+        self._done, self._total = done, total
+        self.show("")
+
     def show(self, note: str) -> None:
         """Show a note beside the count."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, note=note)
+            self._bar.update(self._task, completed=self._done, total=self._total, note=note)
         elif time.monotonic() - self._last_line > LOG_SECONDS:
             self._last_line = time.monotonic()
             logger.info(

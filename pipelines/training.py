@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from extract.allocator import keep_freed_memory
-from features_store.errors import ContractError, UsageError
-from features_store.sealing import write_atomically
+from features_store.disk import write_atomically
+from features_store.errors import UsageError
 from features_store.store import Store
 from pipelines.extraction import choose_device
+from pipelines.labels import label_rows
 from pipelines.predictions import write_predictions
 from pipelines.progress import ProgressLog
 from train.checkpoint import Checkpoint, library_versions, save_checkpoint
@@ -149,35 +150,29 @@ def load_labelled(
         ContractError: the store's manifest has labels of fewer than two classes.
     """
     manifest = store.manifest
-    rows = [manifest[video_id] for video_id in store.ids if video_id in manifest]
-    labelled = [row for row in rows if row.label]
-    classes = tuple(sorted({row.label for row in labelled}))
-    if len(classes) < 2:
-        said = f"only the label {classes[0]!r}" if classes else "no labels"
-        raise ContractError(
-            f"{store.path / 'manifest.csv'} has {said} for the {len(store)} videos of the store; "
-            "fill its column 'label' with two classes or more"
-        )
+    known = label_rows(
+        (manifest[video_id] for video_id in store.ids if video_id in manifest),
+        manifest=store.path / "manifest.csv",
+        num_videos=len(store),
+    )
     missing = sorted(video_id for video_id in manifest if video_id not in store)
     if missing:
         logger.warning(
             "%d of %d videos of the manifest are not in the store (first: %s)",
             len(missing), len(manifest), missing[0],
         )  # fmt: skip
-    unlabelled = len(store) - len(labelled)
+    unlabelled = len(store) - len(known.rows)
     if unlabelled:
         logger.warning("%d videos of the store have no label and are left out", unlabelled)
     clips = Clips(
         store,
-        [row.video_id for row in labelled],
+        known.ids,
         windows=config.window_plan,
         layers=config.layers,
         device=choose_device(device),
     )
-    labels = np.array([classes.index(row.label) for row in labelled])
-    groups = np.array([row.group or f"video {row.path}" for row in labelled])
-    data = Labelled(clips, labels, groups, classes)
-    return data, any(row.group for row in labelled), unlabelled, missing
+    data = Labelled(clips, known.labels, known.groups, known.classes)
+    return data, any(row.group for row in known.rows), unlabelled, missing
 
 
 def make_splits(
@@ -185,12 +180,25 @@ def make_splits(
 ) -> list[Split]:
     """Return the folds, or the one split that the manifest says."""
     if folds is not None:
-        return make_folds(data.labels, data.groups, num_folds=folds, inner_folds=config.inner_folds)
+        return make_folds(
+            data.labels,
+            data.groups,
+            num_folds=folds,
+            inner_folds=config.inner_folds,
+            seed=config.split_seed,
+        )
     manifest = store.manifest
     said = [manifest[video_id].split for video_id in data.clips.video_ids]
     if unused := said.count(""):
         logger.warning("%d labelled videos have no split and are used nowhere", unused)
-    return [split_by_manifest(said, data.labels, data.groups, inner_folds=config.inner_folds)]
+    split = split_by_manifest(
+        said,
+        data.labels,
+        data.groups,
+        inner_folds=config.inner_folds,
+        seed=config.split_seed,
+    )
+    return [split]
 
 
 def default_run_folder(store: Path) -> Path:

@@ -30,11 +30,15 @@ def header(**changes) -> StoreHeader:
     return replace(HEADER, **changes)
 
 
-def frames(num_frames: int, *, seed: int, store_header: StoreHeader = HEADER) -> dict:
-    """Return random rows of every array of a store."""
+def frames(
+    num_frames: int, *, seed: int, store_header: StoreHeader = HEADER, shift: float = 0.0
+) -> dict:
+    """Return random rows of every array of a store; `shift` moves the cubes' values from 0…1."""
     rng = np.random.default_rng(seed)
     rows = {
-        array.path: rng.random((num_frames, *array.row_shape)).astype(array.dtype)
+        array.path: (
+            rng.random((num_frames, *array.row_shape)) + shift * array.path.startswith("cubes/")
+        ).astype(array.dtype)
         for array in store_header.arrays
     }
     rows["pts_seconds"] = np.arange(num_frames) / 10
@@ -67,11 +71,16 @@ def commit(unit: UnitWriter, video_id: str) -> VideoRecord:
 
 
 def make_store(
-    path: Path, lengths: dict[str, int], *, store_header: StoreHeader = HEADER, run_id: str = "run"
+    path: Path,
+    lengths: dict[str, int],
+    *,
+    store_header: StoreHeader = HEADER,
+    run_id: str = "run",
+    shift: float = 0.0,
 ) -> dict[str, dict]:
     """Write a store of one unit; return the rows of each video."""
     written = {
-        video_id: frames(length, seed=i, store_header=store_header)
+        video_id: frames(length, seed=i, store_header=store_header, shift=shift)
         for i, (video_id, length) in enumerate(lengths.items())
     }
     with (

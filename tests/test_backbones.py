@@ -117,6 +117,37 @@ def test_googlenet_is_normalised_once(tmp_path):
     )
 
 
+def test_pooled_layers_are_means_and_maxima_over_cells():
+    names = ["stem@avg7", "stem@max2", "top", "stem"]
+    backbone = load_backbone("tiny:conv", layers=names)
+    cubes = backbone(torch.rand(2, 3, 56, 56))
+
+    assert [(la.name, la.grid_size, la.dim) for la in backbone.layers] == [
+        ("stem@avg7", 7, 8), ("stem@max2", 2, 8), ("top", 7, 16), ("stem", 14, 8),
+    ]  # fmt: skip
+    blocks = cubes["stem"].reshape(2, 7, 2, 7, 2, 8)
+    torch.testing.assert_close(cubes["stem@avg7"], blocks.mean((2, 4)))
+    halves = cubes["stem"].reshape(2, 2, 7, 2, 7, 8)
+    torch.testing.assert_close(cubes["stem@max2"], halves.amax((2, 4)))
+    plain = load_backbone("tiny:conv", layers=["top", "stem"])
+    torch.testing.assert_close(plain(torch.ones(1, 3, 56, 56))["top"],
+                               backbone(torch.ones(1, 3, 56, 56))["top"])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ("stem@avg15", "'stem' has 14×14 cells"),
+        ("stem@sum7", "no layer 'stem@sum7'"),
+        ("stem@avg0", "no layer 'stem@avg0'"),
+        ("tap@avg7", "no layer 'tap'"),
+    ],
+)
+def test_layers_that_cannot_be_pooled(layer, words):
+    with pytest.raises(UsageError, match=words):
+        load_backbone("tiny:conv", layers=[layer])
+
+
 def test_several_layers_come_in_the_order_asked_for(tmp_path):
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pth")
     layers = ["layer4", "layer2"]

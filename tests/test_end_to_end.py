@@ -102,6 +102,57 @@ def test_damage_is_found_and_named(cubereel, videos, tmp_path):
     assert "damaged:" in cubereel.out
 
 
+@pytest.mark.parametrize(
+    "options", [("--compact",), ("--compression", "zstd"), ("--dtype", "8bit")]
+)
+def test_a_store_can_be_made_small(cubereel, videos, store, tmp_path, options):
+    small = tmp_path / "small.cubes"
+
+    assert cubereel("extract", videos, "--out", small, *EXTRACT, *options) == 0
+    assert cubereel("store", "verify", small, "--full") == 0
+    assert cubereel("store", "diff", store, small) == 0
+    assert "8 videos compared, 0 differ" in cubereel.out
+    assert cubereel("extract", videos, "--out", small, *EXTRACT, *options) == 0
+    assert "0 extracted now" in cubereel.out
+    assert cubereel("train", small, "--head", "mean-pool", "--out", tmp_path / "run", *QUICK) == 0
+
+
+def test_stores_are_joined_cut_converted_and_mended(cubereel, store, tmp_path):
+    dark, bright, whole, small = (tmp_path / name for name in ("dark", "bright", "whole", "small"))
+
+    assert cubereel("store", "subset", store, "--out", dark, "--label", "dark") == 0
+    assert "4 videos" in cubereel.out
+    (tmp_path / "ids.txt").write_text("bright/0.mp4\nbright/1.mp4\nbright/2.mp4\nbright/3.mp4\n")
+    assert cubereel("store", "subset", store, "--out", bright, "--ids", tmp_path / "ids.txt") == 0
+    assert cubereel("store", "merge", dark, bright, "--out", whole) == 0
+    assert cubereel("store", "diff", store, whole) == 0
+    assert cubereel.out.splitlines()[-1] == "identical: 8 videos compared, 0 differ"
+    assert cubereel("store", "append", dark, bright, "--json") == 0
+    assert json.loads(cubereel.out)["num_videos"] == 4
+    assert cubereel("store", "repack", whole, "--out", small, "--compact") == 0
+    assert cubereel("store", "diff", whole, small) == 0
+    assert cubereel("store", "info", small) == 0
+    assert cubereel.out.splitlines()[0].split() == ["licence", "CC0"]
+    assert cubereel("store", "repack", whole, "--out", small, "--compact", "--dtype", "8bit") == 2
+
+    shard = next((whole / "shards").glob("*.h5"))
+    shard.write_bytes(b"")
+    assert cubereel("store", "repair", whole) == 0
+    assert "lost: bright/0.mp4" in cubereel.out
+    assert "8 lost; run 'cubereel extract' again" in cubereel.out
+    assert cubereel("store", "append", whole, store) == 0
+    assert cubereel("store", "diff", store, whole) == 0
+
+
+def test_a_store_of_another_spec_is_not_joined(cubereel, videos, store, tmp_path):
+    other = tmp_path / "other"
+    assert cubereel("extract", videos, "--out", other, "--backbone", "tiny:conv", "--fps", 5) == 0
+
+    assert cubereel("store", "merge", store, other, "--out", tmp_path / "both") == 3
+    assert "sampling.value: store has '10', caller wants '5'" in cubereel.err
+    assert not (tmp_path / "both").exists()
+
+
 def test_several_layers_are_stored_and_reach_a_head(cubereel, videos, tmp_path):
     store = tmp_path / "s.cubes"
     layers = ("--layer", "stem", "--layer", "top")

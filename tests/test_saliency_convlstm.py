@@ -1,48 +1,23 @@
 """Saliency mask, temporal attention, ConvLSTM and their regularisers."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from features_store.errors import UsageError
-from tests.planted import evaluate, interval_clips, share_on, train
-from tests.test_soft_attention import GRID, NUM_CLASSES, batch_of, planted_clips
+from tests import planted
+from tests.batches import batch_of, padded_batch, randn, random_batch
+from tests.oracles import TIGHT, load_oracle
 from train.batch import Batch, InputShape
 from train.heads import build_head
 from train.heads.conv_lstm import ConvLSTMCell
-from train.heads.saliency_convlstm import LinearEnergy, TanhEnergy
+from train.heads.saliency_convlstm import LinearEnergy
 from train.heads.saliency_losses import (
     contrast_penalty,
     root_mean_unimodality_penalty,
     total_variation_penalty,
     unimodality_penalty,
 )
-
-DATA = Path(__file__).parent / "data"
-TIGHT = {"rtol": 1e-8, "atol": 1e-12}
-
-
-def load_oracle(name):
-    with np.load(DATA / f"{name}.npz") as arrays:
-        return {key: torch.from_numpy(np.asarray(array)) for key, array in arrays.items()}
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def random_batch(*, num_frames=4, grid=3, dim=6):
-    return batch_of(randn(2, num_frames, grid, grid, dim))
-
-
-def padded_batch():
-    """Clips of 4 and 2 frames."""
-    batch = random_batch()
-    mask = torch.tensor([[True] * 4, [True, True, False, False]])
-    return Batch(cubes=batch.cubes, diffs=None, mask=mask)
+from train.heads.soft_attention import ContentAttention
 
 
 def saliency_convlstm(*, grid=3, dim=6, **options):
@@ -281,16 +256,12 @@ def test_its_own_mask_given_back_changes_nothing():
     torch.testing.assert_close(replaced.losses, computed.losses)
 
 
-def test_attention_of_another_shape_is_refused():
-    wrong = torch.ones(2, 4, 9, 9, dtype=torch.float64)
-
-    with pytest.raises(UsageError, match=r"\(2, 4, 3, 3\) as the cubes, got \(2, 4, 9, 9\)"):
-        saliency_convlstm()(random_batch(), attention=wrong)
-
-
 def test_only_tanh_energies_let_the_hidden_state_move_the_weights():
     pooled = randn(2, 5, 6)
-    for energy, is_moved in ((TanhEnergy(6, 4), True), (LinearEnergy(6, detached=False), False)):
+    for energy, is_moved in (
+        (ContentAttention(4, 6, 4), True),
+        (LinearEnergy(6, detached=False), False),
+    ):
         energy.double()
         keys = energy.keys(pooled)
         first, second = (energy(randn(2, 4, seed=s), keys).softmax(-1) for s in (1, 2))
@@ -352,28 +323,28 @@ def test_dropout_drops_a_channel_of_a_whole_clip():
 # --- Learning ------------------------------------------------------------------------------------
 
 
-def fresh(*, grid, num_classes):
+def fresh(*, grid):
     torch.manual_seed(0)
-    shape = InputShape({"top": (grid, num_classes + 1)})
+    shape = InputShape({"top": (grid, planted.NUM_CLASSES + 1)})
     options = {"hidden": 8, "dropout": 0}
-    return build_head("saliency-convlstm", shape=shape, num_classes=num_classes, **options)
+    return build_head("saliency-convlstm", shape=shape, num_classes=planted.NUM_CLASSES, **options)
 
 
 def test_the_mask_finds_the_planted_cell():
-    head = fresh(grid=GRID, num_classes=NUM_CLASSES)
+    head = fresh(grid=planted.GRID)
 
-    train(head, planted_clips, num_steps=150, learning_rate=0.01)
-    accuracy, output, marked = evaluate(head, planted_clips)
+    planted.train(head, planted.hidden_cell, num_steps=100)
+    accuracy, output, marked = planted.evaluate(head, planted.hidden_cell)
 
     assert accuracy > 0.95
-    assert share_on(output.maps["spatial"].flatten(0, 1), marked.flatten(0, 1)) > 0.8
+    assert planted.share_on(marked, output.maps["spatial"], axes=(2, 3)) > 0.8
 
 
 def test_temporal_attention_finds_the_planted_interval():
-    head = fresh(grid=3, num_classes=5)
+    head = fresh(grid=planted.INTERVAL_GRID)
 
-    train(head, interval_clips, num_steps=200, learning_rate=0.02, batch_size=32)
-    accuracy, output, inside = evaluate(head, interval_clips)
+    planted.train(head, planted.marked_interval, num_steps=100, batch_size=32)
+    accuracy, output, inside = planted.evaluate(head, planted.marked_interval)
 
     assert accuracy > 0.95
-    assert share_on(output.maps["temporal"], inside) > 0.8
+    assert planted.share_on(inside, output.maps["temporal"], axes=1) > 0.8

@@ -1,28 +1,15 @@
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from features_store.errors import UsageError
+from tests import planted
+from tests.batches import batch_of, random_batch
+from tests.oracles import TIGHT, load_oracle
 from train.batch import Batch, InputShape
 from train.heads import build_head
-from train.losses import clip_probabilities, doubly_stochastic_penalty, sequence_cross_entropy
+from train.losses import doubly_stochastic_penalty, sequence_cross_entropy
 
-DATA = Path(__file__).parent / "data"
 FORMS = ["location", "content"]
-
-
-def batch_of(cubes):
-    mask = torch.ones(cubes.shape[:2], dtype=torch.bool)
-    return Batch(cubes={"top": cubes}, diffs=None, mask=mask)
-
-
-def random_batch(*, num_frames=4, grid=3, dim=6):
-    generator = torch.Generator().manual_seed(0)
-    cubes = torch.randn(2, num_frames, grid, grid, dim, generator=generator, dtype=torch.float64)
-    return batch_of(cubes)
 
 
 def soft_attention(*, grid=3, dim=6, **options):
@@ -37,11 +24,6 @@ def soft_attention(*, grid=3, dim=6, **options):
 
 
 # --- Agreement with independent code -------------------------------------------------------------
-
-
-def load_oracle(form):
-    with np.load(DATA / f"soft_attention_{form}.npz") as arrays:
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def torch_gate_order(stacked_ifog):
@@ -89,19 +71,18 @@ ORACLES = [("location", 3, location_weights), ("content", 1, content_weights)]
 
 @pytest.mark.parametrize(("form", "layers", "own_weights"), ORACLES)
 def test_agrees_with_independent_code(form, layers, own_weights):
-    oracle = load_oracle(form)
+    oracle = load_oracle(f"soft_attention_{form}")
     head = soft_attention(attention=form, layers=layers)
     head.load_state_dict(common_weights(oracle) | own_weights(oracle))
 
     output = head(batch_of(oracle["cubes"].reshape(2, 5, 3, 3, 6)))
 
-    tight = {"rtol": 1e-8, "atol": 1e-12}
-    torch.testing.assert_close(output.logits, oracle["logits"], **tight)
-    torch.testing.assert_close(output.maps["spatial"].flatten(2), oracle["attention"], **tight)
+    torch.testing.assert_close(output.logits, oracle["logits"], **TIGHT)
+    torch.testing.assert_close(output.maps["spatial"].flatten(2), oracle["attention"], **TIGHT)
 
 
 def test_penalty_agrees_with_independent_code():
-    oracle = load_oracle("location")
+    oracle = load_oracle("soft_attention_location")
     maps = oracle["attention"].reshape(2, 5, 3, 3)
 
     penalty = doubly_stochastic_penalty(maps, torch.ones(2, 5, dtype=torch.bool))
@@ -196,13 +177,6 @@ def test_given_attention_can_be_optimised(form):
     assert free.grad.abs().min() > 0
 
 
-def test_attention_of_another_shape_is_refused():
-    wrong = torch.ones(2, 4, 9, dtype=torch.float64).reshape(2, 4, 9, 1).expand(2, 4, 9, 9)
-
-    with pytest.raises(UsageError, match=r"\(2, 4, 3, 3\) as the cubes, got \(2, 4, 9, 9\)"):
-        soft_attention()(random_batch(), attention=wrong)
-
-
 def test_no_inverse_temperature_looks_everywhere_alike_and_a_large_one_at_one_cell():
     def sharpest(inverse_temperature):
         head = soft_attention(attention="content", inverse_temperature=inverse_temperature)
@@ -240,64 +214,28 @@ def test_the_penalty_of_a_padded_clip_is_divided_by_its_valid_frames():
 
 # --- Learning ------------------------------------------------------------------------------------
 
-NUM_CLASSES, GRID, NUM_FRAMES = 5, 7, 2
 
-
-def planted_clips(num_clips, generator):
-    """Every cell shows some class, one marked cell a frame shows the clip's.
-
-    The mean over cells is therefore nearly blind: the marked cell is 1 in 49.
-    """
-    shown = torch.randint(NUM_CLASSES, (num_clips, NUM_FRAMES, GRID**2), generator=generator)
-    labels = torch.randint(NUM_CLASSES, (num_clips,), generator=generator)
-    where = torch.randint(GRID**2, (num_clips, NUM_FRAMES, 1), generator=generator)
-    shown.scatter_(2, where, labels.reshape(-1, 1, 1).expand(where.shape))
-    marked = one_hot(where.squeeze(2), GRID**2).float()
-    cubes = 2 * torch.cat([one_hot(shown, NUM_CLASSES), marked.unsqueeze(-1)], dim=-1)
-    cubes += 0.3 * torch.randn(cubes.shape, generator=generator)
-    to_grid = (num_clips, NUM_FRAMES, GRID, GRID)
-    return batch_of(cubes.reshape(*to_grid, -1)), labels, marked.reshape(to_grid)
-
-
-def train_on_planted_clips(name, **options):
+def trained_on_hidden_cells(name, **options):
     torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(0)
-    shape = InputShape({"top": (GRID, NUM_CLASSES + 1)})
-    head = build_head(name, shape=shape, num_classes=NUM_CLASSES, **options)
-    head.fit_statistics([planted_clips(256, generator)[0]])
-    optimiser = torch.optim.Adam(head.parameters(), lr=0.02)
-    for _ in range(200):
-        batch, labels, _ = planted_clips(64, generator)
-        optimiser.zero_grad()
-        sequence_cross_entropy(head(batch).logits, labels, batch.mask).backward()
-        optimiser.step()
-    return head
-
-
-@torch.no_grad()
-def evaluate(head):
-    """Return accuracy and output on new clips, and where their marked cells are."""
-    batch, labels, marked = planted_clips(512, torch.Generator().manual_seed(99))
-    output = head(batch)
-    predicted = clip_probabilities(output.logits, batch.mask).argmax(-1)
-    return (predicted == labels).float().mean().item(), output, marked
+    shape = InputShape({"top": (planted.GRID, planted.NUM_CLASSES + 1)})
+    head = build_head(name, shape=shape, num_classes=planted.NUM_CLASSES, **options)
+    return planted.train(head, planted.hidden_cell)
 
 
 def test_content_attention_finds_the_planted_cell():
-    options = {"attention": "content", "attention_size": NUM_CLASSES + 1, "hidden": 16}
-    head = train_on_planted_clips("soft-attention", **options, dropout=0)
+    options = {"attention": "content", "attention_size": planted.NUM_CLASSES + 1, "hidden": 16}
+    head = trained_on_hidden_cells("soft-attention", **options, dropout=0)
 
-    accuracy, output, marked = evaluate(head)
+    accuracy, output, marked = planted.evaluate(head, planted.hidden_cell)
 
-    mass_on_marked = (output.maps["spatial"] * marked).sum((2, 3)).mean().item()
     assert accuracy > 0.95
-    assert mass_on_marked > 0.8
+    assert planted.share_on(marked, output.maps["spatial"], axes=(2, 3)) > 0.8
 
 
 @pytest.mark.parametrize("case", [("mean-pool", {}), ("avg-lstm", {"hidden": 16, "dropout": 0})])
 def test_pooling_misses_the_planted_cell(case):
     name, options = case
 
-    accuracy, *_ = evaluate(train_on_planted_clips(name, **options))
+    accuracy, *_ = planted.evaluate(trained_on_hidden_cells(name, **options), planted.hidden_cell)
 
     assert accuracy < 0.5

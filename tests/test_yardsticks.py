@@ -5,20 +5,12 @@ import torch
 from torch import nn
 
 from features_store.errors import UsageError
-from tests.planted import evaluate, interval_clips, order_clips, share_on, train
-from tests.test_soft_attention import GRID, NUM_CLASSES, batch_of, planted_clips
+from tests import planted
+from tests.batches import batch_of, padded_batch, randn, random_batch
 from train.batch import Batch, InputShape
 from train.heads import build_head
 from train.heads.attentive_probe import QueryPooling
 from train.heads.transformer import sinusoidal_positions
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def random_batch(*, num_frames=4, grid=3, dim=6):
-    return batch_of(randn(2, num_frames, grid, grid, dim))
 
 
 def build(name, *, grid=3, dim=6, num_classes=3, **options):
@@ -43,20 +35,16 @@ def test_pooling_is_multi_head_attention_of_torch():
         theirs.out_proj.weight.copy_(torch.eye(8))
         theirs.out_proj.bias.zero_()
 
-    weights = pool.scores(tokens).softmax(dim=1)
+    weights = pool.scores(tokens).softmax(dim=-1)
     pooled = pool(tokens, weights)
 
     expected, their_weights = theirs(pool.query.expand(3, 1, 8), tokens, tokens)
     torch.testing.assert_close(pooled, expected[:, 0])
-    torch.testing.assert_close(weights.mean(-1), their_weights[:, 0])
+    torch.testing.assert_close(weights.mean(1), their_weights[:, 0])
 
 
 def test_probe_weights_are_a_distribution_over_the_cells_of_valid_frames():
-    batch = random_batch()
-    mask = torch.tensor([[True] * 4, [True, True, False, False]])
-    head = build("attentive-probe").double().eval()
-
-    maps = head(Batch(cubes=batch.cubes, diffs=None, mask=mask)).maps
+    maps = build("attentive-probe").double().eval()(padded_batch()).maps
 
     ones = torch.ones(2, dtype=torch.float64)
     torch.testing.assert_close(maps["spatial"].sum((1, 2, 3)), ones)
@@ -85,26 +73,30 @@ def test_the_mean_over_heads_given_back_changes_nothing_with_one_head():
     torch.testing.assert_close(replaced.logits, computed.logits)
 
 
-def test_the_probe_finds_the_planted_cell():
-    size = {"grid": GRID, "dim": NUM_CLASSES + 1, "num_classes": NUM_CLASSES}
-    head = build("attentive-probe", **size, hidden=16, heads=1, dropout=0)
+def build_reader(grid):
+    size = {"grid": grid, "dim": planted.NUM_CLASSES + 1, "num_classes": planted.NUM_CLASSES}
+    return build("attentive-probe", **size, hidden=16, heads=1, dropout=0)
 
-    train(head, planted_clips, num_steps=200, learning_rate=0.02)
-    accuracy, output, marked = evaluate(head, planted_clips)
+
+def test_the_probe_finds_the_planted_cell():
+    head = build_reader(planted.GRID)
+
+    planted.train(head, planted.hidden_cell)
+    accuracy, output, marked = planted.evaluate(head, planted.hidden_cell)
 
     assert accuracy > 0.95
     # 0.02 if it looked everywhere alike; it need not be sharp to be right.
-    assert share_on(output.maps["spatial"], marked) > 0.5
+    assert planted.share_on(marked, output.maps["spatial"], axes=(1, 2, 3)) > 0.5
 
 
 def test_the_probe_finds_the_planted_interval():
-    head = build("attentive-probe", num_classes=5, hidden=16, heads=1, dropout=0)
+    head = build_reader(planted.INTERVAL_GRID)
 
-    train(head, interval_clips, num_steps=150, learning_rate=0.02)
-    accuracy, output, inside = evaluate(head, interval_clips)
+    planted.train(head, planted.marked_interval, num_steps=150)
+    accuracy, output, inside = planted.evaluate(head, planted.marked_interval)
 
     assert accuracy > 0.95
-    assert share_on(output.maps["temporal"], inside) > 0.8
+    assert planted.share_on(inside, output.maps["temporal"], axes=1) > 0.8
 
 
 # --- Transformer ---------------------------------------------------------------------------------
@@ -142,14 +134,15 @@ def test_the_transformer_needs_pooled_frames_only():
 
 
 def test_the_transformer_learns_the_order_to_which_the_probe_is_blind():
-    transformer = build("transformer", grid=1, dim=3, num_classes=6, hidden=16, dropout=0)
-    probe = build("attentive-probe", grid=1, dim=3, num_classes=6, hidden=16, dropout=0)
+    size = {"grid": 1, "dim": 3, "num_classes": len(planted.ORDERS)}
+    transformer = build("transformer", **size, hidden=16, dropout=0)
+    probe = build("attentive-probe", **size, hidden=16, dropout=0)
 
-    train(transformer, order_clips, num_steps=200, learning_rate=0.01)
-    train(probe, order_clips, num_steps=200, learning_rate=0.01)
+    for head in (transformer, probe):
+        planted.train(head, planted.ordered_segments, num_steps=120, learning_rate=0.01)
 
-    assert evaluate(transformer, order_clips)[0] > 0.9
-    assert evaluate(probe, order_clips)[0] < 0.3
+    assert planted.evaluate(transformer, planted.ordered_segments)[0] > 0.9
+    assert planted.evaluate(probe, planted.ordered_segments)[0] < 0.3
 
 
 # --- Options -------------------------------------------------------------------------------------

@@ -58,7 +58,9 @@ class Clips:
         ]
         self._paths = {name: cube_path(VIEW, store.header.layer(name).name) for name in self.layers}
         arrays = {array.path: array for array in store.header.arrays}
-        self._arrays = [arrays[path] for path in (*self._paths.values(), f"diffs/{VIEW}")]
+        self._arrays = [arrays[path] for path in self._paths.values()]
+        if store.header.has_diffs:
+            self._arrays.append(arrays[f"diffs/{VIEW}"])
         limit = device_memory_bytes(self.device) // 3 if memory_bytes is None else memory_bytes
         self._cached: list[Tensor] | None = None
         if self.num_bytes <= limit:
@@ -77,7 +79,10 @@ class Clips:
     def input_shape(self) -> InputShape:
         """What a head must know before it sees a batch."""
         layers = [self.store.header.layer(name) for name in self.layers]
-        return InputShape({la.name: (la.grid_size, la.dim) for la in layers}, diff_grid=DIFF_GRID)
+        return InputShape(
+            {la.name: (la.grid_size, la.dim) for la in layers},
+            diff_grid=DIFF_GRID if self.store.header.has_diffs else None,
+        )
 
     def of_videos(self, videos: Positions) -> np.ndarray:
         """Return the positions of the clips of some videos (positions in `video_ids`)."""
@@ -94,8 +99,9 @@ class Clips:
             blocks = [block[index] for block in self._cached]
         else:
             blocks = [block.to(self.device) for block in self._read(positions)]
-        *cubes, diffs = (block.float() for block in blocks)
-        return Batch(dict(zip(self.layers, cubes, strict=True)), diffs, mask.to(self.device))
+        floats = [block.float() for block in blocks]
+        diffs = floats.pop() if self.store.header.has_diffs else None
+        return Batch(dict(zip(self.layers, floats, strict=True)), diffs, mask.to(self.device))
 
     def condensed_for(self, head: Head, *, batch_size: int) -> "Clips":
         """Return these clips reduced to what a head takes from them, if it says so."""
@@ -132,9 +138,9 @@ class Clips:
             clip = self.clips[position]
             first, last = int(clip.rows[0]), int(clip.rows[-1])
             for array, block in zip(self._arrays, blocks, strict=True):
-                # One slice that spans the clip is read faster than its rows one by one.
+                # One slice that spans the clip; where it is a view, only the chosen rows are read.
                 span = self.store.read(
-                    self.video_ids[clip.video], array.path, start=first, stop=last + 1
+                    self.video_ids[clip.video], array.path, start=first, stop=last + 1, copy=False
                 )
                 block[i, : len(clip.rows)] = span[clip.rows - first]
         return [torch.from_numpy(block) for block in blocks]

@@ -14,6 +14,7 @@ class TrainConfig(BaseModel):
     Attributes:
         learning_rates: tried on the validation videos, as are `weight_decays`; empty means the
             head's own rate and a third of it, and the head's own decay.
+        split_seed: of the shuffle that makes folds and validation parts.
         inner_folds: rounds of validation within the videos that are not for testing.
         last_n: average probabilities over the last n steps of a clip instead of all.
     """
@@ -31,6 +32,7 @@ class TrainConfig(BaseModel):
     learning_rates: tuple[float, ...] = ()
     weight_decays: tuple[float, ...] = ()
     class_weights: bool = True
+    split_seed: int = Field(default=0, ge=0, lt=2**32)
     inner_folds: int = Field(default=1, ge=1)
     aggregate: Literal["mean", "vote"] = "mean"
     last_n: int | None = Field(default=None, ge=1)

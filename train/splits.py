@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from features_store.errors import ContractError, UsageError
+from features_store.manifest import SPLITS
 from features_store.spec import canonical_json
 
 VALIDATION_PARTS = 4  # a quarter of the videos that are not for testing
@@ -95,7 +96,7 @@ def split_by_manifest(
         ContractError: train or test is empty, or a value is none of these words.
     """
     said = np.array(splits)
-    unknown = sorted(set(said) - {"train", "val", "validation", "test", ""})
+    unknown = sorted(set(said) - {*SPLITS, ""})
     if unknown:
         raise ContractError(
             f"split {str(unknown[0])!r} in the manifest is none of train, val, test (or empty)"

@@ -1,7 +1,7 @@
 """What a backbone is, and the registry of the sources that backbones come from."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from extract.backbones.pooled import PooledMaps, base_layer
 from features_store.errors import UsageError, nearest_name
 from features_store.layout import LayerShape
 
@@ -111,7 +112,11 @@ def _layer_shape(backbone: str, layer: str, shape: tuple[int, ...]) -> LayerShap
 def load_backbone(
     name: str, *, weights: Path | None = None, layers: Sequence[str] = ()
 ) -> Backbone:
-    """Load a frozen backbone; `layers` empty means its last feature map.
+    """Load a frozen backbone.
+
+    Args:
+        layers: of the network, or pooled ones such as ``inception_4e@avg7``; empty means its last
+            feature map.
 
     Raises:
         UsageError: the name has no source, or source, network or layer do not exist.
@@ -126,7 +131,10 @@ def load_backbone(
         import_module(_MODULES[source])
     if source not in _SOURCES:
         raise UsageError(f"no backbone source {source!r}; {nearest_name(source, list_sources())}")
-    return Backbone(name, _SOURCES[source](rest, weights, layers))
+    loaded = _SOURCES[source](rest, weights, list(dict.fromkeys(map(base_layer, layers))))
+    if layers:
+        loaded = replace(loaded, network=PooledMaps(loaded.network, layers))
+    return Backbone(name, loaded)
 
 
 class YieldsMaps(nn.Module):

@@ -26,6 +26,14 @@ class Dtype(StrEnum):
 
     float16 = "float16"
     float32 = "float32"
+    eight_bit = "8bit"
+
+
+class Compression(StrEnum):
+    """Of stored cubes and differences."""
+
+    none = "none"
+    zstd = "zstd"
 
 
 class Windows(StrEnum):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.choices import Dtype, Fit, Precision
+from pipelines.cli.choices import Compression, Dtype, Fit, Precision
 from pipelines.cli.show import print_json
 
 
@@ -28,7 +28,8 @@ def extract(
         Path | None, typer.Option(help="Weights file instead of the library's own download.")
     ] = None,
     layer: Annotated[
-        list[str] | None, typer.Option(help="Layer to keep; repeat for several. Last map if none.")
+        list[str] | None,
+        typer.Option(help="Layer to keep, or NAME@avg7, NAME@max7; repeat. Last map if none."),
     ] = None,
     fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
     stride: Annotated[int | None, typer.Option(help="Keep every n-th decoded frame.")] = None,
@@ -37,6 +38,12 @@ def extract(
         Precision, typer.Option(help="auto: bf16 where it is fast and agrees with fp32.")
     ] = Precision.auto,
     dtype: Annotated[Dtype, typer.Option(help="Of the cubes in the store.")] = Dtype.float16,
+    compression: Annotated[
+        Compression, typer.Option(help="Of cubes and differences in the store.")
+    ] = Compression.none,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Frames that travel together.")] = 32,
     workers: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
@@ -63,7 +70,9 @@ def extract(
 
     report = run(
         source, out=out, backbone=backbone, weights=weights, layers=layer or (), fps=fps,
-        stride=stride, fit=fit.value, precision=precision.value, dtype=dtype.value,
+        stride=stride, fit=fit.value, precision=precision.value,
+        dtype="8bit" if compact else dtype.value,
+        compression="zstd" if compact else compression.value,
         device=device, batch_size=batch_size, workers=workers, root=root, licence=licence,
         origin=origin, citation=citation, rehash=rehash, timeout_seconds=timeout,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from features_store.errors import CubereelError
-from pipelines.cli import explain, extract, listing, store, train
+from pipelines.cli import exchange, explain, extract, listing, manifest, store, train
 
 EXIT_INTERNAL, EXIT_MACHINE, EXIT_STOPPED = 1, 5, 75
 MACHINE_ERRNOS = {
@@ -35,6 +35,8 @@ train.register(app)
 explain.register(app)
 listing.register(app)
 app.add_typer(store.app, name="store")
+exchange.register(store.app)
+app.add_typer(manifest.app, name="manifest")
 
 
 def _version(value: bool) -> None:

@@ -1,17 +1,24 @@
-"""`cubereel store …`: what is in a store, is it sound, is it the same as another."""
+"""`cubereel store …`: look into a store, check it, mend it, join, cut and convert stores."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.cli.choices import Compression, Dtype
 from pipelines.cli.show import format_bytes, print_json, print_table
 
-app = typer.Typer(help="Look into a store, check it, compare it.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from features_store.transfer import OnVideos, TransferReport
+
+app = typer.Typer(help="Check, mend, join, cut, convert and compare stores.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 StorePath = Annotated[Path, typer.Argument(help="A store.")]
+Out = Annotated[Path, typer.Option(help="The new store; made, or extended where it was left.")]
 
 
 @app.command()
@@ -23,9 +30,10 @@ def info(path: StorePath, as_json: AsJson = False) -> None:
     if as_json:
         print_json(document)
         return
+    width = max(map(len, document)) + 2
     for name, value in document.items():
         shown = format_bytes(value) if name == "bytes" else value
-        typer.echo(f"{name:<16}{shown}")
+        typer.echo(f"{name:<{width}}{shown}")
 
 
 @app.command()
@@ -77,12 +85,147 @@ def verify(
             typer.echo(f"damaged: {problem}")
     if report.problems:
         first = report.problems[0]
-        raise DamageError(f"{path} is damaged in {len(report.problems)} places; first: {first}")
+        raise DamageError(
+            f"{path} is damaged in {len(report.problems)} places; first: {first}. "
+            "'cubereel store repair' keeps what is sound"
+        )
+
+
+@app.command()
+def repair(path: StorePath, as_json: AsJson = False) -> None:
+    """Keep what is sound, set aside what is damaged, say which videos to extract again."""
+    from features_store.repair import repair_store
+
+    report = repair_store(path)
+    if as_json:
+        print_json(report)
+        return
+    for shard, problems in report.damaged.items():
+        for problem in problems:
+            typer.echo(f"damaged: {problem}")
+        typer.echo(f"set aside: {path}/damaged/{shard}")
+    for shard in report.salvaged:
+        typer.echo(f"salvaged: {shard}")
+    for video_id in report.lost:
+        typer.echo(f"lost: {video_id}")
+    typer.echo(
+        f"{report.num_videos} sound videos; {len(report.lost)} lost"
+        + ("; run 'cubereel extract' again to refill them" if report.lost else "")
+    )
+
+
+@app.command()
+def append(
+    path: Annotated[Path, typer.Argument(help="The store that grows.")],
+    sources: Annotated[list[Path], typer.Argument(help="Stores of the same spec.")],
+    as_json: AsJson = False,
+) -> None:
+    """Add the videos of other stores to a store; safe to run again."""
+    from features_store.merge import append_stores
+
+    with _progress("append") as on_videos:
+        report = append_stores(path, sources, on_videos=on_videos)
+    _show_transfer(report, as_json=as_json)
+
+
+@app.command()
+def merge(
+    sources: Annotated[list[Path], typer.Argument(help="Stores of the same spec.")],
+    out: Out,
+    as_json: AsJson = False,
+) -> None:
+    """Join stores into a new one; safe to run again."""
+    from features_store.merge import merge_stores
+
+    with _progress("merge") as on_videos:
+        report = merge_stores(sources, out, on_videos=on_videos)
+    _show_transfer(report, as_json=as_json)
+
+
+@app.command()
+def subset(
+    path: StorePath,
+    out: Out,
+    ids: Annotated[Path | None, typer.Option(help="Text file with a video id a line.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Labels to keep; repeat.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="Groups to keep; repeat.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Splits to keep; repeat.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy some videos into a new store: those that meet every condition; safe to run again."""
+    from features_store.errors import UsageError
+    from features_store.reshape import subset_store
+
+    try:
+        lines = ids.read_text().splitlines() if ids is not None else []
+    except (OSError, UnicodeDecodeError) as err:
+        raise UsageError(f"the list of ids cannot be read: {err}") from err
+    with _progress("subset") as on_videos:
+        report = subset_store(
+            path, out, ids=[line for line in lines if line], labels=label or (),
+            groups=group or (), splits=split or (), on_videos=on_videos,
+        )  # fmt: skip
+    _show_transfer(report, as_json=as_json)
+
+
+@app.command()
+def repack(
+    path: StorePath,
+    out: Out,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
+    ] = False,
+    dtype: Annotated[Dtype | None, typer.Option(help="Of the cubes; as before if none.")] = None,
+    compression: Annotated[Compression | None, typer.Option(help="As before if none.")] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="Layers to keep; repeat.")] = None,
+    view: Annotated[list[str] | None, typer.Option(help="Views to keep; repeat.")] = None,
+    shard_bytes: Annotated[int, typer.Option(help="Most bytes of a shard, before compression.")] = 2
+    * 2**30,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a store, encoded otherwise or without some layers; safe to run again."""
+    from features_store.errors import UsageError
+    from features_store.reshape import COMPACT, repack_store
+
+    if compact and (dtype or compression):
+        raise UsageError("--compact says dtype and compression; leave --dtype and --compression")
+    wanted = COMPACT if compact else (dtype and dtype.value, compression and compression.value)
+    with _progress("repack") as on_videos:
+        report = repack_store(
+            path, out, dtype=wanted[0], compression=wanted[1], layers=layer or (),
+            views=view or (), shard_bytes=shard_bytes, on_videos=on_videos,
+        )  # fmt: skip
+    _show_transfer(report, as_json=as_json)
+
+
+@contextmanager
+def _progress(verb: str) -> Iterator[OnVideos]:
+    from pipelines.progress import ProgressLog
+
+    with ProgressLog(verb, total=0, unit="videos") as progress:
+        yield progress.reach
+
+
+def _show_transfer(report: TransferReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+        return
+    typer.echo(
+        f"{report.num_videos} videos ({report.num_frames} frames) in {report.num_shards} shards "
+        f"added to {report.target}; {report.num_there_before} were there before"
+    )
+    if report.differing:
+        typer.echo(
+            f"its manifest.csv says otherwise of {len(report.differing)} videos and was kept; "
+            f"first: {report.differing[0]}"
+        )
 
 
 @app.command()
 def diff(
-    a: StorePath, b: Annotated[Path, typer.Argument(help="Another store.")], as_json: AsJson = False
+    a: StorePath,
+    b: Annotated[Path, typer.Argument(help="Another store.")],
+    as_json: AsJson = False,
 ) -> None:
     """Compare two stores video by video; exit 3 when they are not the same features."""
     from features_store.diff import diff_stores
@@ -99,11 +242,18 @@ def diff(
         for which, ids in (("A", result.only_in_a), ("B", result.only_in_b)):
             for video_id in ids:
                 typer.echo(f"only in {which}  {video_id}")
-        differing = [video for video in result.videos if not video.equal]
-        for video in differing:
-            what = video.note or f"worst cosine {video.worst_cosine:.6f}"
-            typer.echo(f"differs  {video.video_id}  {what}  max abs {video.max_abs:g}")
+        print_table(
+            ["video_id", "frames", "worst cosine", "mean cosine", "max abs", "note"],
+            [
+                [
+                    video.video_id, str(video.num_frames), f"{video.worst_cosine:.6f}",
+                    f"{video.mean_cosine:.6f}", f"{video.max_abs:g}", video.note,
+                ]
+                for video in result.videos
+            ],
+        )  # fmt: skip
+        differing = sum(not video.equal for video in result.videos)
         verdict = "identical" if result.identical else "equal" if result.equal else "different"
-        typer.echo(f"{verdict}: {len(result.videos)} videos compared, {len(differing)} differ")
+        typer.echo(f"{verdict}: {len(result.videos)} videos compared, {differing} differ")
     if not result.equal:
         raise ContractError(f"{a} and {b} do not hold the same features")

@@ -62,6 +62,9 @@ def train(
     class_weights: Annotated[
         bool | None, typer.Option(help="Let every class count the same [yes].")
     ] = None,
+    split_seed: Annotated[
+        int | None, typer.Option(help="Of the shuffle that makes folds [0].")
+    ] = None,
     inner_folds: Annotated[int | None, typer.Option(help="Rounds of validation [1].")] = None,
     aggregate: Annotated[Aggregate | None, typer.Option(help="Of a video's clips [mean].")] = None,
     last_n: Annotated[int | None, typer.Option(help="Average the last n steps only.")] = None,
@@ -77,6 +80,7 @@ def train(
         "frame_stride": frame_stride, "window_stride": window_stride, "epochs": epochs,
         "batch_size": batch_size, "learning_rates": lr, "weight_decays": weight_decay,
         "optimiser": optimiser, "class_weights": class_weights, "inner_folds": inner_folds,
+        "split_seed": split_seed,
         "aggregate": aggregate and aggregate.value, "last_n": last_n,
     }  # fmt: skip
     report = run(

@@ -15,6 +15,8 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 from features_store.errors import UsageError
 from train.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
+from train.heads.cells import CellSets
+from train.heads.masked import masked_softmax
 from train.heads.options import check_option
 from train.heads.registry import register_head
 
@@ -36,22 +38,22 @@ class QueryPooling(nn.Module):
         nn.init.normal_(self.query)
         nn.init.zeros_(self.value.bias)
 
-    def scores(self, tokens: Float[Tensor, "*axes d"]) -> Float[Tensor, "*axes heads"]:
+    def scores(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b heads n"]:
         """Return q·k / √size of every token, by head."""
         query = rearrange(self.query, "(heads e) -> heads e", heads=self.num_heads)
         key = rearrange(self.key.weight, "(heads e) d -> heads e d", heads=self.num_heads)
         probe = einsum(query, key, "heads e, heads e d -> heads d") / query.shape[1] ** 0.5
-        return F.linear(tokens, probe)
+        return F.linear(tokens, probe).mT
 
     def forward(
-        self, tokens: Float[Tensor, "b n d"], weights: Float[Tensor, "b n heads"]
+        self, tokens: Float[Tensor, "b n d"], weights: Float[Tensor, "b heads n"]
     ) -> Float[Tensor, "b hidden"]:
         """Return the values' weighted sum, heads one behind the other."""
-        pooled = einsum(weights, tokens, "b n heads, b n d -> b heads d")
+        pooled = einsum(weights, tokens, "b heads n, b n d -> b heads d")
         value = rearrange(self.value.weight, "(heads e) d -> heads e d", heads=self.num_heads)
         summed = einsum(pooled, value, "b heads d, heads e d -> b heads e")
         bias = rearrange(self.value.bias, "(heads e) -> heads e", heads=self.num_heads)
-        mass = reduce(weights, "b n heads -> b heads 1", "sum")
+        mass = reduce(weights, "b heads n -> b heads 1", "sum")
         return rearrange(summed + mass * bias, "b heads e -> b (heads e)")
 
 
@@ -93,20 +95,16 @@ class AttentiveProbe(Head):
             UsageError: `attention` has another shape than the cubes' (B, T, K, K).
         """
         self.check_attention(attention, batch)
-        valid = rearrange(batch.mask, "b t -> b t 1 1 1")
+        sets = CellSets(batch.mask, self.shape.top[0], "spatio-temporal")
         # A scale and shift of the normalised cells would be absorbed by keys and values.
-        cells = F.layer_norm(batch.top.where(valid, 0.0), (self.dim,))
+        cells = F.layer_norm(sets.group(batch.top), (self.dim,))
         if attention is None:
-            scores = self.pool.scores(cells)
-            lowest = torch.finfo(scores.dtype).min
-            flat = rearrange(scores.where(valid, lowest), "b t h w heads -> b (t h w) heads")
-            weights = flat.softmax(dim=1)
+            weights = masked_softmax(self.pool.scores(cells), sets.valid)
         else:
-            weights = rearrange(attention.where(valid.squeeze(-1), 0.0), "b t h w -> b (t h w) 1")
-            weights = weights.expand(-1, -1, self.pool.num_heads)
-        pooled = self.pool(rearrange(cells, "b t h w d -> b (t h w) d"), weights)
+            weights = sets.from_map(attention).unsqueeze(1).expand(-1, self.pool.num_heads, -1)
+        pooled = self.pool(cells, weights)
         logits = self.classify(F.dropout(pooled, self.dropout, self.training))
-        spatial = reduce(weights, "b n heads -> b n", "mean").reshape(batch.top.shape[:4])
+        spatial = sets.to_map(weights.mean(1))
         maps = {"spatial": spatial, "temporal": reduce(spatial, "b t h w -> b t", "sum")}
         return HeadOutput(logits=logits.unsqueeze(1), maps=maps, losses={})
 

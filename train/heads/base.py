@@ -35,11 +35,22 @@ class Head(nn.Module, ABC):
         check_option("num_classes", num_classes, at_least=1)
         self.shape = shape
         self.num_classes = num_classes
+        self._loss_weights: dict[str, float] = {}
 
     @property
     def loss_weights(self) -> dict[str, float]:
         """How much each of `HeadOutput.losses` counts beside the cross-entropy."""
-        return {}
+        return self._loss_weights
+
+    def weigh_losses(self, **weights: float) -> None:
+        """Set `loss_weights`, each from the option of its name.
+
+        Raises:
+            UsageError: one of them is negative.
+        """
+        for name, weight in weights.items():
+            check_option(name, weight, at_least=0)
+        self._loss_weights = weights
 
     @abstractmethod
     def forward(

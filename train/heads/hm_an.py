@@ -29,7 +29,7 @@ from train.heads.gumbel import (
     straight_through_threshold,
 )
 from train.heads.hm_lstm import HMLSTM, GatedOutput, LayerState, operations, without_boundaries
-from train.heads.masked import mean_cube
+from train.heads.masked import mean_cube, zero_masked
 from train.heads.options import check_option
 from train.heads.recurrent import InitialState
 from train.heads.registry import register_head
@@ -148,9 +148,7 @@ class HMAN(Head):
             "operation": operations(steps.boundary),
             **self._temperatures(steps, is_looking=attention is None),
         }
-        for name, values in maps.items():
-            valid = batch.mask.reshape(*batch.mask.shape, *[1] * (values.ndim - 2))
-            maps[name] = values.where(valid, 0)
+        maps = {name: zero_masked(values, batch.mask) for name, values in maps.items()}
         return HeadOutput(logits=self.output(steps.hidden), maps=maps, losses={})
 
     def _recur(self, batch: Batch, attention: Float[Tensor, "b t k k"] | None) -> Steps:

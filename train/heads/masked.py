@@ -1,17 +1,34 @@
-"""Averages that padding cannot reach."""
+"""Averages and softmaxes that padding cannot reach."""
 
+import torch
 from einops import reduce
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 
 def masked_mean(values: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
     """Return the mean over valid frames; zero for a clip without any."""
     # Selecting and not multiplying: 0 * inf would be nan.
-    summed = values.where(mask.unsqueeze(-1), 0.0).sum(1)
+    summed = zero_masked(values, mask).sum(1)
     return summed / mask.sum(1, keepdim=True).clamp(min=1).to(values.dtype)
 
 
 def mean_cube(cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
     """Return the mean over cells and valid frames."""
     return masked_mean(reduce(cubes, "b t h w d -> b t d", "mean"), mask)
+
+
+def zero_masked(
+    values: Shaped[Tensor, "b t *rest"], mask: Bool[Tensor, "b t"]
+) -> Shaped[Tensor, "b t *rest"]:
+    """Return cubes, maps or whatever else frames have, zero at masked frames."""
+    return values.where(mask.reshape(*mask.shape, *[1] * (values.ndim - 2)), 0)
+
+
+def masked_softmax(
+    scores: Float[Tensor, "b rows n"], valid: Bool[Tensor, "b n"]
+) -> Float[Tensor, "b rows n"]:
+    """Return the softmax of each row over the valid entries, zero at the others."""
+    among = valid.unsqueeze(1)
+    # The lowest finite number and not -inf, by which a row without a valid entry would become nan.
+    return scores.where(among, torch.finfo(scores.dtype).min).softmax(dim=-1).where(among, 0.0)

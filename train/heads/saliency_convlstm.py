@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 from train.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
 from train.heads.conv_lstm import ConvLSTMCell
-from train.heads.masked import masked_mean
+from train.heads.masked import masked_mean, masked_softmax
 from train.heads.options import check_option
 from train.heads.registry import register_head
 from train.heads.saliency_losses import (
@@ -25,6 +25,7 @@ from train.heads.saliency_losses import (
     total_variation_penalty,
     unimodality_penalty,
 )
+from train.heads.soft_attention import ContentAttention
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -46,23 +47,6 @@ def conv_stack(dim: int, hidden_size: int) -> nn.Sequential:
         conv = nn.Conv2d(size_in, size_out, 3, padding=1, bias=False)
         layers += [conv, BatchNorm(size_out), nn.ReLU()]
     return nn.Sequential(*layers)
-
-
-class TanhEnergy(nn.Module):
-    """e_{s,j} = vᵀ tanh(W_x GAP(x̃_j) + W_h GAP(H_{s−1}) + b)."""
-
-    def __init__(self, dim: int, hidden_size: int) -> None:
-        super().__init__()
-        self.keys = nn.Linear(dim, hidden_size)
-        self.query = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.score = nn.Linear(hidden_size, 1, bias=False)
-
-    def forward(
-        self, hidden: Float[Tensor, "b n"], keys: Float[Tensor, "b t a"]
-    ) -> Float[Tensor, "b t"]:
-        """Return the energies of all frames for the next step."""
-        energies: Tensor = self.score((keys + self.query(hidden).unsqueeze(1)).tanh())
-        return energies.squeeze(-1)
 
 
 class LinearEnergy(nn.Module):
@@ -92,6 +76,8 @@ class SaliencyConvLSTM(Head):
     `hidden` is the width of the ConvLSTM and of the convolutions that lead to the mask and to the
     initial state; the paper has 512, which wants a GPU. `dropout` drops a channel of a whole clip.
 
+    Energies of the form `tanh` are e_{s,j} = vᵀ tanh(W_x GAP(x̃_j) + b + W_h GAP(H_{s−1})).
+
     The map "spatial" is the mask M, between 0 and 1 and not normalised, which `attention=`
     replaces; "temporal" (B, T) is the mean over steps of the temporal weights. `scaling=batch`
     makes all regularisers means over clips. `scaling=code` is the released code's: total variation
@@ -119,31 +105,22 @@ class SaliencyConvLSTM(Head):
         super().__init__(shape=shape, num_classes=num_classes)
         check_option("hidden", hidden, at_least=1)
         check_option("dropout", dropout, at_least=0, below=1)
-        self._loss_weights = {
-            "total_variation": total_variation,
-            "contrast": contrast,
-            "unimodality": unimodality,
-        }
-        for name, weight in self._loss_weights.items():
-            check_option(name, weight, at_least=0)
+        self.weigh_losses(
+            total_variation=total_variation, contrast=contrast, unimodality=unimodality
+        )
         _, dim = shape.top
         self.dropout, self.scaling = dropout, scaling
         last = nn.Conv2d(hidden, 1, 3, padding=1, bias=False)
         self.saliency = nn.Sequential(*conv_stack(dim, hidden), last, nn.Sigmoid())
         self.initial_hidden = conv_stack(dim, hidden)
         self.initial_cell_state = conv_stack(dim, hidden)
-        self.energy: TanhEnergy | LinearEnergy = (
-            TanhEnergy(dim, hidden)
+        self.energy: ContentAttention | LinearEnergy = (
+            ContentAttention(hidden, dim, hidden)
             if energy == "tanh"
             else LinearEnergy(dim, detached=energy == "detached")
         )
         self.conv_lstm = ConvLSTMCell(dim, hidden)
         self.classify = nn.Linear(hidden, num_classes)
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """λ of total variation, contrast and unimodality."""
-        return self._loss_weights
 
     def forward(
         self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
@@ -187,15 +164,14 @@ class SaliencyConvLSTM(Head):
         all_hidden, all_weights = [], []
         for _ in range(mask.shape[1]):
             energies = self.energy(reduce(hidden, "b n h w -> b n", "mean"), keys)
-            lowest = torch.finfo(energies.dtype).min
-            weights = energies.masked_fill(~mask, lowest).softmax(dim=-1)
+            weights = masked_softmax(energies.unsqueeze(1), mask).squeeze(1)
             from_input = einsum(weights, from_inputs, "b t, b t n h w -> b n h w")
             hidden, cell_state = self.conv_lstm.step(from_input, hidden, cell_state)
             all_hidden.append(reduce(hidden, "b n h w -> b n", "mean"))
             all_weights.append(weights)
         # A clip has as many steps as valid frames.
         temporal = masked_mean(torch.stack(all_weights, dim=1), mask)
-        return masked_mean(torch.stack(all_hidden, dim=1), mask), temporal.where(mask, 0.0)
+        return masked_mean(torch.stack(all_hidden, dim=1), mask), temporal
 
     def _losses(
         self,

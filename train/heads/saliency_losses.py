@@ -3,18 +3,20 @@
 Each returns a sum over the valid frames of a clip; masked frames have no part in it.
 """
 
-from einops import rearrange, reduce
+from einops import reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from train.heads.masked import zero_masked
 
 
 def total_variation_penalty(
     saliency: Float[Tensor, "b t k k"], mask: Bool[Tensor, "b t"]
 ) -> Float[Tensor, " b"]:
     """Return Σ_t of the absolute differences between neighbouring cells, across and down."""
-    valid = rearrange(mask, "b t -> b t 1 1")
-    across, down = saliency.diff(dim=3).abs(), saliency.diff(dim=2).abs()
-    return across.where(valid, 0.0).sum((1, 2, 3)) + down.where(valid, 0.0).sum((1, 2, 3))
+    valid = zero_masked(saliency, mask)
+    across, down = valid.diff(dim=3).abs(), valid.diff(dim=2).abs()
+    return across.sum((1, 2, 3)) + down.sum((1, 2, 3))
 
 
 def contrast_penalty(
@@ -25,7 +27,7 @@ def contrast_penalty(
     It pushes values away from 1/2. Its minimum, though, is at a mask of ones, not at 0 and 1 alike.
     """
     per_cell = -0.5 * saliency * (saliency - 0.5).sign()
-    return reduce(per_cell.where(rearrange(mask, "b t -> b t 1 1"), 0.0), "b t h w -> b", "sum")
+    return reduce(zero_masked(per_cell, mask), "b t h w -> b", "sum")
 
 
 def unimodality_penalty(
@@ -54,4 +56,4 @@ def _violations(
 ) -> Float[Tensor, "b inner"]:
     # w0 w1 w2 w3  ->  w0 w2 - w1²,  w1 w3 - w2²: valid where the last of the three is
     terms = weights[:, :-2] * weights[:, 2:] - weights[:, 1:-1].square()
-    return terms.clamp(min=0).where(mask[:, 2:], 0.0)
+    return zero_masked(terms.clamp(min=0), mask[:, 2:])

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
-from einops import rearrange, reduce
+from einops import reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from train.batch import Batch, HeadOutput, InputShape
 from train.heads.attentive_probe import check_heads
 from train.heads.base import Head
-from train.heads.masked import masked_mean
+from train.heads.masked import masked_mean, zero_masked
 from train.heads.options import check_option
 from train.heads.registry import register_head
 from train.heads.standardise import Standardise
@@ -62,7 +62,7 @@ class Transformer(Head):
     def condense(self, batch: Batch) -> dict[str, Tensor]:
         """Return frames (B, T, D), zero where masked."""
         frames = reduce(batch.top, "b t h w d -> b t d", "mean")
-        return {"frames": frames.where(rearrange(batch.mask, "b t -> b t 1"), 0.0)}
+        return {"frames": zero_masked(frames, batch.mask)}
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit mean and std of the frames to the training clips."""

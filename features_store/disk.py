@@ -1,0 +1,113 @@
+"""Files that are on the disk when we say so: fsync, reserved space, whole-or-nothing writes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from features_store.errors import MachineError
+
+
+def fsync_path(path: Path) -> None:
+    """Bring a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Reservation:
+    """Disk space taken before HDF5 writes into it: HDF5 crashes where a disk is full.
+
+    Args:
+        path: a file that is open for writing elsewhere.
+    """
+
+    STEP_BYTES = 2**26
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reserved = 0
+
+    def reach(self, num_bytes: int, *, ahead: int = 0) -> None:
+        """Take the space of the first `num_bytes` of the file, and some more if there is any.
+
+        Raises:
+            MachineError: the space is not there.
+        """
+        if num_bytes <= self._reserved:
+            return
+        with self._path.open("r+b") as file:
+            for size in (num_bytes + ahead, num_bytes):
+                try:
+                    os.posix_fallocate(file.fileno(), self._reserved, size - self._reserved)
+                except OSError as err:
+                    if err.errno in (errno.EOPNOTSUPP, errno.EINVAL):
+                        size = 2**62  # a file system that cannot reserve
+                    elif err.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    else:
+                        continue
+                self._reserved = size
+                return
+        raise no_space(self._path, num_bytes)
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Raise `MachineError` unless a file of this size fits into a folder."""
+    probe = folder / f".space.{os.getpid()}.new"
+    try:
+        with probe.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(num_bytes, 1))
+    except OSError as err:
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise no_space(folder, num_bytes) from err
+        if err.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def no_space(path: Path, num_bytes: int) -> MachineError:
+    """Return the error for a file or folder that cannot take so many bytes."""
+    folder = path if path.is_dir() else path.parent
+    free = shutil.disk_usage(folder).free
+    return MachineError(
+        f"no space in {folder}: {num_bytes / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
+        "free some and run the same command again"
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_and_hash(path: Path) -> str:
+    """Bring a file to the disk; return its SHA-256, found meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        on_disk = pool.submit(fsync_path, path)
+        digest = file_sha256(path)
+        on_disk.result()
+    return digest
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a small file so that it is either the old one or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_path(path.parent)

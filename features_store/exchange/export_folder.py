@@ -1,0 +1,146 @@
+"""The folder that an export goes to: resumable, every file whole or absent, never someone else's.
+
+`export.json` is written first and says what the export is, with licence, origin and citation of
+the videos; it is marked finished last. An import reads it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from features_store.disk import fsync_path, write_atomically
+from features_store.errors import ContractError, StoreError, UsageError
+from features_store.safety import read_json
+
+FILE_NAME = "export.json"
+MAX_NAME_BYTES = 200  # file systems allow 255; the name while it is written is longer
+
+
+class ExportFolder:
+    """A context manager; leaving it regularly finishes the export.
+
+    Args:
+        document: what the export is. A folder with another `export.json`, or with files and none,
+            is refused.
+
+    Attributes:
+        num_written: files written now, those of an earlier, unfinished run not counted.
+    """
+
+    def __init__(self, path: Path, document: Mapping[str, Any]) -> None:
+        self.path = path
+        self.num_written = 0
+        self._document = dict(json.loads(json.dumps(document)))
+
+    def __enter__(self) -> ExportFolder:
+        _require_free(self.path, self._document)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise StoreError(
+                f"another process exports to {self.path}; wait for it, or give another folder"
+            ) from None
+        if not (self.path / FILE_NAME).exists():
+            self._mark(finished=False)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._mark(finished=True)
+        os.close(self._lock)
+
+    def write(self, name: str, write: Callable[[Path], None]) -> None:
+        """Call `write` with a temporary path and give the file its name, unless it is there."""
+        target = self.path / name
+        if target.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.new")
+        try:
+            write(temporary)
+            fsync_path(temporary)
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        # The folder is not fsynced: a name that a power cut takes away is written again.
+        self.num_written += 1
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small file."""
+
+        def write(path: Path) -> None:
+            path.write_bytes(text.encode())
+
+        self.write(name, write)
+
+    def _mark(self, *, finished: bool) -> None:
+        content = json.dumps(self._document | {"finished": finished}, indent=1)
+        write_atomically(self.path / FILE_NAME, content.encode())
+
+
+def _require_free(path: Path, document: Mapping[str, Any]) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UsageError(f"{path} is a file; give a folder to export to")
+    if (path / FILE_NAME).exists():
+        stored = read_export(path)
+        differing = [name for name in document if stored.get(name) != document[name]]
+        if differing:
+            name = differing[0]
+            raise StoreError(
+                f"{path} holds another export: its {name} is {stored.get(name)!r}, now it is "
+                f"{document[name]!r}; remove it or give another folder"
+            )
+        return
+    others = [p.name for p in path.iterdir() if not p.name.startswith(f".{FILE_NAME}.")]
+    if others:
+        raise StoreError(
+            f"{path} exists and is no export (it holds {min(others)!r}); give a new folder"
+        )
+
+
+def read_export(path: Path) -> dict[str, Any]:
+    """Return what a folder's `export.json` says; nothing where there is none."""
+    try:
+        document = read_json(path / FILE_NAME)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as err:
+        raise ContractError(f"{path / FILE_NAME} cannot be read: {err}") from err
+    if not isinstance(document, dict):
+        raise ContractError(f"{path / FILE_NAME} is not a JSON object; remove it or export again")
+    return document
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise `UsageError` when files cannot all be written: too long, or a file is also a folder.
+
+    >>> check_names(["a.npy", "a.npy/b.npy"])
+    Traceback (most recent call last):
+    features_store.errors.UsageError: 'a.npy' would be a file and, for 'a.npy/b.npy', a folder; ...
+    """
+    files = set()
+    for name in names:
+        if name in files or name.split("/")[0] == FILE_NAME:
+            raise UsageError(f"two files would be named {name!r}; export one of them at a time")
+        files.add(name)
+    for name in sorted(files):
+        parts = name.split("/")
+        if any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
+            raise UsageError(f"{name!r} has a part of more than {MAX_NAME_BYTES} bytes")
+        for depth in range(1, len(parts)):
+            if (parent := "/".join(parts[:depth])) in files:
+                raise UsageError(
+                    f"{parent!r} would be a file and, for {name!r}, a folder; "
+                    "export one of them at a time"
+                )

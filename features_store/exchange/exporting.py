@@ -1,0 +1,58 @@
+"""`cubereel store export` as one function: store in, folder out, safe to run again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from features_store.errors import UsageError
+from features_store.exchange.export_folder import ExportFolder
+from features_store.exchange.formats import find_format
+from features_store.exchange.selection import Selection, check_pool
+from features_store.store import Store
+
+
+@dataclass
+class ExportReport:
+    """What one run of `export_store` did; files of an earlier, killed run are not written again."""
+
+    folder: str
+    kind: str
+    num_videos: int
+    num_frames: int
+    num_files_written: int
+
+
+def export_store(
+    store_path: str | Path,
+    folder: str | Path,
+    *,
+    kind: str,
+    layer: str | None = None,
+    ids: Sequence[str] | None = None,
+    pool: str | None = None,
+) -> ExportReport:
+    """Export videos of a store in another format; see `cubereel store export --help`.
+
+    Raises:
+        UsageError: format, layer or way of pooling do not exist or do not fit.
+        StoreError: the store is damaged, or the folder holds something else.
+    """
+    module = find_format(kind)
+    with Store(store_path) as store:
+        selection = Selection(store, layer=layer, ids=ids, pool=check_pool(pool))
+        if module.HAS_CELLS and pool is not None:
+            raise UsageError(f"--pool is for formats without cells; {kind!r} keeps all cells")
+        if not module.HAS_CELLS:
+            selection.require_vectors()
+        module.check_export(selection)
+        with ExportFolder(Path(folder), {"format": kind} | selection.describe()) as target:
+            module.export(selection, target)
+        return ExportReport(
+            str(folder),
+            kind,
+            len(selection.ids),
+            sum(map(selection.num_rows, selection.ids)),
+            target.num_written,
+        )

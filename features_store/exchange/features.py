@@ -1,0 +1,196 @@
+"""What an import reads, whatever the format: videos, their records, their rows in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from math import nan
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from features_store.errors import ContractError, StoreError, UsageError
+from features_store.exchange.timing import UNKNOWN, Timing, row_times
+from features_store.header import StoreHeader
+from features_store.layout import LayerShape, cube_path, row_blocks
+from features_store.manifest import ManifestRow
+from features_store.records import check_id
+
+LAYER = "features"  # the layer's name where a format has none
+ARRAY = cube_path("center", LAYER)
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the user says of features that do not say it themselves; None is not said.
+
+    A format takes those that it names in its `OPTIONS`.
+
+    Attributes:
+        fps, feat_stride, feat_num_frames: see `timing.Timing`.
+        grid_size: K of rows that are flat cubes.
+        annotations: JSON with frame rates, strides, splits and labels of videos.
+    """
+
+    fps: float | None = None
+    feat_stride: float | None = None
+    feat_num_frames: int | None = None
+    grid_size: int | None = None
+    annotations: Path | None = None
+
+
+@dataclass(frozen=True)
+class ImportedVideo:
+    """One video to be imported.
+
+    Attributes:
+        record: fields of `VideoRecord`, without those that the shard gives.
+        blocks: yields its rows from the first to the last: array path -> (n, …).
+    """
+
+    row: ManifestRow
+    num_rows: int
+    record: Mapping[str, Any]
+    blocks: Callable[[], Iterator[dict[str, np.ndarray]]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Videos to be imported.
+
+    Attributes:
+        dtype: of the cubes, in the source.
+        header: of the store that they are from; None for features of others.
+        manifest: what is said of these videos, and of others.
+        warnings: what the format could not keep.
+    """
+
+    videos: Sequence[ImportedVideo]
+    layers: tuple[LayerShape, ...]
+    dtype: np.dtype
+    manifest: Sequence[ManifestRow]
+    header: StoreHeader | None = None
+    timings: frozenset[Timing | None] = frozenset()
+    warnings: list[str] = field(default_factory=list)
+
+
+class Rows(Protocol):
+    """Cubes of one video."""
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Return cubes (n, K, K, D)."""
+        ...
+
+
+def opened(rows: Rows) -> Callable[[], AbstractContextManager[Rows]]:
+    """Return what opens rows that are open already."""
+    return lambda: nullcontext(rows)
+
+
+@dataclass(frozen=True)
+class ForeignVideo:
+    """A video of features that somebody else computed.
+
+    Attributes:
+        shape: T, K, K, D.
+        open_rows: opens its cubes.
+        read_times: returns pts_seconds (T,) and frame_index (T,), where the source has them; else
+            they are those of `timing`.
+        num_frames, duration_seconds: of the source video; 0 and nan are unknown.
+    """
+
+    row: ManifestRow
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype
+    where: str
+    open_rows: Callable[[], AbstractContextManager[Rows]]
+    timing: Timing | None = None
+    read_times: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
+    num_frames: int = 0
+    duration_seconds: float = nan
+
+    def blocks(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the rows that a store keeps."""
+        times = (
+            row_times(self.timing, self.shape[0]) if self.read_times is None else self.read_times()
+        )
+        row_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        with self.open_rows() as source:
+            for start, stop in row_blocks(0, self.shape[0], row_bytes):
+                yield {
+                    ARRAY: source.rows(start, stop),
+                    "pts_seconds": times[0][start:stop],
+                    "frame_index": times[1][start:stop],
+                }
+
+    def imported(self) -> ImportedVideo:
+        """Return the video with a record in which what nobody knows is 0, nan or `UNKNOWN`."""
+        record = {
+            "id": self.row.video_id,
+            "media_sha256": "0" * 64,  # until `imported_spec.identify` has read the features
+            "media_bytes": 0,
+            "media_mtime_ns": 0,
+            "source_fps": nan if self.timing is None else self.timing.fps,
+            "duration_seconds": self.duration_seconds,
+            "num_frames": self.num_frames,
+            "width": 0,
+            "height": 0,
+            "rotation": 0,
+            "crop": (0.0, 0.0, 0.0, 0.0),
+            "colour_matrix": UNKNOWN,
+            "colour_range": UNKNOWN,
+            "status": "ok",
+        }
+        return ImportedVideo(self.row, self.shape[0], record, self.blocks)
+
+
+def foreign_features(
+    videos: Sequence[ForeignVideo], *, source: Path, warnings: list[str] | None = None
+) -> Features:
+    """Return features of others; all videos must have cubes of one shape and dtype.
+
+    Raises:
+        StoreError: there is no video, or one differs from the first.
+    """
+    if not videos:
+        raise StoreError(f"{source} holds no video to import")
+    first = videos[0]
+    for video in videos:
+        if video.dtype.kind != "f" or min(video.shape) < 1:
+            raise StoreError(
+                f"{video.where} has shape {video.shape} of {video.dtype}; "
+                "expected at least one row of float16 or float32"
+            )
+        if video.shape[1:] != first.shape[1:] or video.dtype != first.dtype:
+            raise StoreError(
+                f"{video.where} has rows {video.shape[1:]} of {video.dtype}, {first.where} has "
+                f"{first.shape[1:]} of {first.dtype}; one store holds one kind of features, "
+                "import the others into another"
+            )
+    _check_ids(videos)
+    return Features(
+        videos=[video.imported() for video in videos],
+        layers=(LayerShape(LAYER, first.shape[1], first.shape[3]),),
+        dtype=first.dtype,
+        manifest=[video.row for video in videos],
+        timings=frozenset(video.timing for video in videos),
+        warnings=warnings or [],
+    )
+
+
+def _check_ids(videos: Sequence[ForeignVideo]) -> None:
+    where: dict[str, str] = {}
+    for video in videos:
+        video_id = video.row.video_id
+        try:
+            check_id(video_id)
+        except (UsageError, UnicodeEncodeError) as err:
+            raise ContractError(f"{video.where}: {err}") from None
+        if video_id in where:
+            raise ContractError(
+                f"{where[video_id]} and {video.where} are both video {video_id!r}; "
+                "rename one, ids must be unique"
+            )
+        where[video_id] = video.where

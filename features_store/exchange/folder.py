@@ -1,0 +1,184 @@
+"""`folder`: all that a store holds as plain files; importing them gives the same store.
+
+`<id>/cubes.<layer>.npy` (T, K, K, D), `diffs.npy` (T, 14, 14, 3), `pts_seconds.npy`,
+`frame_index.npy` (T,), `video.json` (the record); of other views than `center`,
+`cubes.<layer>-<view>.npy`. At the top `store.json` and `manifest.csv`, as in a store. 8-bit cubes
+are written as the float32 values that they are read as.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features_store.errors import ContractError, StoreError, UsageError
+from features_store.exchange.array_files import NpyArray
+from features_store.exchange.array_writing import write_npy
+from features_store.exchange.export_folder import ExportFolder, check_names
+from features_store.exchange.features import Features, ImportedVideo, ImportOptions
+from features_store.exchange.selection import Selection
+from features_store.header import FILE_NAME as STORE_FILE
+from features_store.header import StoreHeader, read_header, write_header
+from features_store.layout import ArraySpec, row_blocks
+from features_store.manifest import FILE_NAME as MANIFEST_FILE
+from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
+from features_store.records import (
+    VideoRecord,
+    check_id,
+    pack_record,
+    record_dtype,
+    unpack_record,
+)
+from features_store.safety import check_inside, read_json
+
+HAS_CELLS = True
+OPTIONS: tuple[str, ...] = ()  # it says everything itself
+RECORD_FILE = "video.json"
+_OF_SHARD = ("offset", "length", "checksums")  # fields that a shard gives
+
+
+def file_name(array: str) -> str:
+    """Return the file of an array of a shard.
+
+    >>> file_name("cubes/center/top"), file_name("diffs/flip"), file_name("pts_seconds")
+    ('cubes.top.npy', 'diffs-flip.npy', 'pts_seconds.npy')
+    """
+    kind, _, rest = array.partition("/")
+    view, _, layer = rest.partition("/")
+    of_view = "" if view in ("", "center") else f"-{view}"
+    return kind + (f".{layer}" if layer else "") + of_view + ".npy"
+
+
+def check_export(selection: Selection) -> None:
+    """Raise `UsageError` for ids that cannot all be folders."""
+    names = [RECORD_FILE, *(file_name(array.path) for array in _header(selection).arrays)]
+    paths = (f"{video_id}/{name}" for video_id in selection.ids for name in names)
+    check_names([STORE_FILE, MANIFEST_FILE, *paths])
+
+
+def export(selection: Selection, target: ExportFolder) -> None:
+    """Write a folder a video, then the manifest, then the header."""
+    header = _header(selection)
+    for video_id in selection.ids:
+        _export_video(selection, target, header, video_id)
+    target.write(MANIFEST_FILE, lambda path: write_manifest(path, selection.said))
+    if not (target.path / STORE_FILE).exists():
+        write_header(target.path, header)
+
+
+def _header(selection: Selection) -> StoreHeader:
+    header = selection.store.header
+    if not selection.all_layers:
+        header = replace(header, layers=(selection.layer,))
+    return replace(header, dtype="float32") if header.dtype == "8bit" else header
+
+
+def _export_video(
+    selection: Selection, target: ExportFolder, header: StoreHeader, video_id: str
+) -> None:
+    if (target.path / video_id / RECORD_FILE).exists():
+        return
+    record = selection.sound_record(video_id)
+    for array in header.arrays:
+        name = f"{video_id}/{file_name(array.path)}"
+        write = partial(_write_array, selection, video_id, array.path)
+        target.write(name, write)
+    target.write_text(f"{video_id}/{RECORD_FILE}", json.dumps(_to_json(record), indent=1))
+
+
+def _write_array(selection: Selection, video_id: str, array: str, path: Path) -> None:
+    write_npy(path, selection.array(video_id, array))
+
+
+def _to_json(record: VideoRecord) -> dict[str, Any]:
+    """Return the record without what belongs to its shard; nan becomes null."""
+    document = {k: v for k, v in vars(record).items() if k not in _OF_SHARD}
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in document.items()}
+
+
+@contextmanager
+def open_features(source: Path, _options: ImportOptions) -> Iterator[Features]:
+    """Open every video of a folder with a `store.json`; all headers are checked here."""
+    header = read_header(source)
+    if header.dtype == "8bit":
+        raise StoreError(f"{source / STORE_FILE} says 8bit; such cubes are stored as float32")
+    manifest = read_store_manifest(source)
+    paths = sorted(source.rglob(RECORD_FILE))
+    if not paths:
+        raise StoreError(f"{source} holds no video: no file named {RECORD_FILE}")
+    videos = [_open_video(path, source, header, manifest) for path in paths]
+    dtype = np.dtype(header.dtype)
+    yield Features(videos, header.layers, dtype, list(manifest.values()), header)
+
+
+def _open_video(
+    path: Path, source: Path, header: StoreHeader, manifest: Mapping[str, ManifestRow]
+) -> ImportedVideo:
+    check_inside(path, source)
+    record = _read_record(path)
+    if record["id"] != path.parent.relative_to(source).as_posix():
+        raise ContractError(f"{path} is about video {record['id']!r}; expected that of its folder")
+    files = {
+        a.path: _open_array(path.with_name(file_name(a.path)), source, a) for a in header.arrays
+    }
+    lengths = {file.header.shape[0] for file in files.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ContractError(f"the arrays beside {path} have {sorted(lengths)} rows; expected one")
+    num_rows = lengths.pop()
+    row = manifest.get(record["id"], ManifestRow(record["id"], record["id"]))
+    row_bytes = max(array.row_bytes for array in header.arrays)
+    return ImportedVideo(row, num_rows, record, partial(_blocks, files, num_rows, row_bytes))
+
+
+def _open_array(path: Path, source: Path, array: ArraySpec) -> NpyArray:
+    check_inside(path, source)
+    if not path.is_file():
+        raise ContractError(f"{path} is missing; export the store again")
+    file = NpyArray(path)
+    if file.header.shape[1:] != array.row_shape or file.header.dtype != array.dtype:
+        raise ContractError(
+            f"{path} has rows {file.header.shape[1:]} of {file.header.dtype}, store.json says "
+            f"{array.row_shape} of {array.dtype}"
+        )
+    return file
+
+
+def _blocks(
+    files: Mapping[str, NpyArray], num_rows: int, row_bytes: int
+) -> Iterator[dict[str, np.ndarray]]:
+    for start, stop in row_blocks(0, num_rows, row_bytes):
+        yield {array: file.rows(start, stop) for array, file in files.items()}
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Return the fields of a record; raise `ContractError` for any that a shard cannot hold."""
+    try:
+        document = read_json(path)
+        values: dict[str, Any] = {
+            name: math.nan if value is None else value for name, value in document.items()
+        }
+        values["crop"] = tuple(values["crop"])
+        check_id(values["id"])
+        record = VideoRecord(**values, offset=0, length=1, checksums=())
+        dtype = record_dtype(id_bytes=len(record.id.encode()), num_arrays=0)
+        if _to_json(unpack_record(pack_record(record, dtype))) != _to_json(record):
+            raise ValueError("a value is too long or of another type")  # noqa: TRY301
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        UsageError,
+    ) as err:
+        raise ContractError(f"{path} is not the record of a video: {err}") from err
+    return values

@@ -1,0 +1,176 @@
+"""`cubereel store import` as one function: features in, store out, safe to run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from features_store.errors import ContractError, StoreError, UsageError
+from features_store.exchange.export_folder import read_export
+from features_store.exchange.features import Features, ImportedVideo, ImportOptions
+from features_store.exchange.formats import find_format
+from features_store.exchange.imported_spec import identify
+from features_store.header import StoreHeader
+from features_store.layout import split_units
+from features_store.manifest import extend_store_manifest
+from features_store.runs import new_run_id, write_run
+from features_store.store_writer import StoreWriter
+
+_SAID: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("licence", "origin", "citation"), (str,)),
+    **dict.fromkeys(("fps", "feat_stride"), (int, float)),
+    **dict.fromkeys(("feat_num_frames", "grid_size", "videos"), (int,)),
+}
+
+
+@dataclass
+class ImportReport:
+    """What one run of `import_features` did."""
+
+    store: str
+    num_videos: int
+    num_imported: int = 0
+    num_done_before: int = 0
+    num_frames: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def import_features(
+    source: str | Path,
+    out: str | Path,
+    *,
+    kind: str,
+    name: str = "",
+    dtype: str | None = None,
+    fps: float | None = None,
+    feat_stride: float | None = None,
+    feat_num_frames: int | None = None,
+    grid_size: int | None = None,
+    annotations: str | Path | None = None,
+    licence: str = "",
+    origin: str = "",
+    citation: str = "",
+) -> ImportReport:
+    """Make or extend a store from features; see `cubereel store import --help`.
+
+    Everything is checked before anything is written, down to the values of foreign features.
+
+    Raises:
+        UsageError: an option does not exist or does not fit.
+        ContractError: the source breaks the format's promises, or is not safe to read.
+    """
+    module = find_format(kind)
+    source, out = Path(source), Path(out)
+    if not source.exists():
+        raise UsageError(f"no source {str(source)!r}; give the folder or file to import")
+    said = _read_said(source, kind)
+    path = None if annotations is None else Path(annotations)
+    given = ImportOptions(fps, feat_stride, feat_num_frames, grid_size, path)
+    options = _complete(given, said, kind)
+    with module.open_features(source, options) as features:
+        if source.is_dir():
+            _require_all(features, said.get("videos"), source)
+        if features.header is None:
+            header, features = identify(features, name=name, dtype=dtype)
+        elif name or dtype:
+            raise UsageError("the source says its own spec and dtype; leave out --name and --dtype")
+        else:
+            header = features.header
+        header = replace(
+            header,
+            licence=licence or said.get("licence") or header.licence,
+            origin=origin or said.get("origin") or header.origin,
+            citation=citation or said.get("citation") or header.citation,
+        )
+        if out.resolve() == source.resolve():
+            raise UsageError(f"{source} cannot become a store in its own place; give another --out")
+        return _write(features, header, out)
+
+
+def _complete(given: ImportOptions, said: Mapping[str, Any], kind: str) -> ImportOptions:
+    """Fill in what an export of ours says; refuse what the format does not take."""
+    taken = find_format(kind).OPTIONS
+    for name, value in vars(given).items():
+        if value is not None and name not in taken:
+            raise UsageError(
+                f"format {kind!r} takes no --{name.replace('_', '-')}; it takes: "
+                f"{', '.join(taken) or 'none'}"
+            )
+    missing = {n: said.get(n) for n, value in vars(given).items() if value is None and n in taken}
+    return replace(given, **missing)
+
+
+def _require_all(features: Features, num_videos: int | None, source: Path) -> None:
+    found = len(features.videos)
+    if num_videos not in (None, found):
+        raise ContractError(
+            f"{source} was exported with {num_videos} videos and holds {found}; export it again, "
+            "or remove its export.json to import what there is"
+        )
+
+
+def _read_said(source: Path, kind: str) -> dict[str, Any]:
+    """Return what an export of ours says in `export.json`, with types checked."""
+    folder = source if source.is_dir() else source.parent
+    said = read_export(folder)
+    if not said:
+        return {}
+    if said.get("format") != kind:
+        raise UsageError(
+            f"{folder} holds an export in format {said.get('format')!r}; "
+            f"give --format {said.get('format')}, not {kind}"
+        )
+    if said.get("finished") is not True:
+        raise ContractError(f"{folder} is an unfinished export; run the same export again")
+    for name, kinds in _SAID.items():
+        if said.get(name) is not None and type(said[name]) not in kinds:
+            raise ContractError(
+                f"{folder}/export.json: {name!r} is {said[name]!r}, "
+                f"expected {' or '.join(k.__name__ for k in kinds)}"
+            )
+    return {name: said.get(name) for name in _SAID}
+
+
+def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
+    run_id = new_run_id()
+    report = ImportReport(str(out), len(features.videos), warnings=list(features.warnings))
+    with StoreWriter(out, header, run_id=run_id) as writer:
+        if differing := extend_store_manifest(out, features.manifest):
+            report.warnings.append(
+                f"the source says otherwise of {len(differing)} videos than {out}/manifest.csv, "
+                f"which was kept; first: {differing[0]!r}"
+            )
+        missing = [video for video in features.videos if not _is_there(writer, video)]
+        report.num_done_before = len(features.videos) - len(missing)
+        row_bytes = sum(array.row_bytes for array in header.arrays)
+        for unit in split_units([video.num_rows for video in missing], row_bytes=row_bytes):
+            _write_unit([missing[i] for i in unit], writer, report)
+        if missing:
+            write_run(out, run_id, {"verb": "import", **asdict(report)})
+    return report
+
+
+def _write_unit(videos: Sequence[ImportedVideo], writer: StoreWriter, report: ImportReport) -> None:
+    rows = sum(video.num_rows for video in videos)
+    with writer.unit(rows=rows, video_ids=[video.row.video_id for video in videos]) as unit:
+        for video in videos:
+            for block in video.blocks():
+                unit.write_rows(block)
+            unit.commit(**video.record)
+            report.num_imported += 1
+            report.num_frames += video.num_rows
+
+
+def _is_there(writer: StoreWriter, video: ImportedVideo) -> bool:
+    """Whether the store has the video; raise `StoreError` when it has another of that id."""
+    stored = writer.find(video.row.video_id)
+    if stored is None:
+        return False
+    if stored.length != video.num_rows or stored.media_sha256 != video.record["media_sha256"]:
+        raise StoreError(
+            f"{writer.path} has another video {stored.id!r}, of {stored.length} frames, the source "
+            f"has {video.num_rows}; import to another store"
+        )
+    return True

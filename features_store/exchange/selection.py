@@ -1,0 +1,148 @@
+"""The part of a store that is exported: which videos, which layer, and how they are read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from einops import reduce
+
+from features_store.errors import ContractError, DamageError, UsageError
+from features_store.exchange.array_writing import Blocks
+from features_store.exchange.timing import Timing, stored_timing
+from features_store.layout import LayerShape, cube_path, row_blocks
+from features_store.manifest import ManifestRow
+from features_store.records import VideoRecord, check_id
+from features_store.spec import canonical_json
+from features_store.store import Store
+
+Pool = Literal["mean", "max"]
+POOLS: Mapping[str, Pool] = {"max": "max", "mean": "mean"}
+
+
+class Selection:
+    """Videos of a store, in the order of its manifest, those that it does not name at the end.
+
+    Args:
+        layer: None is the top layer, or all where a format takes all.
+        ids: None is all videos.
+        pool: how cubes of K × K cells become one row, where a format has no cells.
+
+    Attributes:
+        rows: what the manifest says of each video; empty where it says nothing.
+        said: the manifest's rows of these videos, of all videos also of those that failed.
+    """
+
+    def __init__(
+        self, store: Store, *, layer: str | None, ids: Sequence[str] | None, pool: Pool | None
+    ) -> None:
+        self.store = store
+        self.all_layers = layer is None
+        self.layer: LayerShape = (
+            store.header.layers[-1] if layer is None else store.header.layer(layer)
+        )
+        self.pool = pool
+        manifest = store.manifest
+        some = ids is not None
+        if ids is None:
+            named = [video_id for video_id in manifest if video_id in store]
+            ids = [*named, *(video_id for video_id in store.ids if video_id not in manifest)]
+        self.ids = list(dict.fromkeys(ids))
+        for video_id in self.ids:
+            check_id(video_id)
+            store.num_frames_of(video_id)  # raises for one that is not there
+        if not self.ids:
+            raise ContractError(f"{store.path} holds no video to export")
+        self.rows = {i: manifest.get(i, ManifestRow(i, i)) for i in self.ids}
+        self.said = [r for i, r in manifest.items() if i in self.rows or not (some or i in store)]
+
+    def num_rows(self, video_id: str) -> int:
+        """Return T."""
+        return self.store.num_frames_of(video_id)
+
+    def sound_record(self, video_id: str) -> VideoRecord:
+        """Return a video's record, once its rows were found to be those that were written."""
+        stored = self.store.stored_video(video_id)
+        if damaged := stored.shard.damaged_arrays(stored.record):
+            raise DamageError(
+                f"video {video_id!r} in {self.store.path} is damaged: {damaged[0]}; run "
+                "'cubereel store repair', or export the other videos"
+            )
+        return stored.record
+
+    def timing(self, record: VideoRecord) -> Timing | None:
+        """Return how a video's rows lie in time, None when the store does not know."""
+        return stored_timing(self.store.header.spec, record, self.rows[record.id])
+
+    def array(self, video_id: str, path: str) -> Blocks:
+        """Return any array of a video, to be written block by block."""
+        array = next(a for a in self.store.header.arrays if a.path == path)
+        num_rows = self.num_rows(video_id)
+        blocks = (
+            self.store.read(video_id, path, start=start, stop=stop, copy=False)
+            for start, stop in row_blocks(0, num_rows, array.row_bytes)
+        )
+        return Blocks((num_rows, *array.row_shape), array.dtype, blocks)
+
+    def cubes(self, video_id: str) -> Blocks:
+        """Return the cubes (T, K, K, D) of a video."""
+        return self.array(video_id, cube_path("center", self.layer.name))
+
+    def require_vectors(self) -> None:
+        """Raise `UsageError` when there are several cells and it was not said how to pool them."""
+        size = self.layer.grid_size
+        if size > 1 and self.pool is None:
+            raise UsageError(
+                f"layer {self.layer.name!r} has {size}×{size} cells, this format one vector a "
+                "frame; give --pool mean or --pool max, or take --format folder or sharma"
+            )
+
+    def vectors(self, video_id: str) -> Blocks:
+        """Return one vector a frame (T, D): the only cell, or the mean or maximum over cells."""
+        self.sound_record(video_id)
+        cubes = self.cubes(video_id)
+        is_mean = self.layer.grid_size > 1 and self.pool == "mean"
+        dtype = np.dtype(np.float32) if is_mean else cubes.dtype
+        return Blocks((cubes.shape[0], self.layer.dim), dtype, self._pooled(cubes, dtype))
+
+    def _pooled(self, cubes: Blocks, dtype: np.dtype) -> Iterator[np.ndarray]:
+        for block in cubes.blocks:
+            yield reduce(block.astype(dtype), "t y x d -> t d", self.pool or "max")
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `export.json` says of the selection, with a digest of all of it."""
+        digest = hashlib.sha256()
+        timings = set()
+        for video_id in self.ids:
+            record = self.store.video(video_id)
+            timings.add(self.timing(record))
+            row = vars(self.rows[video_id])
+            document = {**row, "extra": dict(row["extra"]), "checksums": record.checksums}
+            digest.update(canonical_json(document))
+        timing = timings.pop() if len(timings) == 1 else None
+        header = self.store.header
+        return {
+            "licence": header.licence,
+            "origin": header.origin,
+            "citation": header.citation,
+            "videos": len(self.ids),
+            "layer": None if self.all_layers else self.layer.name,
+            "grid_size": self.layer.grid_size,
+            "pool": self.pool,
+            "fps": timing and timing.fps,
+            "feat_stride": timing and timing.feat_stride,
+            "feat_num_frames": timing and timing.feat_num_frames,
+            "spec": header.spec.to_json(),
+            "selection_sha256": digest.hexdigest(),
+        }
+
+
+def check_pool(name: str | None) -> Pool | None:
+    """Return the way of pooling of that name."""
+    if name is None:
+        return None
+    if name not in POOLS:
+        raise UsageError(f"no way of pooling named {name!r}; there are: {', '.join(POOLS)}")
+    return POOLS[name]

@@ -1,0 +1,110 @@
+"""When a row of features is: from frame rate and stride to times, and back. Pure arithmetic.
+
+Temporal detectors place row t of a video in the middle of the frames behind it: ActionFormer at
+(t × feat_stride + num_frames / 2) / fps seconds, OpenTAD at (t × feature_stride + offset_frames) /
+fps with offset_frames = num_frames / 2. A store's time is when a frame begins to be shown, which is
+half a frame before its middle. So row t gets
+
+    pts_seconds = (t × feat_stride + (num_frames - 1) / 2) / fps
+
+the mean of the times of its frames, and that of the frame itself when it comes from one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from features_store.errors import UsageError
+from features_store.manifest import ManifestRow
+from features_store.records import VideoRecord
+from features_store.spec import Sampling, Spec
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How the rows of a video lie in time.
+
+    Attributes:
+        fps: frames a second of the frames that the other two count.
+        feat_stride: frames from one row to the next.
+        feat_num_frames: frames behind a row; 1 for a network that sees pictures.
+    """
+
+    fps: float
+    feat_stride: float
+    feat_num_frames: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("fps", "feat_stride", "feat_num_frames"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise UsageError(f"{name} must be positive, got {value}")
+
+    def frame_positions(self, num_rows: int) -> np.ndarray:
+        """Return where rows lie (num_rows,), in frames."""
+        return np.arange(num_rows) * self.feat_stride + (self.feat_num_frames - 1) / 2
+
+
+def timing_from(
+    fps: float | None, feat_stride: float | None, feat_num_frames: int | None
+) -> Timing | None:
+    """Return the timing that was told, None for none; half a timing is refused."""
+    if fps is None and feat_stride is None and feat_num_frames is None:
+        return None
+    if fps is None or feat_stride is None:
+        raise UsageError(
+            f"times need both fps and feat_stride, got fps {fps} and feat_stride {feat_stride}; "
+            "give --fps and --feat-stride, or neither when the times are unknown"
+        )
+    return Timing(fps, feat_stride, 1 if feat_num_frames is None else feat_num_frames)
+
+
+def row_times(timing: Timing | None, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pts_seconds and frame_index of rows; where nothing is known, both count rows.
+
+    >>> row_times(Timing(30, 4, 16), 3)[0].round(3).tolist()
+    [0.25, 0.383, 0.517]
+    """
+    if timing is None:
+        return np.arange(num_rows, dtype=np.float64), np.arange(num_rows)
+    positions = timing.frame_positions(num_rows)
+    return positions / timing.fps, np.floor(positions).astype(np.int64)
+
+
+def number_text(value: float) -> str:
+    """Return the shortest text that reads back the same.
+
+    >>> number_text(4.0), number_text(12.5)
+    ('4', '12.5')
+    """
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def sampling_of(timings: set[Timing | None]) -> Sampling:
+    """Return the sampling of imported videos: their stride, if all have one and the same."""
+    strides = {UNKNOWN if t is None else number_text(t.feat_stride) for t in timings}
+    return Sampling("stride", strides.pop() if len(strides) == 1 else UNKNOWN)
+
+
+def stored_timing(spec: Spec, record: VideoRecord, row: ManifestRow) -> Timing | None:
+    """Return how a stored video's rows lie in time; None when the store does not know.
+
+    Under sampling by fps the frames that are counted are the kept ones, so that one stride holds
+    for videos of all frame rates.
+    """
+    if "feat_stride" in row.extra:  # said by an import, per video
+        stride, behind = row.extra["feat_stride"], row.extra.get("feat_num_frames", "1")
+    elif spec.sampling.kind == "fps":
+        return Timing(float(Fraction(spec.sampling.value)), 1)
+    else:
+        stride, behind = spec.sampling.value, "1"
+    try:
+        return Timing(record.source_fps, float(stride), int(behind))
+    except (ValueError, UsageError):
+        return None

@@ -1,0 +1,146 @@
+"""`cubereel manifest …`: is it right, which videos are where, do its splits leak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.cli.show import print_json, print_table
+
+if TYPE_CHECKING:
+    from pipelines.manifest_splits import SideCounts
+    from pipelines.manifests import Tally
+
+app = typer.Typer(help="Check a manifest, split it, count what it says.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+ManifestPath = Annotated[
+    Path, typer.Argument(help="A manifest CSV, a folder with a manifest.csv, or a store.")
+]
+
+
+@app.command()
+def validate(path: ManifestPath, as_json: AsJson = False) -> None:
+    """Check every line, and that videos are where it says; exit 3 when something is wrong."""
+    from features_store.errors import ContractError
+    from pipelines.manifest_check import validate as run
+
+    report = run(path)
+    if as_json:
+        print_json(report)
+    else:
+        for problem in report.problems:
+            typer.echo(
+                f"line {problem.line}: {problem.message}" if problem.line else problem.message
+            )
+        unsaid = ", ".join(f"{count} without {name}" for name, count in report.unsaid.items())
+        typer.echo(f"{report.num_rows} rows, {len(report.problems)} problems ({unsaid})")
+    if report.problems:
+        raise ContractError(f"{report.manifest} has {len(report.problems)} problems")
+
+
+@app.command()
+def split(
+    path: ManifestPath,
+    test: Annotated[float, typer.Option(help="Share of the videos that are for testing.")],
+    validation: Annotated[
+        float, typer.Option(help="Share for validation; by default 'train' takes some of train.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another split.")] = 0,
+    write: Annotated[bool, typer.Option("--write", help="Fill the column 'split'.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Write even where the column says something.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Choose test videos: no group, file or content on two sides, classes spread evenly."""
+    from pipelines.manifest_splits import split as run
+
+    report = run(path, test=test, validation=validation, seed=seed, write=write, replace=replace)
+    if as_json:
+        print_json(report)
+        return
+    _print_sides(report.sides)
+    done = "written" if report.written else "not written; give --write"
+    typer.echo(f"split {report.split_hash} ({done})")
+
+
+@app.command()
+def folds(
+    path: ManifestPath,
+    folds: Annotated[int, typer.Option(help="As of 'cubereel train'.")],
+    seed: Annotated[
+        int, typer.Option("--split-seed", min=0, max=2**32 - 1, help="As of 'cubereel train'.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show the test videos of each fold that 'cubereel train --folds' uses."""
+    from pipelines.manifest_splits import folds as run
+
+    report = run(path, num_folds=folds, seed=seed)
+    if as_json:
+        print_json(report)
+        return
+    _print_sides(
+        {f"fold {i}": fold.test for i, fold in enumerate(report.folds)},
+        ["split", *(fold.split_hash for fold in report.folds)],
+    )
+
+
+@app.command()
+def leaks(path: ManifestPath, as_json: AsJson = False) -> None:
+    """Look for groups, files and contents on two sides of the column 'split'; exit 3 if any."""
+    from features_store.errors import ContractError
+    from pipelines.manifests import leaks as run
+
+    report = run(path)
+    if as_json:
+        print_json(report)
+    else:
+        for leak in report.leaks:
+            typer.echo(leak)
+        sides = ", ".join(f"{count} {side}" for side, count in report.videos.items())
+        typer.echo(
+            f"{len(report.leaks)} leaks ({sides}, {report.unchecked} without a split, "
+            f"content of {report.uncompared} not compared)"
+        )
+    if report.leaks:
+        raise ContractError(
+            f"{report.manifest} has {len(report.leaks)} leaks between its splits; "
+            "'cubereel manifest split' makes one without"
+        )
+
+
+@app.command()
+def counts(path: ManifestPath, as_json: AsJson = False) -> None:
+    """Count videos, groups and (of a store) frames of every class and split."""
+    from pipelines.manifests import counts as run
+
+    report = run(path)
+    if as_json:
+        print_json(report)
+        return
+    rows = [
+        [cell.label or "(no label)", cell.split or "(no split)", *_figures(cell.counts)]
+        for cell in report.cells
+    ]
+    columns = ["label", "split", "videos", "groups", "frames"]
+    print_table(
+        columns if report.total.frames is not None else columns[:-1],
+        [*rows, ["all videos", "", *_figures(report.total)]],
+    )
+
+
+def _figures(counts: Tally) -> list[str]:
+    return [str(n) for n in (counts.videos, counts.groups, counts.frames) if n is not None]
+
+
+def _print_sides(sides: Mapping[str, SideCounts], *more: Sequence[str]) -> None:
+    """Print a column for each side: how many videos of each class, the sums, and more rows."""
+    labels = list(next(iter(sides.values())).labels)
+    rows = [[label, *(str(side.labels[label]) for side in sides.values())] for label in labels]
+    rows.append(["all videos", *(str(side.videos) for side in sides.values())])
+    rows.append(["groups", *(str(side.groups) for side in sides.values())])
+    print_table(["label", *sides], [*rows, *more])

@@ -1,0 +1,118 @@
+"""The ways of writing a store that are killed. Each may be run again on what is left."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+from features_store.layout import LayerShape
+from features_store.merge import append_stores
+from features_store.reshape import repack_store
+from features_store.store_writer import StoreWriter, UnitWriter
+from pipelines.extraction import extract
+from tests.clips import write_classes
+from tests.stores import commit, frames, header, make_store
+
+START = "start.cubes"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way of writing a store.
+
+    Attributes:
+        prepare: fills a folder with what `run` reads and, where the store is to exist before,
+            with that store, named `START`.
+        run: called with that folder and the store's path.
+    """
+
+    prepare: Callable[[Path], None]
+    run: Callable[[Path, Path], None]
+
+
+def _prepare_videos(folder: Path) -> None:
+    write_classes(folder, per_class=3, num_frames=6)
+    (folder / "dark" / "broken.mp4").write_bytes(b"no video")
+    with (folder / "manifest.csv").open("a") as manifest:
+        manifest.write("dark/broken.mp4,dark,g9,train\n")
+
+
+def _extract(folder: Path, store: Path) -> None:
+    extract(folder, out=store, backbone="tiny:conv", fps="10", batch_size=4, device="cpu")
+
+
+# About 20 rows a chunk, so that a shard has several. Every length tells its video.
+HEADER = header(layers=(LayerShape("top", 7, 256),))
+UNITS = [{"run/0": 13, "walk/0": 11, "walk/1": 9}, {"run/1": 17, "run/2": 5, "walk/2": 8}]
+
+
+def _prepare_replaced(folder: Path) -> None:
+    """Make a store with other content of two videos, to be superseded, and one to be kept."""
+    make_store(folder / START, {"run/0": 4, "run/1": 6, "kept/0": 7}, store_header=HEADER)
+
+
+def _write_units(_: Path, store: Path) -> None:
+    with StoreWriter(store, HEADER, run_id=secrets.token_hex(8)) as writer:
+        for share, lengths in zip((0.5, 1), UNITS, strict=True):
+            missing = {i: n for i, n in lengths.items() if not _is_there(writer, i, n)}
+            if missing:
+                # The first is planned too small and moves to a larger shard on its way; the
+                # second fits, so that it is sealed as it is.
+                rows = int(share * sum(missing.values()))
+                with writer.unit(rows=rows, video_ids=list(missing)) as unit:
+                    unit.write_rows(frames(2, seed=0, store_header=HEADER))
+                    unit.abandon()
+                    for video_id, length in missing.items():
+                        _add_in_blocks(unit, video_id, length)
+
+
+def _is_there(writer: StoreWriter, video_id: str, length: int) -> bool:
+    record = writer.find(video_id)
+    return record is not None and record.length == length
+
+
+def _add_in_blocks(unit: UnitWriter, video_id: str, length: int) -> None:
+    rows = frames(length, seed=length, store_header=HEADER)
+    for start in range(0, length, 4):
+        unit.write_rows({path: array[start : start + 4] for path, array in rows.items()})
+    commit(unit, video_id)
+
+
+def _prepare_sources(folder: Path) -> None:
+    make_store(folder / START, {"run/0": 4, "kept/0": 7}, store_header=HEADER)
+    make_store(folder / "a.cubes", {"a/0": 13, "run/0": 4, "a/1": 9}, store_header=HEADER)
+    make_store(folder / "b.cubes", {"b/0": 21, "a/0": 13}, store_header=HEADER, run_id="other")
+
+
+def _append(folder: Path, store: Path) -> None:
+    for name in ("a.cubes", "b.cubes"):
+        append_stores(store, [folder / name])
+
+
+def _prepare_repacked(folder: Path) -> None:
+    lengths = {f"v{i}": 5 + i for i in range(6)}
+    make_store(folder / "a.cubes", lengths, store_header=HEADER)
+
+
+def _repack(folder: Path, store: Path) -> None:
+    row_bytes = sum(array.row_bytes for array in HEADER.arrays) // 4  # of one byte a value
+    repack_store(
+        folder / "a.cubes", store, dtype="8bit", compression="zstd", shard_bytes=15 * row_bytes
+    )
+
+
+def _write_units_unflushed(folder: Path, store: Path) -> None:
+    h5py.File.flush = lambda _: None  # in the process that is killed alone
+    _write_units(folder, store)
+
+
+SCENARIOS = {
+    "extract": Scenario(_prepare_videos, _extract),
+    "writer": Scenario(_prepare_replaced, _write_units),
+    "append": Scenario(_prepare_sources, _append),
+    "repack": Scenario(_prepare_repacked, _repack),
+}
+# Loses what it committed, to show that a trial notices.
+CONTROLS = {"unflushed": Scenario(_prepare_replaced, _write_units_unflushed)}

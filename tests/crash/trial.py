@@ -1,0 +1,109 @@
+"""One trial: a scenario killed once or twice and resumed, and what has to be true in between."""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from features_store.diff import diff_stores
+from features_store.ledger import read_failures
+from features_store.store import Store
+from features_store.verify import verify_store
+from tests.crash.client import ForkServer
+from tests.crash.runs import NEVER, Kill, Outcome
+from tests.crash.scenarios import CONTROLS, SCENARIOS, START
+
+KILLED = -9
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scenario with its inputs, and the store and the outcome of an undisturbed run.
+
+    Attributes:
+        videos: what the shards say of every video, as it was at the start and as it will be.
+    """
+
+    scenario: str
+    inputs: Path
+    undisturbed: Path
+    outcome: Outcome
+    videos: tuple[dict[str, str], dict[str, str]]
+
+
+def prepare_case(server: ForkServer, scenario: str, folder: Path) -> Case:
+    """Make the inputs of a scenario and run it to its end."""
+    inputs, undisturbed = folder / "inputs", folder / "undisturbed.cubes"
+    inputs.mkdir()
+    (SCENARIOS | CONTROLS)[scenario].prepare(inputs)
+    _copy_start(inputs, undisturbed)
+    start = _videos(undisturbed) if undisturbed.exists() else {}
+    outcome = server.run(scenario, inputs=inputs, store=undisturbed, kill=NEVER)
+    assert outcome.status == 0, server.printed
+    _require_clean(undisturbed)
+    return Case(scenario, inputs, undisturbed, outcome, (start, _videos(undisturbed)))
+
+
+def run_trial(server: ForkServer, case: Case, store: Path, kills: Iterable[Kill]) -> list[Outcome]:
+    """Run a case once for each kill, then to its end; fail where anything committed is lost."""
+    _copy_start(case.inputs, store)
+    committed: set[str] = set()
+    outcomes = []
+    for kill in [*kills, NEVER]:
+        outcome = server.run(case.scenario, inputs=case.inputs, store=store, kill=kill)
+        expected = (0,) if kill == NEVER else (0, KILLED)
+        assert outcome.status in expected, f"{kill}: {outcome}\n{server.printed}"
+        again = committed.intersection(outcome.committed)
+        assert not again, f"{kill}: committed before, and done again: {sorted(again)}"
+        committed.update(outcome.committed)
+        if kill != NEVER:
+            _require_sound(case, store, kill)
+        outcomes.append(outcome)
+    _require_clean(store)
+    _require_undisturbed(case, store)
+    return outcomes
+
+
+def _copy_start(inputs: Path, store: Path) -> None:
+    if (inputs / START).exists():
+        shutil.copytree(inputs / START, store)
+
+
+def _videos(path: Path) -> dict[str, str]:
+    """Return all records, with the checksums of their rows, but for where in a shard they lie."""
+    with Store(path) as store:
+        return {record.id: repr(replace(record, offset=0)) for record in store.records()}
+
+
+def _require_sound(case: Case, store: Path, kill: Kill) -> None:
+    """Check a killed run's store: every video is the old one or the new one, and right.
+
+    A copy is checked, so that the index that a reader makes does not help the run that resumes.
+    """
+    old, new = case.videos
+    if not (store / "store.json").exists():
+        assert not old, f"{kill}: store.json is lost"
+        return
+    copy = store.with_suffix(".copy")
+    shutil.copytree(store, copy)
+    assert verify_store(copy, full=True).problems == [], kill
+    list(read_failures(copy))
+    found = _videos(copy)
+    lost = old.keys() - found.keys()
+    assert not lost, f"{kill}: these were in the store before: {sorted(lost)}"
+    wrong = found.items() - old.items() - new.items()
+    assert not wrong, f"{kill}: not what was written: {sorted(wrong)}"
+    shutil.rmtree(copy)
+
+
+def _require_clean(store: Path) -> None:
+    report = verify_store(store, full=True)
+    assert (report.problems, report.unfinished) == ([], [])
+    assert list(store.rglob("*.sealing")) == []
+
+
+def _require_undisturbed(case: Case, store: Path) -> None:
+    with Store(store) as a, Store(case.undisturbed) as b:
+        assert diff_stores(a, b).identical
+        assert (a.header, a.manifest) == (b.header, b.manifest)
+    assert _videos(store) == case.videos[1]

@@ -1,0 +1,260 @@
+"""Import and export: round trips are identities, in every format and both directions."""
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from features_store.diff import diff_stores
+from features_store.errors import DamageError
+from features_store.exchange import export_store, import_features
+from features_store.layout import LayerShape
+from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
+from features_store.store import Store
+from features_store.verify import verify_store
+from tests.stores import header, make_store
+
+TEXTS = {"licence": "CC-BY-4.0", "origin": "a camera", "citation": "Someone, 2020"}
+LENGTHS = {"b/run.mp4": 5, "a/jump.mp4": 3, "a/none.mp4": 5}
+LAYERS = (LayerShape("mid", 4, 3), LayerShape("top", 2, 8))
+ONE_CELL = (LayerShape("features", 1, 6),)
+
+
+def write_rows(store, *rows):
+    write_manifest(store / "manifest.csv", rows)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Three videos of two layers; the manifest is not in the order of ids."""
+    path = tmp_path / "s.cubes"
+    make_store(path, LENGTHS, store_header=header(layers=LAYERS, dtype="float16", **TEXTS))
+    write_rows(
+        path,
+        ManifestRow("b/run.mp4", "b/run.mp4", "run", "g1", "train", extra={"camera": "2"}),
+        ManifestRow("a/jump.mp4", "a/jump.mp4", "jump", "g2", "val"),
+        ManifestRow("a/none.mp4", "a/none.mp4", "", "g3", "train"),
+        ManifestRow("c/failed.mp4", "c/failed.mp4", "run"),
+    )
+    return path
+
+
+@pytest.fixture
+def vectors(tmp_path):
+    """Three videos with one cell a frame, all of one length."""
+    path = tmp_path / "v.cubes"
+    lengths = dict.fromkeys(LENGTHS, 4)
+    make_store(path, lengths, store_header=header(layers=ONE_CELL, has_diffs=False, **TEXTS))
+    splits = ("test", "train", "")
+    write_rows(
+        path, *(ManifestRow(i, i, i[2:5], split=s) for i, s in zip(lengths, splits, strict=True))
+    )
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")
+            if p.is_file()}  # fmt: skip
+
+
+def contents(path: Path) -> dict[str, tuple]:
+    """Return bytes of cubes and times of every video, and what is said of it."""
+    with Store(path) as opened:
+        rows = opened.manifest
+        return {
+            i: (
+                opened.cubes(i).astype(np.float32).tobytes(),
+                opened.read(i, "pts_seconds").tolist(),
+                rows[i].label,
+                rows[i].split,
+                "annotations" in rows[i].extra,
+            )
+            for i in opened.ids
+        }
+
+
+def plain_record(record):
+    return replace(record, offset=0, checksums=(), start_seconds=0.0, end_seconds=0.0)
+
+
+@pytest.mark.parametrize("encoding", [("float16", "none"), ("float32", "zstd"), ("8bit", "none")])
+def test_folder_keeps_everything(tmp_path, encoding):
+    store, out = tmp_path / "s.cubes", tmp_path / "again.cubes"
+    dtype, compression = encoding
+    said = header(layers=LAYERS, dtype=dtype, compression=compression, **TEXTS)
+    make_store(store, LENGTHS, store_header=said)
+    export_store(store, tmp_path / "plain", kind="folder")
+    report = import_features(tmp_path / "plain", out, kind="folder")
+
+    assert (report.num_imported, report.num_frames) == (3, 13)
+    with Store(store) as a, Store(out) as b:
+        assert diff_stores(a, b).identical
+        assert [*map(plain_record, a.records())] == [*map(plain_record, b.records())]
+        assert b.header == replace(a.header, dtype="float32" if dtype == "8bit" else dtype)
+        assert list(a.manifest.values()) == list(b.manifest.values())
+    assert verify_store(out, full=True).problems == []
+
+
+def test_folder_is_what_it_says(store, tmp_path):
+    export_store(store, tmp_path / "plain", kind="folder")
+    import_features(tmp_path / "plain", tmp_path / "again.cubes", kind="folder")
+    export_store(tmp_path / "again.cubes", tmp_path / "plain2", kind="folder")
+
+    first, second = files(tmp_path / "plain"), files(tmp_path / "plain2")
+    assert first.keys() == second.keys()
+    assert {n for n in first if first[n] != second[n]} <= {"export.json"}  # checksums' digest
+    cubes = np.load(tmp_path / "plain" / "a" / "jump.mp4" / "cubes.mid.npy")
+    with Store(store) as opened:
+        np.testing.assert_array_equal(cubes, opened.cubes("a/jump.mp4", layer="mid"))
+    assert [*read_store_manifest(tmp_path / "plain")] == [*read_store_manifest(store)]
+
+
+def test_one_layer_and_some_videos(store, tmp_path):
+    export_store(store, tmp_path / "plain", kind="folder", layer="mid", ids=["a/jump.mp4"])
+    import_features(tmp_path / "plain", tmp_path / "again.cubes", kind="folder")
+
+    with Store(tmp_path / "again.cubes") as opened:
+        assert opened.ids == ["a/jump.mp4"]
+        assert opened.header.layers == LAYERS[:1]
+
+
+@pytest.mark.parametrize("kind", ["sharma", "npz", "npy", "arrays"])
+def test_store_to_foreign_and_back(vectors, tmp_path, kind):
+    """Cubes, times, labels and splits come back; so does where the videos are from."""
+    export_store(vectors, tmp_path / "out", kind=kind)
+    import_features(tmp_path / "out", tmp_path / "again.cubes", kind=kind, name="x")
+
+    assert contents(tmp_path / "again.cubes") == contents(vectors)
+    with Store(tmp_path / "again.cubes") as opened:
+        said = opened.header
+        assert {name: getattr(said, name) for name in TEXTS} == TEXTS
+        assert (said.spec.backbone, said.has_diffs) == ("imported:x", False)
+    assert verify_store(tmp_path / "again.cubes", full=True).problems == []
+
+
+@pytest.mark.parametrize("kind", ["sharma", "npz", "npy", "arrays"])
+def test_foreign_to_store_and_back_is_the_same_bytes(vectors, tmp_path, kind):
+    export_store(vectors, tmp_path / "out", kind=kind)
+    import_features(tmp_path / "out", tmp_path / "again.cubes", kind=kind, name="x")
+    export_store(tmp_path / "again.cubes", tmp_path / "out2", kind=kind)
+
+    first, second = files(tmp_path / "out"), files(tmp_path / "out2")
+    assert {n for n in first.keys() | second.keys() if first.get(n) != second.get(n)} == {
+        "export.json"
+    }
+
+
+def test_the_same_features_have_one_digest_in_every_format(vectors, tmp_path):
+    digests = set()
+    for kind in ("sharma", "npz", "npy", "arrays"):
+        export_store(vectors, tmp_path / kind, kind=kind)
+        import_features(tmp_path / kind, tmp_path / f"{kind}.cubes", kind=kind, name="x")
+        with Store(tmp_path / f"{kind}.cubes") as opened:
+            digests.add(opened.header.spec.weights_sha256)
+
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_cells_are_pooled_when_asked(store, tmp_path, pool):
+    export_store(store, tmp_path / "out", kind="npy", pool=pool)
+
+    with Store(store) as opened:
+        cubes = opened.cubes("a/jump.mp4").astype(np.float32)
+    expected = getattr(cubes.reshape(3, 4, 8), pool)(1)
+    found = np.load(tmp_path / "out" / "a" / "jump.mp4.npy")
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_actionformer_features_are_placed_at_the_middle_of_their_frames(tmp_path):
+    folder = tmp_path / "feats"
+    (folder / "val").mkdir(parents=True)
+    array = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.save(folder / "val" / "one.npy", array)
+    np.save(folder / "two.npy", np.asfortranarray(array))
+    segments = [
+        {"segment": [0.5, 1.0], "label": "Dive", "label_id": 3},
+        {"segment": [1.0, 1.5], "label": "Throw", "label_id": 9},
+    ]
+    entry = {"subset": "test", "duration": 2.5, "fps": 25.0, "frame": 62, "annotations": segments}
+    (folder / "thumos.json").write_text(json.dumps({"database": {"val/one": entry}}))
+    options = {"fps": 25, "feat_stride": 4, "feat_num_frames": 16}
+    import_features(
+        folder, tmp_path / "s.cubes", kind="npy", name="i3d",
+        annotations=folder / "thumos.json", **options,
+    )  # fmt: skip
+
+    with Store(tmp_path / "s.cubes") as opened:
+        assert opened.ids == ["two", "val/one"]
+        assert [*opened.manifest] == ["val/one", "two"]
+        np.testing.assert_array_equal(opened.cubes("two")[:, 0, 0], array)
+        # ActionFormer: (4 t + 16 / 2) / 25, the middle; a frame begins half a frame before its own.
+        middles = (4 * np.arange(4) + 8) / 25
+        np.testing.assert_allclose(opened.read("val/one", "pts_seconds"), middles - 0.5 / 25)
+        assert opened.manifest["val/one"].label == "Dive;Throw"
+        assert opened.video("val/one").duration_seconds == 2.5
+        assert opened.header.spec.sampling.value == "4"
+    export_store(tmp_path / "s.cubes", tmp_path / "again", kind="npy")
+    document = json.loads((tmp_path / "again" / "annotations.json").read_text())
+    assert document["database"]["val/one"] == entry | {"feat_stride": 4.0, "feat_num_frames": 16}
+    assert (tmp_path / "again/val/one.npy").read_bytes() == (folder / "val/one.npy").read_bytes()
+
+
+def test_classes_are_counted_from_nought_for_detectors(store, tmp_path):
+    """Sampling by fps: kept frames are what is counted, so one stride holds for all videos."""
+    export_store(store, tmp_path / "out", kind="npz", pool="max")
+
+    document = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert document["database"]["b/run.mp4"] == {
+        "subset": "train", "duration": 0.5, "fps": 10.0, "frame": 5, "feat_stride": 1.0,
+        "feat_num_frames": 1,
+        "annotations": [{"segment": [0.0, 0.5], "label": "run", "label_id": 1}],
+    }  # fmt: skip
+    assert document["database"]["a/none.mp4"]["annotations"] == []
+
+
+def test_what_nobody_told_is_unknown(tmp_path):
+    (tmp_path / "feats").mkdir()
+    np.savez(tmp_path / "feats" / "one.npz", np.ones((3, 2), np.float16))
+    import_features(tmp_path / "feats", tmp_path / "s.cubes", kind="npz", name="x")
+
+    with Store(tmp_path / "s.cubes") as opened:
+        record, spec = opened.video("one"), opened.header.spec
+        assert opened.read("one", "pts_seconds").tolist() == [0, 1, 2]
+    assert (spec.sampling.value, spec.preprocessing.input_size) == ("unknown", (0, 0))
+    features = np.ones((3, 1, 1, 2), np.float16)
+    assert record.media_sha256 == hashlib.sha256(features.tobytes()).hexdigest()
+    line = f"one float16 (3, 1, 1, 2) {record.media_sha256}\n"
+    assert spec.weights_sha256 == hashlib.sha256(line.encode()).hexdigest()
+    assert (record.media_bytes, record.num_frames) == (0, 0)
+    assert np.isnan(record.source_fps)
+
+
+def test_the_real_array_file(tmp_path):
+    path = Path(os.environ.get("CUBEREEL_DATA", "nowhere"))
+    path /= "ucf101_first15_vgg16_pca256_fp16.npz"
+    if not path.exists():
+        pytest.skip("the UCF101 array file is not here; set CUBEREEL_DATA to its folder")
+    import_features(path, tmp_path / "s.cubes", kind="arrays", name="vgg16-relu6-pca256")
+    export_store(tmp_path / "s.cubes", tmp_path / "out", kind="arrays")
+
+    with np.load(path) as a, np.load(tmp_path / "out" / "features.npz") as b:
+        assert set(a.files) == set(b.files)
+        for name in a.files:
+            assert a[name].dtype == b[name].dtype
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_a_damaged_video_is_not_passed_on(store, tmp_path):
+    shard = next((store / "shards").glob("*.h5"))
+    with h5py.File(shard, "r+") as file:
+        file["cubes/center/top"][1] += 1
+
+    with pytest.raises(DamageError, match=r"video '.*' in .* is damaged: cubes/center/top"):
+        export_store(store, tmp_path / "out", kind="folder")
+    assert not list((tmp_path / "out").rglob("*.npy"))[3:]

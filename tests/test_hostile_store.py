@@ -1,0 +1,326 @@
+"""Stores made to harm whoever opens them: each is refused, with a message of its own."""
+
+import json
+import os
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from features_store.errors import CubereelError, DamageError, StoreError, UnsafeStoreError
+from features_store.header import read_header
+from features_store.merge import merge_stores
+from features_store.records import record_checksum
+from features_store.repair import repair_store
+from features_store.reshape import repack_store
+from features_store.store import Store
+from features_store.store_writer import StoreWriter
+from features_store.verify import verify_store
+from tests.stores import HEADER, header, make_store
+
+LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 12}
+CUBES = "cubes/center/top"
+COMPACT = {"dtype": "8bit", "compression": "zstd"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    make_store(tmp_path / "s", LENGTHS)
+    return tmp_path / "s"
+
+
+def _shard(store):
+    (shard,) = (store / "shards").glob("*.h5")
+    return shard
+
+
+def _replaced(store, make):
+    """Let `make(file, shape, dtype)` put something else where the cubes are."""
+    with h5py.File(_shard(store), "a") as file:
+        shape, dtype = file[CUBES].shape, file[CUBES].dtype
+        del file[CUBES]
+        make(file, shape, dtype)
+
+
+def _read_all(store):
+    with Store(store) as opened:
+        for video_id in opened.ids:
+            opened.cubes(video_id)
+
+
+def _assert_refused(store, error, words):
+    """Reading, verifying and copying: none follows, and none ends in another error."""
+    with pytest.raises(error, match=words):
+        _read_all(store)
+    assert verify_store(store, full=True).problems
+    with pytest.raises(CubereelError):
+        merge_stores([store], store.parent / "merged")
+
+
+LINKS = {
+    "SoftLink": lambda file, *_: file.__setitem__(CUBES, h5py.SoftLink("/diffs/center")),
+    "ExternalLink": lambda file, *_: file.__setitem__(CUBES, h5py.ExternalLink("/etc/x.h5", "x")),
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_links_in_a_shard(store, kind):
+    _replaced(store, LINKS[kind])
+    _assert_refused(store, UnsafeStoreError, f"is a {kind}; a store may not point outside")
+
+
+def test_rows_in_another_file(store, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(10**5))
+    _replaced(
+        store,
+        lambda file, shape, dtype: file.create_dataset(
+            CUBES, shape, dtype, external=[(str(secret), 0, 10**5)]
+        ),
+    )
+    _assert_refused(store, UnsafeStoreError, "lie in another file")
+
+
+def test_a_virtual_dataset(store):
+    def make(file, shape, dtype):
+        layout = h5py.VirtualLayout(shape, dtype)
+        layout[:] = h5py.VirtualSource("other.h5", "x", shape)
+        file.create_virtual_dataset(CUBES, layout)
+
+    _replaced(store, make)
+    _assert_refused(store, UnsafeStoreError, "lie in another file")
+
+
+def test_objects_where_numbers_belong(store):
+    _replaced(
+        store,
+        lambda file, shape, _: file.create_dataset(CUBES, shape[:1], h5py.string_dtype()),
+    )
+    _assert_refused(store, UnsafeStoreError, "objects of variable size")
+
+
+def test_more_rows_than_the_file_can_hold(store):
+    _replaced(
+        store,
+        lambda file, shape, dtype: file.create_dataset(
+            CUBES, (10**9, *shape[1:]), dtype, chunks=(1, *shape[1:])
+        ),
+    )
+    _assert_refused(store, UnsafeStoreError, r"claims \d+ bytes, the file has \d+")
+
+
+def test_chunks_too_large_to_read(store):
+    _replaced(
+        store,
+        lambda file, shape, dtype: file.create_dataset(
+            CUBES, shape, dtype, chunks=(2**20, 32, 32, 8), maxshape=(None,) * 4
+        ),
+    )
+    _assert_refused(store, UnsafeStoreError, "too large to read")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"compression": "gzip"}, {"shuffle": True}, {"fletcher32": True}, hdf5plugin.Blosc()],
+    ids=["gzip", "shuffle", "fletcher32", "blosc"],
+)
+def test_filters_that_store_json_does_not_announce(store, options):
+    _replaced(
+        store,
+        lambda file, shape, dtype: file.create_dataset(
+            CUBES, shape, dtype, chunks=(1, *shape[1:]), **options
+        ),
+    )
+    _assert_refused(store, UnsafeStoreError, r"HDF5 filters \[\d+\], store.json announces none")
+
+
+def test_a_chunk_that_skips_the_filter(tmp_path):
+    make_store(tmp_path / "s", LENGTHS, store_header=header(**COMPACT))
+    with h5py.File(_shard(tmp_path / "s"), "a") as file:
+        chunk_bytes = int(np.prod(file[CUBES].chunks))
+        file[CUBES].id.write_direct_chunk((0, 0, 0, 0), bytes(chunk_bytes), filter_mask=1)
+    _assert_refused(tmp_path / "s", UnsafeStoreError, "a chunk that is not in this file")
+
+
+def test_a_chunk_that_unpacks_to_more_than_it_may(tmp_path):
+    make_store(tmp_path / "s", LENGTHS, store_header=header(**COMPACT))
+    with h5py.File(tmp_path / "bomb.h5", "w") as file:
+        bomb = file.create_dataset(
+            "x", data=np.zeros(2**24, np.uint8), chunks=(2**24,), **hdf5plugin.Zstd()
+        )
+        _, frame = bomb.id.read_direct_chunk((0,))
+    with h5py.File(_shard(tmp_path / "s"), "a") as file:
+        file[CUBES].id.write_direct_chunk((0, 0, 0, 0), frame)
+    _assert_refused(tmp_path / "s", UnsafeStoreError, "unpack to more bytes than")
+
+
+def test_a_dataset_that_compresses_too_well_to_be_believed(tmp_path):
+    make_store(tmp_path / "s", LENGTHS, store_header=header(**COMPACT))
+    _replaced(
+        tmp_path / "s",
+        lambda file, shape, dtype: file.create_dataset(
+            CUBES, (10**9, *shape[1:]), dtype, chunks=(10**6, *shape[1:]), **hdf5plugin.Zstd()
+        ),
+    )
+    _assert_refused(tmp_path / "s", UnsafeStoreError, "more than 1000 to 1 is not believed")
+
+
+def test_bytes_before_the_hdf5_file(store):
+    shard = _shard(store)
+    with (
+        h5py.File(shard.with_suffix(".tmp"), "w", userblock_size=512) as file,
+        h5py.File(shard) as original,
+    ):
+        for name in original:
+            original.copy(name, file)
+        for name, value in original.attrs.items():
+            file.attrs[name] = value
+    shard.with_suffix(".tmp").replace(shard)
+    _assert_refused(store, UnsafeStoreError, "begins with 512 bytes that are not HDF5")
+
+
+def _edit_record(store, **values):
+    with h5py.File(_shard(store), "a") as file:
+        table = file["videos"][:]
+        for name, value in values.items():
+            table[name][1] = value
+        table["record_checksum"][1] = record_checksum(table[1:2])
+        file["videos"][:] = table
+    (store / "index.h5").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    "video_id", [b"../../x", b"/etc/passwd", b"a/../../x", b"a\\..\\x", b"a\nb", b"\xff\xfe"]
+)
+def test_ids_that_leave_the_store(store, video_id):
+    _edit_record(store, id=video_id)
+    with pytest.raises(UnsafeStoreError, match="video id that could leave the store"):
+        Store(store)
+    assert verify_store(store).problems
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"offset": -5}, {"offset": 10**6}, {"length": 10**12}, {"length": -1}, {"length": 2**63 - 1}],
+    ids=str,
+)
+def test_records_that_lie_about_their_rows(store, values):
+    _edit_record(store, **values)
+    with pytest.raises(DamageError, match=r"claims rows|where index.h5 says"):
+        _read_all(store)
+    assert verify_store(store).problems
+
+
+def test_a_sidecar_that_lies_about_the_size(store):
+    sidecar = _shard(store).with_suffix(".json")
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"bytes": 10**15}))
+
+    assert "its sidecar says 1000000000000000" in verify_store(store).problems[0]
+
+
+@pytest.mark.parametrize(
+    "content", [b"[]", b'{"bytes": "x"}', b"\x80\x04\x95", b'{"supersedes": 5}', b"[" * 10**5]
+)
+def test_a_sidecar_that_is_none(store, content):
+    _shard(store).with_suffix(".json").write_bytes(content)
+    (store / "index.h5").unlink()
+
+    with pytest.raises(DamageError, match="sidecar"):
+        Store(store)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "object"}, {"dtype": 5}, {"compression": "pickle"}, {"layers": []},
+        {"layers": [{"name": "../x", "grid_size": 2, "dim": 8}]}, {"views": ["a/b"]},
+        {"layers": [{"name": "top", "grid_size": -2, "dim": 8}]}, {"layers": "top"},
+        {"spec": {}}, {"spec_digest": None}, {"spec": []}, {"has_diffs": "yes"}, {"views": []},
+        {"format_version": 2},
+        {"layers": [{"name": "top", "grid_size": 2, "dim": 8, "path": "/x"}]}, {"root": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_store_json_that_is_none(store, change):
+    path = store / "store.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+    with pytest.raises(StoreError, match=r"store\.json"):
+        read_header(store)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04\x95", b"[" * 10**5, b'"x"', b"\xff\xfe"])
+def test_a_store_json_that_is_no_json(store, content):
+    (store / "store.json").write_bytes(content)
+
+    with pytest.raises(StoreError, match=r"store\.json"):
+        read_header(store)
+
+
+@pytest.mark.parametrize("name", ["shards", "index.h5", ".lock", "failures", "runs"])
+def test_links_out_of_the_store(store, name, tmp_path):
+    outside = tmp_path / "outside"
+    (store / name).rename(outside) if (store / name).exists() else outside.write_text("mine")
+    (store / name).symlink_to(outside)
+    before = _content(outside)
+
+    with (
+        pytest.raises(UnsafeStoreError, match="outside the store"),
+        StoreWriter(store, HEADER, run_id="r"),
+    ):
+        pass
+    assert _content(outside) == before
+
+
+def _content(path):
+    return path.read_bytes() if path.is_file() else sorted(path.iterdir())
+
+
+def test_a_shard_that_is_a_link_out_of_the_store(store, tmp_path):
+    shard = _shard(store)
+    shard.rename(tmp_path / "elsewhere.h5")
+    shard.symlink_to(tmp_path / "elsewhere.h5")
+    _assert_refused(store, UnsafeStoreError, "outside the store")
+
+
+def test_a_store_that_is_itself_a_link_is_read(store, tmp_path):
+    (tmp_path / "link").symlink_to(store)
+
+    _read_all(tmp_path / "link")
+
+
+@pytest.mark.parametrize("column", ["shard", "row", "length"])
+def test_an_index_that_lies(store, column):
+    with Store(store):
+        pass
+    with h5py.File(store / "index.h5", "a") as file:
+        file[column][:] = 10**6
+    try:
+        _read_all(store)
+    except DamageError as err:
+        assert "index.h5" in str(err)  # noqa: PT017  # a lie about lengths harms nobody
+
+
+def test_a_store_on_a_read_only_file_system(store, tmp_path):
+    """Nothing is written by reading, not even the index."""
+    (store / "index.h5").unlink()
+    for path in [*store.rglob("*"), store]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        _read_all(store)
+        assert verify_store(store, full=True).problems == []
+        repack_store(store, tmp_path / "copy", compression="zstd")
+        if os.getuid():  # root writes where it likes
+            assert not (store / "index.h5").exists()
+    finally:
+        for path in [store, *store.rglob("*")]:
+            path.chmod(path.stat().st_mode | 0o200)
+
+
+def test_repair_sets_a_hostile_shard_aside(store):
+    _replaced(store, LINKS["ExternalLink"])
+    report = repair_store(store)
+
+    assert report.lost == sorted(LENGTHS)
+    assert verify_store(store, full=True).problems == []

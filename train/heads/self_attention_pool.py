@@ -1,0 +1,67 @@
+"""Pooling by one attention logit per cell: what interaction-aware attention is compared with."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from train.batch import Batch, HeadOutput, InputShape
+from train.heads.base import Head
+from train.heads.cells import CellSets, Extent
+from train.heads.classifier import PooledClassifier
+from train.heads.masked import masked_softmax, mean_cube
+from train.heads.options import check_option
+from train.heads.registry import register_head
+
+
+@register_head("self-attention-pool")
+class SelfAttentionPool(Head):
+    """x = Σ_i softmax_i(wᵀX_i) X_i over the cells of a frame, or of a clip ("spatio-temporal").
+
+    Du et al. (2018) set their attention against this: here a cell's logit is that cell's alone, and
+    nothing keeps several of them from saying the same. A bias would cancel in the softmax. Logits
+    are per frame, or a single row per clip. The map "spatial" is the softmax.
+    """
+
+    learning_rate: ClassVar[float] = 1e-3
+    weight_decay: ClassVar[float] = 1e-2
+    takes_attention: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        shape: InputShape,
+        num_classes: int,
+        attention: Extent = "spatial",
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__(shape=shape, num_classes=num_classes)
+        check_option("dropout", dropout, at_least=0, below=1)
+        _, dim = shape.top
+        self.extent: Extent = attention
+        self.score = nn.Linear(dim, 1, bias=False)
+        self.classify = PooledClassifier(dim, num_classes, dropout=dropout)
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Fit mean and std of the mean cube, which is what uniform attention would classify."""
+        self.classify.fit(mean_cube(batch.top, batch.mask) for batch in batches)
+
+    def forward(
+        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
+    ) -> HeadOutput:
+        """See `Head`; `attention` is used as given, it need not sum to one.
+
+        Raises:
+            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
+        """
+        self.check_attention(attention, batch)
+        sets = CellSets(batch.mask, self.shape.top[0], self.extent)
+        cells = sets.group(batch.top)
+        if attention is None:
+            scores = self.score(cells).mT
+            weights = masked_softmax(scores, sets.valid).squeeze(1)
+        else:
+            weights = sets.from_map(attention)
+        logits = self.classify(sets.pool(cells, weights))
+        return HeadOutput(logits=logits, maps={"spatial": sets.to_map(weights)}, losses={})

@@ -1,0 +1,86 @@
+"""Temporal shift (Lin, Gan, Han 2019, arXiv 1811.08383) and a small head on it: a yardstick."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from einops import reduce
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
+
+from features_store.errors import UsageError
+from train.batch import Batch, HeadOutput, InputShape
+from train.heads.base import Head
+from train.heads.classifier import PooledClassifier, average_consensus
+from train.heads.masked import masked_mean, zero_masked
+from train.heads.options import check_option
+from train.heads.registry import register_head
+
+FOLD_DIV = 8
+
+
+def temporal_shift(
+    cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]
+) -> Float[Tensor, "b t k k d"]:
+    """Return cubes whose first D/8 channels are the next frame's and the next D/8 the last one's.
+
+    Zeros come in at both ends of a clip; masked frames are zero before and after.
+    """
+    fold = cubes.shape[-1] // FOLD_DIV
+    cubes = zero_masked(cubes, mask)
+    # frames     x0 x1 x2
+    # from_next  x1 x2 0
+    # from_last  0  x0 x1
+    from_next = F.pad(cubes[:, 1:, ..., :fold], (0, 0, 0, 0, 0, 0, 0, 1))
+    from_last = F.pad(cubes[:, :-1, ..., fold : 2 * fold], (0, 0, 0, 0, 0, 0, 1, 0))
+    return torch.cat([from_next, zero_masked(from_last, mask), cubes[..., 2 * fold :]], dim=-1)
+
+
+def check_can_shift(dim: int) -> None:
+    """Raise `UsageError` when there are too few channels to shift an eighth of them."""
+    if dim < FOLD_DIV:
+        raise UsageError(
+            f"the temporal shift moves an eighth of the channels, but the top layer has {dim}; "
+            f"choose a layer with at least {FOLD_DIV}"
+        )
+
+
+@register_head("temporal-shift")
+class TemporalShiftHead(Head):
+    """Shift, 1×1 convolution, ReLU, mean over cells, linear layer, mean logits over valid frames.
+
+    In the paper a shift stands in each residual block of a network that is trained with it; this is
+    the one block that frozen cubes leave room for, so its numbers are not TSM's.
+    """
+
+    learning_rate: ClassVar[float] = 1e-3
+    weight_decay: ClassVar[float] = 1e-2
+
+    def __init__(
+        self, *, shape: InputShape, num_classes: int, hidden: int = 128, dropout: float = 0.5
+    ) -> None:
+        super().__init__(shape=shape, num_classes=num_classes)
+        check_option("hidden", hidden, at_least=1)
+        check_option("dropout", dropout, at_least=0, below=1)
+        _, dim = shape.top
+        check_can_shift(dim)
+        self.mix = nn.Linear(dim, hidden)
+        self.classify = PooledClassifier(hidden, num_classes, dropout=dropout)
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Fit mean and std of what the layer, not yet trained, makes of the training clips."""
+        with torch.no_grad():
+            self.classify.fit(masked_mean(self._frames(batch), batch.mask) for batch in batches)
+
+    def forward(
+        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
+    ) -> HeadOutput:
+        """See `Head`."""
+        self.refuse_attention(attention)
+        logits = self.classify(self._frames(batch))
+        return HeadOutput(logits=average_consensus(logits, batch.mask), maps={}, losses={})
+
+    def _frames(self, batch: Batch) -> Float[Tensor, "b t n"]:
+        mixed: Tensor = self.mix(temporal_shift(batch.top, batch.mask)).relu()
+        return reduce(mixed, "b t h w n -> b t n", "mean")

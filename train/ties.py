@@ -1,0 +1,87 @@
+"""What ties videos together, so that a split must not part them: a group, a file, equal content."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from features_store.manifest import ManifestRow
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Videos that are tied together and lie on several sides of a split.
+
+    Attributes:
+        kind: ``group``, ``file`` (time spans of one) or ``media`` (files with equal content).
+        value: the group, the path, or the SHA-256 of the content.
+        videos: ids by side.
+    """
+
+    kind: str
+    value: str
+    videos: dict[str, list[str]]
+
+    def __str__(self) -> str:
+        named = (f"{side} has {', '.join(map(repr, ids))}" for side, ids in self.videos.items())
+        return f"{self.kind} {self.value!r} is on {len(self.videos)} sides: {'; '.join(named)}"
+
+
+def find_leaks(
+    rows: Sequence[ManifestRow], sides: Sequence[str], *, media: Mapping[str, str]
+) -> list[Leak]:
+    """Return every tie between two sides; a row whose side is empty is on none.
+
+    Args:
+        media: hash of a video's file by video id, where it is known.
+
+    >>> rows = [ManifestRow("a", "a", group="g"), ManifestRow("b", "b", group="g")]
+    >>> print(*find_leaks(rows, ["train", "test"], media={}))
+    group 'g' is on 2 sides: test has 'b'; train has 'a'
+    """
+    placed = [row for row, side in zip(rows, sides, strict=True) if side]
+    side_of = {row.video_id: side for row, side in zip(rows, sides, strict=True)}
+    leaks = []
+    for (kind, value), tied in sorted(_by_tie(placed, media).items()):
+        videos = defaultdict(list)
+        for row in tied:
+            videos[side_of[row.video_id]].append(row.video_id)
+        # Spans of one file have equal content too; once is enough to say that.
+        is_said = kind == "media" and len({row.path for row in tied}) == 1
+        if len(videos) > 1 and not is_said:
+            leaks.append(Leak(kind, value, {side: sorted(videos[side]) for side in sorted(videos)}))
+    return leaks
+
+
+def tied_sets(rows: Sequence[ManifestRow], *, media: Mapping[str, str]) -> list[int]:
+    """Return the number of each row's set: rows that a chain of ties connects share one.
+
+    >>> rows = [ManifestRow("a", "f", group="g"), ManifestRow("b", "b"), ManifestRow("c", "f")]
+    >>> tied_sets(rows, media={})
+    [0, 1, 0]
+    """
+    parent = {row.video_id: row.video_id for row in rows}
+
+    def top(video_id: str) -> str:
+        while parent[video_id] != video_id:
+            parent[video_id] = parent[parent[video_id]]
+            video_id = parent[video_id]
+        return video_id
+
+    for first, *others in _by_tie(rows, media).values():
+        for other in others:
+            parent[top(other.video_id)] = top(first.video_id)
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(top(row.video_id), len(numbers)) for row in rows]
+
+
+def _by_tie(
+    rows: Sequence[ManifestRow], media: Mapping[str, str]
+) -> dict[tuple[str, str], list[ManifestRow]]:
+    """Return the rows of every group, file and content; what is not said ties nothing."""
+    tied = defaultdict(list)
+    for row in rows:
+        said = {"group": row.group, "file": row.path, "media": media.get(row.video_id, "")}
+        for kind, value in said.items():
+            if value:
+                tied[kind, value].append(row)
+    return tied

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +21,9 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+LEFTOVER_SECONDS = 3600.0
 
 
 class Reservation:
@@ -96,6 +101,14 @@ def fsync_and_hash(path: Path) -> str:
         digest = file_sha256(path)
         on_disk.result()
     return digest
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left of their whole-or-nothing writes, once it is an hour old."""
+    for path in folder.glob(".*.new"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.lstat().st_mtime > LEFTOVER_SECONDS:
+                path.unlink()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

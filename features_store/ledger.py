@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -38,7 +39,11 @@ def append_failure(store: Path, run_id: str, failure: Failure) -> None:
 
 
 def read_failures(store: Path) -> Iterator[Failure]:
-    """Yield every failed attempt of every run, oldest run first."""
+    """Yield every failed attempt of every run, oldest run first.
+
+    A line that a kill cut short is passed over: the next run tries that video again.
+    """
     for path in sorted((store / "failures").glob("*.jsonl")):
-        for line in path.read_text().splitlines():
-            yield Failure(**json.loads(line))
+        for line in path.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError, TypeError):
+                yield Failure(**json.loads(line))

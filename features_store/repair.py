@@ -15,9 +15,10 @@ from features_store.errors import StoreError
 from features_store.header import StoreHeader, read_header
 from features_store.index import FILE_NAME, StoreIndex, list_shards, load_index, read_index
 from features_store.runs import new_run_id, write_run
-from features_store.sealing import seal_copies, write_sidecar
+from features_store.sealing import committed_videos, seal_copies, write_sidecar
 from features_store.shard_copy import StoredVideo
 from features_store.shard_reader import ShardReader
+from features_store.shard_writer import PARTIAL
 from features_store.sidecar import Sidecar, read_sidecar
 from features_store.store_writer import StoreWriter, lock_store
 from features_store.verify import lone_sidecars, verify_shard
@@ -64,6 +65,10 @@ def repair_store(store: Path) -> RepairReport:
             lost |= _ids_of(before, f"{sidecar.stem}.h5")
             _keep_superseded(store, sidecar.with_suffix(".h5"))
             _set_aside(store, [sidecar])
+        for partial in sorted((store / "shards").glob(f"*{PARTIAL}")):
+            if problem := _unreadable(partial, header):
+                report.damaged[partial.name] = [problem]
+                _set_aside(store, [partial])
         (store / FILE_NAME).unlink(missing_ok=True)
     with StoreWriter(store, header, run_id=run_id) as writer:
         report.salvaged = [shard.name for shard in writer.salvaged]
@@ -72,6 +77,14 @@ def repair_store(store: Path) -> RepairReport:
     report.lost = sorted(video_id for video_id in lost if after.find(video_id) is None)
     write_run(store, run_id, {"verb": "repair", **asdict(report)})
     return report
+
+
+def _unreadable(partial: Path, header: StoreHeader) -> str:
+    try:
+        committed_videos(partial, header.arrays, digest=header.spec.digest)
+    except StoreError as err:
+        return str(err)
+    return ""
 
 
 def _ids_of(index: StoreIndex | None, shard: str) -> set[str]:

@@ -15,10 +15,8 @@ from features_store.errors import StoreError
 from features_store.layout import ArraySpec
 from features_store.shard_copy import StoredVideo, write_shard
 from features_store.shard_reader import ShardReader
+from features_store.shard_writer import SEALING
 from features_store.sidecar import Sidecar
-
-PARTIAL = ".h5.partial"
-SEALING = ".h5.sealing"
 
 # Video ids to a table: unit -> those of the ids that lie there until now.
 Supersede = Callable[[list[str]], dict[str, list[str]]]
@@ -81,11 +79,12 @@ def seal_copies(
 def committed_videos(
     partial: Path, arrays: Sequence[ArraySpec], *, digest: str
 ) -> list[StoredVideo]:
-    """Return the videos of a partial that are committed and whose rows match their checksums."""
-    try:
-        reader = ShardReader(partial, [array.raw for array in arrays], digest=digest)
-    except StoreError:
-        return []  # killed while it was laid out, when it holds no row
+    """Return the videos of a partial that are committed and whose rows match their checksums.
+
+    Raises:
+        DamageError: the partial cannot be read, though a kill leaves it readable.
+    """
+    reader = ShardReader(partial, [array.raw for array in arrays], digest=digest)
     videos = []
     for position in range(reader.num_videos):
         try:

@@ -22,6 +22,8 @@ from features_store.errors import StoreError
 from features_store.layout import BLOCK_BYTES, CHUNK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
 from features_store.records import VideoRecord, pack_record, record_dtype, update_checksum
 
+PARTIAL = ".h5.partial"  # may hold committed videos
+SEALING = ".h5.sealing"  # holds nothing that is not elsewhere too
 MARGIN_BYTES = 2**20  # of a shard's structure beside its rows and records
 ZSTD_LEVEL = 1  # higher ones take longer and save nothing on cubes
 
@@ -116,13 +118,23 @@ def cast_rows(rows: np.ndarray, array: ArraySpec) -> np.ndarray:
     """Return rows as they are stored; raise `StoreError` for values that the dtype cannot hold."""
     with np.errstate(over="ignore"):
         block = np.ascontiguousarray(rows, dtype=array.dtype)
-    if block.dtype.kind == "f" and not np.isfinite(block).all():
+    if block.dtype.kind == "f" and not _all_finite(block):
         largest = np.abs(rows).max()
         raise StoreError(
             f"{array.path} has a value of {largest:g}, which {array.dtype} cannot hold; "
             "take --dtype float32"
         )
     return block
+
+
+def _all_finite(block: np.ndarray) -> bool:
+    """Whether no float is infinite or NaN; by its bits, since numpy converts every float16."""
+    if not block.size:
+        return True
+    bits = block.view(f"u{block.dtype.itemsize}")
+    infinity = np.array(np.inf, block.dtype).view(bits.dtype)
+    # Without its sign bit, a float that is not finite is at least the bits of infinity.
+    return bool((bits & ~np.array(-0.0, block.dtype).view(bits.dtype)).max() < infinity)
 
 
 class ShardWriter:
@@ -148,10 +160,14 @@ class ShardWriter:
     ) -> None:
         self.path = path
         self.arrays = list(arrays)
+        # Laid out under another name, so that a partial is whole from its first instant.
+        layout = path.with_name(path.name.removesuffix(PARTIAL) + SEALING)
         self._file = create_shard_file(
-            path, arrays, rows=rows, videos=videos, id_bytes=id_bytes, digest=digest
+            layout, arrays, rows=rows, videos=videos, id_bytes=id_bytes, digest=digest
         )
-        fsync_path(path)
+        fsync_path(layout)
+        layout.rename(path)
+        fsync_path(path.parent)
         self._rows = rows
         self._committed_rows = self._next_row = 0
         self.video_ids: list[str] = []

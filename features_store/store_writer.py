@@ -12,14 +12,15 @@ from typing import IO, Any
 
 import numpy as np
 
+from features_store.disk import remove_leftovers
 from features_store.errors import CubereelError, StoreError
 from features_store.header import FILE_NAME, StoreHeader, read_header, reconcile, write_header
 from features_store.index import load_index
 from features_store.records import VideoRecord, check_id
 from features_store.safety import check_inside
-from features_store.sealing import PARTIAL, SEALING, seal_by_copy, seal_copies, seal_in_place
+from features_store.sealing import seal_by_copy, seal_copies, seal_in_place
 from features_store.shard_copy import StoredVideo
-from features_store.shard_writer import ShardWriter
+from features_store.shard_writer import PARTIAL, SEALING, ShardWriter
 from features_store.store import Store
 
 MAX_UNUSED_SHARE = 1 / 16  # of a shard's rows; a shard that wastes more is copied when sealed
@@ -124,6 +125,8 @@ class StoreWriter:
     def _salvage(self) -> None:
         for leftover in (self.path / "shards").glob(f"*{SEALING}"):
             leftover.unlink()
+        for folder in (self.path, self.path / "shards", self.path / "runs"):
+            remove_leftovers(folder)
         for partial in sorted((self.path / "shards").glob(f"*{PARTIAL}")):
             with Store(self.path) as before:
                 shard = self._seal_by_copy(partial, before)

@@ -9,8 +9,8 @@ from features_store.disk import file_sha256
 from features_store.errors import DamageError, StoreError
 from features_store.header import StoreHeader, read_header
 from features_store.index import build_index, list_shards
-from features_store.sealing import PARTIAL
 from features_store.shard_reader import ShardReader
+from features_store.shard_writer import PARTIAL
 from features_store.sidecar import read_sidecar
 
 

@@ -21,9 +21,3 @@ def _random_state_is_restored():
 @pytest.fixture
 def cubereel(monkeypatch, capfd):
     return Command(monkeypatch, capfd)
-
-
-def pytest_configure(config):
-    """Leave slow tests out unless -m says something."""
-    if not config.option.markexpr:
-        config.option.markexpr = "not slow"

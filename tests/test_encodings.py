@@ -14,6 +14,7 @@ from features_store.diff import diff_stores, frame_cosines
 from features_store.eight_bit import channel_scales, dequantise, quantise
 from features_store.layout import LayerShape
 from features_store.safety import zstd_content_bytes
+from features_store.shard_writer import _all_finite
 from features_store.store import Store
 from features_store.verify import verify_store
 from tests.stores import header, make_store
@@ -142,6 +143,15 @@ def test_the_largest_value_of_a_channel_survives(largest, dtype):
     usable = largest > np.iinfo(dtype).max * np.finfo(np.float32).tiny * 2
     np.testing.assert_allclose(back[0, 0, 0, usable], largest[usable], rtol=1e-6)
     assert np.isfinite(back).all()
+
+
+@given(
+    st.lists(st.floats(width=16), max_size=6), st.sampled_from([np.float16, np.float32, np.float64])
+)
+def test_values_that_are_not_finite_are_seen(values, dtype):
+    block = np.array(values, dtype)
+
+    assert _all_finite(block) == bool(np.isfinite(block).all())
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 65_791, 65_792, 2**20])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from features_store.errors import DamageError
 from features_store.repair import repair_store
 from features_store.shard_writer import ShardWriter
 from features_store.store import Store
@@ -166,3 +167,21 @@ def test_a_repair_is_written_down(store):
 
     document = json.loads((store / "runs" / f"{report.run_id}.json").read_text())
     assert (document["verb"], document["lost"]) == ("repair", ["run/b.mp4"])
+
+
+def test_a_partial_that_cannot_be_read_is_not_deleted_but_set_aside(store):
+    partial = store / "shards" / "killed-0001.h5.partial"
+    partial.write_bytes(b"a disk that forgot" * 1000)
+    with Store(store) as opened:
+        store_header = opened.header
+
+    with (
+        pytest.raises(DamageError, match="cannot be read as HDF5"),
+        StoreWriter(store, store_header, run_id="r"),
+    ):
+        pass
+    assert partial.exists()
+    report = repair_store(store)
+    assert (list(report.damaged), report.lost, report.num_videos) == ([partial.name], [], 3)
+    assert (store / "damaged" / partial.name).exists()
+    assert verify_store(store, full=True).unfinished == []

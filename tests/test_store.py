@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from features_store.diff import diff_stores, frame_cosines
 from features_store.errors import SpecMismatchError, StoreError
 from features_store.header import read_header
+from features_store.ledger import append_failure, new_failure, read_failures
 from features_store.shard_reader import ShardReader
 from features_store.shard_writer import ShardWriter
 from features_store.spec import Spec
@@ -341,3 +343,23 @@ def test_a_store_on_a_read_only_file_system_is_read(store, tmp_path):
     assert "Read-only file system" in output
     assert "repair: 5" in output
     assert "index.h5" not in output
+
+
+def test_a_ledger_line_that_a_kill_cut_short_is_passed_over(store):
+    failure = new_failure(video_id="a", path="a", stage="decode", reason="r", error="e")
+    append_failure(store, "run", failure)
+    with (store / "failures" / "run.jsonl").open("a") as file:
+        file.write('{"video_id": "b", "pa')
+
+    assert list(read_failures(store)) == [failure]
+
+
+def test_leftovers_of_killed_writes_go_when_they_are_old(store):
+    old, new = store / ".index.h5.1.new", store / "shards" / ".x.json.2.new"
+    for path in (old, new):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    with StoreWriter(store, HEADER, run_id="r"):
+        pass
+
+    assert (old.exists(), new.exists()) == (False, True)

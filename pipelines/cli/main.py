@@ -19,7 +19,7 @@ from pipelines.cli import exchange, explain, extract, listing, manifest, store, 
 EXIT_INTERNAL, EXIT_MACHINE, EXIT_STOPPED = 1, 5, 75
 MACHINE_ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOMEM,
-    errno.EMFILE,
+    errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ESTALE, errno.ETIMEDOUT,
 }  # fmt: skip
 
 app = typer.Typer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from pipelines.cli.choices import Compression, Dtype
 from pipelines.cli.show import format_bytes, print_json, print_table
 
 if TYPE_CHECKING:
+    from features_store.store import Store
     from features_store.transfer import OnVideos, TransferReport
 
 app = typer.Typer(help="Check, mend, join, cut, convert and compare stores.", no_args_is_help=True)
@@ -42,22 +43,25 @@ def ls(path: StorePath, as_json: AsJson = False) -> None:
     from features_store.store import Store
 
     with Store(path) as store:
-        manifest = store.manifest
-        rows = [
-            {
-                "video_id": record.id,
-                "frames": record.length,
-                "seconds": round(record.duration_seconds, 3),
-                "label": manifest[record.id].label if record.id in manifest else "",
-            }
-            for record in store.records()
-        ]
-    if as_json:
-        print_json(rows)
-    else:
-        print_table(
-            list(rows[0]) if rows else ["video_id"], [[*map(str, r.values())] for r in rows]
-        )
+        if as_json:
+            print_json(list(_listed(store)))
+            return
+        width = max(store.index.ids.dtype.itemsize, len("video_id"))
+        typer.echo(f"{'video_id':<{width}}  frames    seconds  label")
+        for video in _listed(store):
+            numbers = f"{video['frames']:>6}  {video['seconds']:>9}"
+            typer.echo(f"{video['video_id']:<{width}}  {numbers}  {video['label']}".rstrip())
+
+
+def _listed(store: Store) -> Iterator[dict[str, Any]]:
+    manifest = store.manifest
+    for record in store.records():
+        yield {
+            "video_id": record.id,
+            "frames": record.length,
+            "seconds": round(record.duration_seconds, 3),
+            "label": manifest[record.id].label if record.id in manifest else "",
+        }
 
 
 @app.command()

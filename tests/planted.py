@@ -1,24 +1,35 @@
 """Cubes into which a class is planted so that only some mechanism can read it, and how to train.
 
-A set is a function of a number of clips and a generator that returns a batch and its labels.
+A set is a function of a number of clips and a generator that returns a `Planted`.
 """
 
+from itertools import permutations
+from typing import NamedTuple
+
 import torch
+from torch import Tensor
 from torch.nn.functional import one_hot
 
+from tests.batches import batch_of
 from train.batch import Batch
 from train.fit import training_loss
 from train.losses import clip_probabilities
 
 NUM_CLASSES, GRID, NUM_FRAMES = 5, 7, 2
 PATH_GRID, PATH_DIM = 5, 32
+LONG, INTERVAL, INTERVAL_GRID = 12, 3, 3  # frames of a clip and of its interval
+ORDERS = torch.tensor(list(permutations(range(3))))
 
 
-def batch_of(*cubes):
-    """A batch without padding, of one layer or more; the last is the top."""
-    names = [f"layer{index}" for index in range(len(cubes))]
-    mask = torch.ones(cubes[-1].shape[:2], dtype=torch.bool)
-    return Batch(cubes=dict(zip(names, cubes, strict=True)), diffs=None, mask=mask)
+class Planted(NamedTuple):
+    """Clips, their labels, and where the class can be seen: (B, T, K, K) or (B, T)."""
+
+    batch: Batch
+    labels: Tensor
+    where: Tensor
+
+
+# --- Where ---------------------------------------------------------------------------------------
 
 
 def hidden_cell(num_clips, generator):
@@ -29,7 +40,7 @@ def hidden_cell(num_clips, generator):
     """
     shown, marked, labels = _shown_and_marked(num_clips, generator)
     cubes = torch.cat([shown, marked.unsqueeze(-1)], dim=-1)
-    return batch_of(_noisy(cubes, generator)), labels
+    return Planted(batch_of(_noisy(cubes, generator)), labels, marked)
 
 
 def cell_hidden_in_fine_layer(num_clips, generator):
@@ -37,7 +48,10 @@ def cell_hidden_in_fine_layer(num_clips, generator):
     shown, marked, labels = _shown_and_marked(num_clips, generator)
     fine = torch.zeros(num_clips, NUM_FRAMES, 2 * GRID, 2 * GRID, 2)
     fine[..., ::2, ::2, 0] = 4 * marked
-    return batch_of(_noisy(fine, generator), _noisy(shown, generator)), labels
+    return Planted(batch_of(_noisy(fine, generator), _noisy(shown, generator)), labels, marked)
+
+
+# --- When and in which order ---------------------------------------------------------------------
 
 
 def moving_blob(num_clips, generator):
@@ -55,21 +69,48 @@ def moving_blob(num_clips, generator):
     right = (steps / (PATH_GRID - 1)).expand_as(blob)
     latent = torch.stack([blob, right, 1 - right, torch.ones_like(blob)], dim=-1)
     mixing = torch.randn(4, PATH_DIM, generator=torch.Generator().manual_seed(7))
-    return batch_of(_noisy(latent @ mixing, generator, std=0.1).relu()), labels
+    cubes = _noisy(latent @ mixing, generator, std=0.1).relu()
+    return Planted(batch_of(cubes), labels, blob)
 
 
-def marks(batch):
-    """Where the marked cell of each frame of `hidden_cell` is: (B, T, K, K)."""
-    return one_hot(batch.top[..., -1].flatten(2).argmax(-1), GRID**2).unflatten(-1, (GRID, GRID))
+def marked_interval(num_clips, generator):
+    """Every frame shows some class, three marked ones in a row show the clip's: (T, 3, 3, 6)."""
+    labels = torch.randint(NUM_CLASSES, (num_clips,), generator=generator)
+    start = torch.randint(LONG - INTERVAL + 1, (num_clips, 1), generator=generator)
+    frames = torch.arange(LONG)
+    inside = (frames >= start) & (frames < start + INTERVAL)
+    shown = torch.randint(NUM_CLASSES, (num_clips, LONG), generator=generator)
+    shown = torch.where(inside, labels.unsqueeze(1), shown)
+    vectors = torch.cat([one_hot(shown, NUM_CLASSES), inside.unsqueeze(-1)], dim=-1)
+    cubes = vectors[:, :, None, None].expand(-1, -1, INTERVAL_GRID, INTERVAL_GRID, -1)
+    return Planted(batch_of(_noisy(cubes, generator)), labels, inside)
 
 
-def train(head, draw, *, num_steps=200, learning_rate=0.02):
-    """Train on ever new clips; return the head."""
+def ordered_segments(num_clips, generator):
+    """Three segments of any length, the class is their order: (T, 1, 1, 3); and where they end."""
+    labels = torch.randint(len(ORDERS), (num_clips,), generator=generator)
+    shuffled = torch.rand(num_clips, LONG - 3, generator=generator).argsort(dim=1)
+    # Two different cuts of 0 … T-4, moved apart: no segment is shorter than two frames.
+    starts = shuffled[:, :2].sort(dim=1).values + torch.tensor([2, 3])
+    frames = torch.arange(LONG)
+    segment = (frames >= starts[:, :1]).long() + (frames >= starts[:, 1:]).long()
+    shown = ORDERS[labels].gather(1, segment)
+    ends = torch.zeros(shown.shape, dtype=torch.bool).scatter_(1, starts - 1, True)
+    cubes = _noisy(one_hot(shown, 3), generator, std=0.25)
+    return Planted(batch_of(cubes[:, :, None, None]), labels, ends)
+
+
+# --- Training and looking ------------------------------------------------------------------------
+
+
+def train(head, draw, *, num_steps=200, learning_rate=0.02, batch_size=64):
+    """Train on ever new clips; return the head in evaluation mode."""
     generator = torch.Generator().manual_seed(0)
-    head.fit_statistics([draw(256, generator)[0]])
+    head.fit_statistics([draw(256, generator).batch])
     optimiser = torch.optim.Adam(head.parameters(), lr=learning_rate)
+    head.train()
     for _ in range(num_steps):
-        batch, labels = draw(64, generator)
+        batch, labels, _ = draw(batch_size, generator)
         optimiser.zero_grad()
         training_loss(head, batch, labels, None).backward()
         optimiser.step()
@@ -77,12 +118,17 @@ def train(head, draw, *, num_steps=200, learning_rate=0.02):
 
 
 @torch.no_grad()
-def evaluate(head, draw):
-    """Return accuracy and output on new clips, and the clips."""
-    batch, labels = draw(512, torch.Generator().manual_seed(99))
+def evaluate(head, draw, *, last_n=None):
+    """Return accuracy and output on new clips, and where their class can be seen."""
+    batch, labels, where = draw(512, torch.Generator().manual_seed(99))
     output = head(batch)
-    predicted = clip_probabilities(output.logits, batch.mask).argmax(-1)
-    return (predicted == labels).float().mean().item(), output, batch
+    predicted = clip_probabilities(output.logits, batch.mask, last_n=last_n).argmax(-1)
+    return (predicted == labels).float().mean().item(), output, where
+
+
+def share_on(where, weights, *, axes):
+    """Return the mean share of the weights, which are summed over `axes`, that lies on `where`."""
+    return ((weights * where).sum(axes) / weights.sum(axes)).mean().item()
 
 
 def _shown_and_marked(num_clips, generator):

@@ -7,18 +7,14 @@ from torch import nn
 
 from features_store.errors import UsageError
 from tests import planted
+from tests.batches import all_valid, batch_of
 from tests.oracles import TIGHT, load_oracle
-from tests.planted import batch_of
 from train.batch import Batch, InputShape
 from train.heads import build_head
 from train.heads.m2a import M2ABlock, frame_motion
 from train.heads.temporal_shift import temporal_shift
 
 LASTS = ["faithful", "zero", "replicate"]
-
-
-def all_valid(cubes):
-    return torch.ones(cubes.shape[:2], dtype=torch.bool)
 
 
 def random_cubes(*, num_frames=4, grid=3, dim=8):

@@ -5,15 +5,11 @@ from torch import nn
 
 from features_store.errors import UsageError
 from tests import planted
+from tests.batches import all_valid, batch_of
 from tests.oracles import TIGHT, load_oracle
-from tests.planted import batch_of
 from train.batch import InputShape
 from train.heads import build_head
 from train.heads.temporal_shift import temporal_shift
-
-
-def all_valid(cubes):
-    return torch.ones(cubes.shape[:2], dtype=torch.bool)
 
 
 def numbered(*, num_clips=2, num_frames=4, dim=16):
@@ -76,7 +72,7 @@ def build(name="temporal-shift", **options):
 
 
 def test_the_head_is_shift_convolution_and_means():
-    batch, _ = planted.moving_blob(3, torch.Generator().manual_seed(0))
+    batch, *_ = planted.moving_blob(3, torch.Generator().manual_seed(0))
     head = build(hidden=4).eval()
     nn.init.normal_(head.classify.linear.weight)
     conv = nn.Conv2d(planted.PATH_DIM, 4, 1)
@@ -110,7 +106,7 @@ def test_the_direction_of_a_blob_is_read_by_shifted_channels(name, options, is_r
 
 
 def test_played_backwards_a_clip_has_other_logits():
-    batch, _ = planted.moving_blob(4, torch.Generator().manual_seed(0))
+    batch, *_ = planted.moving_blob(4, torch.Generator().manual_seed(0))
     head = build(hidden=4).eval()
     nn.init.normal_(head.classify.linear.weight)
 

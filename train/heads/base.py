@@ -35,11 +35,22 @@ class Head(nn.Module, ABC):
         check_option("num_classes", num_classes, at_least=1)
         self.shape = shape
         self.num_classes = num_classes
+        self._loss_weights: dict[str, float] = {}
 
     @property
     def loss_weights(self) -> dict[str, float]:
         """How much each of `HeadOutput.losses` counts beside the cross-entropy."""
-        return {}
+        return self._loss_weights
+
+    def weigh_losses(self, **weights: float) -> None:
+        """Set `loss_weights`, each from the option of its name.
+
+        Raises:
+            UsageError: one of them is negative.
+        """
+        for name, weight in weights.items():
+            check_option(name, weight, at_least=0)
+        self._loss_weights = weights
 
     @abstractmethod
     def forward(
@@ -66,7 +77,18 @@ class Head(nn.Module, ABC):
         return condensed
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Fit buffers such as means to the training set; called once, before the first step."""
+        """Fit buffers such as means to the training set; called once, before the first step.
+
+        `batches` are those of one epoch, and are only read when they are iterated over.
+        """
+
+    def check_attention(self, attention: Tensor | None, batch: Batch) -> None:
+        """Raise `UsageError` when `attention` has another shape than the cubes' (B, T, K, K)."""
+        if attention is not None and attention.shape != batch.top.shape[:4]:
+            raise UsageError(
+                f"attention must be (B, T, K, K) = {tuple(batch.top.shape[:4])} as the cubes, "
+                f"got {tuple(attention.shape)}"
+            )
 
     def refuse_attention(self, attention: Tensor | None) -> None:
         """Raise `UsageError` when `attention` is given; for heads that have nothing to replace."""
@@ -74,14 +96,6 @@ class Head(nn.Module, ABC):
             raise UsageError(
                 f"head {self.head_name!r} has no attention to replace; "
                 "attention= works with heads that return a 'spatial' map, such as 'soft-attention'"
-            )
-
-    def check_attention(self, attention: Tensor | None, batch: Batch) -> None:
-        """Raise `UsageError` when `attention` is given and does not fit the cubes."""
-        if attention is not None and attention.shape != batch.top.shape[:4]:
-            raise UsageError(
-                f"attention must be (B, T, K, K) = {tuple(batch.top.shape[:4])} as the cubes, "
-                f"got {tuple(attention.shape)}"
             )
 
     if TYPE_CHECKING:  # nn.Module says that a call returns Any

@@ -104,7 +104,7 @@ def frame_motion(
         motion = motion.where(has_next, 0.0)
     else:
         motion = motion.where(has_next, F.pad(motion, (0, 0, 1, -1)))
-    return motion.where(mask.unsqueeze(-1), 0.0)
+    return zero_masked(motion, mask)
 
 
 def attend_to_frames(
@@ -112,5 +112,5 @@ def attend_to_frames(
 ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b t t"]]:
     """Return softmax(x xᵀ / √E) x over valid frames and the softmax, zero at masked frames."""
     scores = einsum(frames, frames, "b t e, b s e -> b t s") / math.sqrt(frames.shape[-1])
-    weights = masked_softmax(scores, mask).where(mask.unsqueeze(-1), 0.0)
+    weights = zero_masked(masked_softmax(scores, mask), mask)
     return einsum(weights, frames, "b t s, b s e -> b t e"), weights

@@ -1,15 +1,15 @@
 """Averages and softmaxes that padding cannot reach."""
 
 import torch
-from einops import rearrange, reduce
-from jaxtyping import Bool, Float
+from einops import reduce
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 
 def masked_mean(values: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
     """Return the mean over valid frames; zero for a clip without any."""
     # Selecting and not multiplying: 0 * inf would be nan.
-    summed = values.where(mask.unsqueeze(-1), 0.0).sum(1)
+    summed = zero_masked(values, mask).sum(1)
     return summed / mask.sum(1, keepdim=True).clamp(min=1).to(values.dtype)
 
 
@@ -19,10 +19,10 @@ def mean_cube(cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]) -> F
 
 
 def zero_masked(
-    cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]
-) -> Float[Tensor, "b t k k d"]:
-    """Return the cubes, zero at masked frames; for heads that mix frames."""
-    return cubes.where(rearrange(mask, "b t -> b t 1 1 1"), 0.0)
+    values: Shaped[Tensor, "b t *rest"], mask: Bool[Tensor, "b t"]
+) -> Shaped[Tensor, "b t *rest"]:
+    """Return cubes, maps or whatever else frames have, zero at masked frames."""
+    return values.where(mask.reshape(*mask.shape, *[1] * (values.ndim - 2)), 0)
 
 
 def masked_softmax(

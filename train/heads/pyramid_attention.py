@@ -67,22 +67,13 @@ class PyramidAttention(Head):
         super().__init__(shape=shape, num_classes=num_classes)
         check_option("bases", bases, at_least=1)
         check_option("dropout", dropout, at_least=0, below=1)
-        self._loss_weights = {
-            "variance": variance,
-            "orthogonality": orthogonality,
-            "complementary": complementary,
-        }
-        for name, weight in self._loss_weights.items():
-            check_option(name, weight, at_least=0)
+        self.weigh_losses(
+            variance=variance, orthogonality=orthogonality, complementary=complementary
+        )
         self.extent: Extent = attention
         dims = [dim for _, dim in shape.layers.values()]
         self.attend = InteractionAttention(dims, bases, fusion=fusion)
         self.classify = PooledClassifier(dims[-1], num_classes, dropout=dropout)
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """β of each term of equation 6, and γ of the complementary one."""
-        return self._loss_weights
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit mean and std of the mean cube, which is what uniform attention would classify."""

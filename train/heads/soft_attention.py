@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from train.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.masked import mean_cube
+from train.heads.masked import mean_cube, zero_masked
 from train.heads.options import check_option
 from train.heads.recurrent import InitialState, OutputModule, StackedLSTM
 from train.heads.registry import register_head
@@ -97,10 +97,9 @@ class SoftAttention(Head):
         check_option("attention_size", attention_size, at_least=1)
         check_option("hidden", hidden, at_least=1)
         check_option("dropout", dropout, at_least=0, below=1)
-        check_option("doubly_stochastic", doubly_stochastic, at_least=0)
         check_option("inverse_temperature", inverse_temperature, at_least=0)
         grid_size, dim = shape.top
-        self.doubly_stochastic = doubly_stochastic
+        self.weigh_losses(doubly_stochastic=doubly_stochastic)
         self.inverse_temperature = inverse_temperature
         self.attend: LocationAttention | ContentAttention = (
             LocationAttention(hidden, grid_size**2)
@@ -110,11 +109,6 @@ class SoftAttention(Head):
         self.initial_state = InitialState(dim, hidden, num_layers=layers)
         self.lstm = StackedLSTM(dim, hidden, num_layers=layers)
         self.output = OutputModule(hidden, num_classes, dropout=dropout)
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """λ of the doubly stochastic penalty."""
-        return {"doubly_stochastic": self.doubly_stochastic}
 
     def forward(
         self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
@@ -126,7 +120,7 @@ class SoftAttention(Head):
         """
         self.check_attention(attention, batch)
         hidden, weights = self._recur(batch, attention)
-        spatial = weights.where(rearrange(batch.mask, "b t -> b t 1 1"), 0.0)
+        spatial = zero_masked(weights, batch.mask)
         penalty = doubly_stochastic_penalty(spatial, batch.mask)
         num_frames = batch.mask.sum(1).clamp(min=1)
         return HeadOutput(

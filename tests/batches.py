@@ -1,0 +1,32 @@
+"""Batches without a file behind them: given cubes, or random ones in float64."""
+
+import torch
+
+from train.batch import Batch
+
+
+def all_valid(cubes):
+    """The mask of cubes without padding."""
+    return torch.ones(cubes.shape[:2], dtype=torch.bool)
+
+
+def batch_of(*cubes):
+    """A batch without padding, of one layer or more; the last is the top."""
+    names = [f"layer{index}" for index in range(len(cubes))]
+    return Batch(dict(zip(names, cubes, strict=True)), diffs=None, mask=all_valid(cubes[-1]))
+
+
+def randn(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def random_batch(*, num_frames=4, grid=3, dim=6):
+    """Two clips."""
+    return batch_of(randn(2, num_frames, grid, grid, dim))
+
+
+def padded_batch():
+    """The same clips, of which the second has two frames."""
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    return Batch(random_batch().cubes, diffs=None, mask=mask)

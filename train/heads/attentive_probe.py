@@ -1,0 +1,117 @@
+"""Attentive probe: cross-attention pooling of all cells of a clip by a learned query.
+
+Today's usual way to judge frozen features (Bardes et al. 2024, arXiv 2404.08471), without the
+block's feed-forward part. It has no positions: neither cells nor frames have an order to it.
+"""
+
+from typing import ClassVar
+
+import torch
+from einops import einsum, rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
+
+from features_store.errors import UsageError
+from train.batch import Batch, HeadOutput, InputShape
+from train.heads.base import Head
+from train.heads.cells import CellSets
+from train.heads.masked import masked_softmax
+from train.heads.options import check_option
+from train.heads.registry import register_head
+
+
+class QueryPooling(nn.Module):
+    """Multi-head attention of one learned query over tokens; keys and values are never computed.
+
+    With a single query, (W_k x)·q is x·(W_kᵀ q), and Σ α W_v x is W_v Σ α x: one product with a
+    vector per token and head instead of two with a matrix. The bias of the keys, which cancels in
+    the softmax, is left out. Equal to `nn.MultiheadAttention` without its last projection.
+    """
+
+    def __init__(self, dim: int, hidden_size: int, *, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Parameter(torch.empty(hidden_size))
+        self.key = nn.Linear(dim, hidden_size, bias=False)
+        self.value = nn.Linear(dim, hidden_size)
+        nn.init.normal_(self.query)
+        nn.init.zeros_(self.value.bias)
+
+    def scores(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b heads n"]:
+        """Return q·k / √size of every token, by head."""
+        query = rearrange(self.query, "(heads e) -> heads e", heads=self.num_heads)
+        key = rearrange(self.key.weight, "(heads e) d -> heads e d", heads=self.num_heads)
+        probe = einsum(query, key, "heads e, heads e d -> heads d") / query.shape[1] ** 0.5
+        return F.linear(tokens, probe).mT
+
+    def forward(
+        self, tokens: Float[Tensor, "b n d"], weights: Float[Tensor, "b heads n"]
+    ) -> Float[Tensor, "b hidden"]:
+        """Return the values' weighted sum, heads one behind the other."""
+        pooled = einsum(weights, tokens, "b heads n, b n d -> b heads d")
+        value = rearrange(self.value.weight, "(heads e) d -> heads e d", heads=self.num_heads)
+        summed = einsum(pooled, value, "b heads d, heads e d -> b heads e")
+        bias = rearrange(self.value.bias, "(heads e) -> heads e", heads=self.num_heads)
+        mass = reduce(weights, "b heads n -> b heads 1", "sum")
+        return rearrange(summed + mass * bias, "b heads e -> b (heads e)")
+
+
+@register_head("attentive-probe")
+class AttentiveProbe(Head):
+    """Layer-normalised cells of all valid frames, query pooling, one linear layer; (B, 1, C).
+
+    Map "spatial" is the weight of each cell, the mean over heads; it sums to one over the clip, not
+    over a frame, and `attention=` replaces it in all heads. "temporal" is its sum over cells.
+    """
+
+    learning_rate: ClassVar[float] = 1e-3
+    weight_decay: ClassVar[float] = 1e-2
+    takes_attention: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        shape: InputShape,
+        num_classes: int,
+        hidden: int = 256,
+        heads: int = 8,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__(shape=shape, num_classes=num_classes)
+        check_heads(hidden, heads)
+        check_option("dropout", dropout, at_least=0, below=1)
+        _, self.dim = shape.top
+        self.dropout = dropout
+        self.pool = QueryPooling(self.dim, hidden, num_heads=heads)
+        self.classify = nn.Linear(hidden, num_classes)
+
+    def forward(
+        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
+    ) -> HeadOutput:
+        """See `Head`; `attention` is used as given, it need not sum to one.
+
+        Raises:
+            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
+        """
+        self.check_attention(attention, batch)
+        sets = CellSets(batch.mask, self.shape.top[0], "spatio-temporal")
+        # A scale and shift of the normalised cells would be absorbed by keys and values.
+        cells = F.layer_norm(sets.group(batch.top), (self.dim,))
+        if attention is None:
+            weights = masked_softmax(self.pool.scores(cells), sets.valid)
+        else:
+            weights = sets.from_map(attention).unsqueeze(1).expand(-1, self.pool.num_heads, -1)
+        pooled = self.pool(cells, weights)
+        logits = self.classify(F.dropout(pooled, self.dropout, self.training))
+        spatial = sets.to_map(weights.mean(1))
+        maps = {"spatial": spatial, "temporal": reduce(spatial, "b t h w -> b t", "sum")}
+        return HeadOutput(logits=logits.unsqueeze(1), maps=maps, losses={})
+
+
+def check_heads(hidden: int, heads: int) -> None:
+    """Raise `UsageError` unless `hidden` can be divided among `heads`."""
+    check_option("hidden", hidden, at_least=1)
+    check_option("heads", heads, at_least=1)
+    if hidden % heads:
+        raise UsageError(f"option 'hidden' must be a multiple of heads ({heads}), got {hidden}")

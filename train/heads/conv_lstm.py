@@ -1,0 +1,29 @@
+"""Convolutional LSTM (Shi et al. 2015), the form without peepholes: one step at a time."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ConvLSTMCell(nn.Module):
+    """3×3 convolutions of input and hidden state to gates stacked i, f, o, g.
+
+    The convolution of the input does not depend on the state: `from_input` is for the caller to
+    apply to all frames at once. As it is linear, it may also be applied before a weighted mean.
+    """
+
+    def __init__(self, dim: int, hidden_size: int) -> None:
+        super().__init__()
+        self.from_input = nn.Conv2d(dim, 4 * hidden_size, 3, padding=1, bias=False)
+        self.from_hidden = nn.Conv2d(hidden_size, 4 * hidden_size, 3, padding=1)
+
+    def step(
+        self,
+        from_input: Float[Tensor, "b gates k k"],
+        hidden: Float[Tensor, "b n k k"],
+        cell_state: Float[Tensor, "b n k k"],
+    ) -> tuple[Float[Tensor, "b n k k"], Float[Tensor, "b n k k"]]:
+        """Return the next hidden and cell state."""
+        i, f, o, g = (from_input + self.from_hidden(hidden)).chunk(4, dim=1)
+        cell_state = torch.addcmul(f.sigmoid() * cell_state, i.sigmoid(), g.tanh())
+        return o.sigmoid() * cell_state.tanh(), cell_state

@@ -116,8 +116,9 @@ class _Mender:
     def bury(self, name: str, problem: str) -> None:
         """Make a tombstone of the sidecar of a shard that is gone."""
         self._report.damaged[name] = [problem]
-        self.lost |= self._ids_before(name)
-        write_tombstone(self.shards / name, self._supersedes(name))
+        supersedes = self._supersedes(name)
+        self.lost |= self._ids_before(name) | {i for ids in supersedes.values() for i in ids}
+        write_tombstone(self.shards / name, supersedes)
 
     def check_partial(self, partial: Path) -> None:
         """Set a partial aside that cannot be salvaged."""

@@ -1,6 +1,8 @@
 """A damaged store after repair: what was sound is there, what was not is named and gone."""
 
+import errno
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -185,3 +187,79 @@ def test_a_partial_that_cannot_be_read_is_not_deleted_but_set_aside(store):
     assert (list(report.damaged), report.lost, report.num_videos) == ([partial.name], [], 3)
     assert (store / "damaged" / partial.name).exists()
     assert verify_store(store, full=True).unfinished == []
+
+
+def _replace_video(store, run_id="second"):
+    """Supersede walk/a.mp4 by one of two frames; return its shard."""
+    with (
+        StoreWriter(store, HEADER, run_id=run_id) as writer,
+        writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit,
+    ):
+        add_video(unit, "walk/a.mp4", frames(2, seed=9))
+    return store / "shards" / f"{run_id}-0001.h5"
+
+
+def _assert_mended(store, expected):
+    """The store is sound, opens, and mending again changes nothing."""
+    assert verify_store(store, full=True).problems == []
+    assert repair_store(store).damaged == {}
+    with Store(store) as opened:
+        assert {i: opened.num_frames_of(i) for i in opened.ids} == expected
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+def test_a_replacement_whose_sidecar_is_lost_stays_the_current_one(tmp_path, has_index):
+    make_store(tmp_path / "s", LENGTHS)
+    shard = _replace_video(tmp_path / "s")
+    shard.with_suffix(".json").unlink()
+    if not has_index:
+        (tmp_path / "s" / "index.h5").unlink()
+    report = repair_store(tmp_path / "s")
+
+    assert report.lost == []
+    _assert_mended(tmp_path / "s", LENGTHS | {"walk/a.mp4": 2})
+
+
+@pytest.mark.parametrize("which", ["old", "new", "both"])
+def test_a_chain_of_replacements_with_damage(tmp_path, which):
+    make_store(tmp_path / "s", LENGTHS, run_id="a")
+    new = _replace_video(tmp_path / "s", "b")
+    old = tmp_path / "s" / "shards" / "a-0001.h5"
+    for shard in {"old": [old], "new": [new], "both": [old, new]}[which]:
+        shard.write_bytes(shard.read_bytes()[:3000])
+    report = repair_store(tmp_path / "s")
+
+    kept = {"old": {"walk/a.mp4": 2}, "new": {i: n for i, n in LENGTHS.items() if "a.mp4" not in i}}
+    assert report.lost == sorted(set(LENGTHS) - set(kept.get(which, {})))
+    _assert_mended(tmp_path / "s", kept.get(which, {}))
+
+
+def test_a_missing_replacement_does_not_bring_the_old_copy_back(tmp_path):
+    make_store(tmp_path / "s", LENGTHS)
+    _replace_video(tmp_path / "s").unlink()
+
+    with Store(tmp_path / "s") as opened:
+        assert "walk/a.mp4" not in opened
+    assert repair_store(tmp_path / "s").lost == ["walk/a.mp4"]
+    _assert_mended(tmp_path / "s", {i: n for i, n in LENGTHS.items() if i != "walk/a.mp4"})
+
+
+def test_a_copied_shard_is_mended(tmp_path):
+    make_store(tmp_path / "s", LENGTHS)
+    shard = _shard(tmp_path / "s")
+    for path in (shard, shard.with_suffix(".json")):
+        shutil.copy(path, path.with_stem("zz-copy"))
+    (tmp_path / "s" / "index.h5").unlink()
+    assert repair_store(tmp_path / "s").lost == []
+
+    _assert_mended(tmp_path / "s", LENGTHS)
+
+
+def test_a_disk_that_fails_is_no_damage(store, monkeypatch):
+    def fail(_):
+        raise PermissionError(errno.EACCES, "no permission")
+
+    monkeypatch.setattr("features_store.sidecar.read_json", fail)
+    with pytest.raises(PermissionError):
+        repair_store(store)
+    assert not (store / "damaged").exists()

@@ -363,3 +363,48 @@ def test_leftovers_of_killed_writes_go_when_they_are_old(store):
         pass
 
     assert (old.exists(), new.exists()) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("video_id", "num_frames", "words"), [("b", 0, "has no frame"), ("bcd", 1, "was not announced")]
+)
+def test_a_commit_that_would_damage_the_store_is_refused(tmp_path, video_id, num_frames, words):
+    with (
+        StoreWriter(tmp_path / "s", HEADER, run_id="r") as writer,
+        writer.unit(rows=4, video_ids=["a", "b"]) as unit,
+    ):
+        add_video(unit, "a", frames(3, seed=0))
+        unit.write_rows(frames(num_frames, seed=1))
+        with pytest.raises(StoreError, match=words):
+            commit(unit, video_id)
+
+    assert verify_store(tmp_path / "s", full=True).problems == []
+    with Store(tmp_path / "s") as store:
+        assert store.ids == ["a"]
+
+
+def test_a_long_id_is_looked_for_in_no_time(store):
+    with Store(store) as opened:
+        assert "x" * 1000 not in opened
+        assert opened.index.find("x" * 1000) is None
+
+
+def test_frames_of_the_same_time_are_compared_with_themselves(tmp_path):
+    rows = frames(4, seed=0) | {"pts_seconds": np.array([0.0, 0.1, 0.1, 0.2])}
+    with (
+        StoreWriter(tmp_path / "s", HEADER, run_id="r") as writer,
+        writer.unit(rows=4, video_ids=["a"]) as unit,
+    ):
+        add_video(unit, "a", rows)
+
+    with Store(tmp_path / "s") as a, Store(tmp_path / "s") as b:
+        assert diff_stores(a, b).identical
+
+
+def test_a_file_in_the_place_of_a_store(tmp_path):
+    (tmp_path / "f").write_text("x")
+    with (
+        pytest.raises(StoreError, match="is a file"),
+        StoreWriter(tmp_path / "f", HEADER, run_id="r"),
+    ):
+        pass

@@ -1,6 +1,8 @@
 """append, merge, subset, repack: the same videos, encoded as asked, nothing twice, nothing lost."""
 
+import resource
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,3 +248,54 @@ def test_more_shards_than_may_be_open(two, tmp_path, monkeypatch):
     repack_store(tmp_path / "many", tmp_path / "r", compression="zstd", shard_bytes=1)
 
     _assert_same(_cubes(tmp_path / "r"), _cubes(tmp_path / "many"))
+
+
+def test_thousands_of_shards_need_few_open_files(two, tmp_path):
+    make_store(tmp_path / "many", {f"v{i:03}": 1 for i in range(90)})
+    repack_store(tmp_path / "many", tmp_path / "r", shard_bytes=1)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 60, before[1])
+    )
+    try:
+        report = repack_store(tmp_path / "r", tmp_path / "one")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert (report.num_videos, report.num_shards) == (90, 1)
+
+
+def test_a_refused_append_changes_nothing(two, tmp_path):
+    make_store(
+        tmp_path / "x", {"walk/a.mp4": 7}, run_id="x", store_header=header(licence="proprietary")
+    )
+    before = (two[0] / "store.json").read_bytes()
+    with pytest.raises(StoreError, match="is another one in"):
+        append_stores(two[0], [tmp_path / "x"])
+
+    assert (two[0] / "store.json").read_bytes() == before
+
+
+def test_terms_come_along_into_a_store_that_exists(two, tmp_path):
+    subset_store(two[0], tmp_path / "s", labels=["walk"])
+    subset_store(two[1], tmp_path / "s", labels=["sit"])
+
+    with Store(tmp_path / "s") as opened:
+        assert opened.header.licence == "MIT; CC-BY-4.0"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "8bit"])
+def test_cubes_of_nothing_but_zeros(tmp_path, dtype):
+    flat = header(dtype="float16", layers=(LayerShape("top", 7, 1024),))
+    rows = {a.path: np.zeros((400, *a.row_shape), a.dtype) for a in flat.arrays}
+    rows["pts_seconds"] = np.arange(400) / 10
+    with (
+        StoreWriter(tmp_path / "s", flat, run_id="r") as writer,
+        writer.unit(rows=400, video_ids=["a"]) as unit,
+    ):
+        add_video(unit, "a", rows)
+    repack_store(tmp_path / "s", tmp_path / "r", dtype=dtype, compression="zstd")
+
+    assert verify_store(tmp_path / "r", full=True).problems == []
+    with Store(tmp_path / "s") as a, Store(tmp_path / "r") as b:
+        assert diff_stores(a, b).identical

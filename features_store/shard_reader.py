@@ -37,7 +37,10 @@ from features_store.safety import (
 )
 
 # What h5py raises when bytes of its structures are not what they were.
-_NOT_HDF5 = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
+_NOT_HDF5 = (
+    *(OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError),
+    *(MemoryError, OverflowError),
+)
 COMPRESSED_CACHE_BYTES = 2**20  # of each array: the chunk that one window and the next share
 
 

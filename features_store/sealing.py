@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from features_store.disk import fsync_and_hash, fsync_path
+from features_store.disk import fsync_and_check, fsync_path
 from features_store.errors import StoreError
 from features_store.layout import ArraySpec
 from features_store.shard_copy import StoredVideo, write_shard
@@ -97,7 +97,7 @@ def sound_videos(path: Path, arrays: Sequence[ArraySpec], *, digest: str) -> lis
 
 def publish(content: Path, shard: Path, supersedes: dict[str, list[str]]) -> None:
     """Give a complete file its final name, once it and its sidecar are on the disk."""
-    sidecar = Sidecar(content.stat().st_size, fsync_and_hash(content), supersedes)
+    sidecar = Sidecar(content.stat().st_size, fsync_and_check(content), supersedes)
     write_sidecar(shard, sidecar)
     content.rename(shard)
     fsync_path(shard.parent)

@@ -83,7 +83,9 @@ def write_shard(
         offset = 0
         for position, video in enumerate(videos):
             sums = tuple(of_array[position] for of_array in checksums)
-            write_record(file, position, replace(video.record, offset=offset, checksums=sums))
+            write_record(
+                file["videos"], position, replace(video.record, offset=offset, checksums=sums)
+            )
             offset += video.record.length
         file.flush()
         num_bytes = file.id.get_filesize()

@@ -108,9 +108,8 @@ def create_dataset(
     return file[name]
 
 
-def write_record(file: h5py.File, position: int, record: VideoRecord) -> None:
+def write_record(table: h5py.Dataset, position: int, record: VideoRecord) -> None:
     """Write one row of the table ``videos``."""
-    table = file["videos"]
     table[position : position + 1] = pack_record(record, table.dtype)
 
 
@@ -168,6 +167,9 @@ class ShardWriter:
         fsync_path(layout)
         layout.rename(path)
         fsync_path(path.parent)
+        # Looking a dataset up takes as long as writing a hundred small rows.
+        self._datasets = [self._file[array.path] for array in arrays]
+        self._table = self._file["videos"]
         self._rows, self._id_bytes = rows, id_bytes
         self._committed_rows = self._next_row = 0
         self.video_ids: list[str] = []
@@ -192,9 +194,9 @@ class ShardWriter:
         """Append frames of the video in work: array path -> (n, …)."""
         start = self._next_row
         stop = start + len(rows["pts_seconds"])
-        for array, hasher in zip(self.arrays, self._hashers, strict=True):
+        for array, dataset, hasher in zip(self.arrays, self._datasets, self._hashers, strict=True):
             block = cast_rows(rows[array.path], array)
-            self._file[array.path][start:stop] = block
+            dataset[start:stop] = block
             update_checksum(hasher, block)
         self._next_row = stop
 
@@ -215,7 +217,7 @@ class ShardWriter:
             checksums=tuple(hasher.intdigest() for hasher in self._hashers),
             **record,
         )
-        write_record(self._file, len(self.video_ids), committed)
+        write_record(self._table, len(self.video_ids), committed)
         self._file.flush()
         self.video_ids.append(committed.id)
         self._committed_rows = self._next_row
@@ -232,7 +234,10 @@ class ShardWriter:
         step = max(1, BLOCK_BYTES // sum(array.row_bytes for array in self.arrays))
         for start in range(self._committed_rows, self._next_row, step):
             rows = slice(start, min(start + step, self._next_row))
-            yield {array.path: self._file[array.path][rows] for array in self.arrays}
+            yield {
+                array.path: dataset[rows]
+                for array, dataset in zip(self.arrays, self._datasets, strict=True)
+            }
 
     def close(self) -> None:
         """Close the file; what is committed stays."""

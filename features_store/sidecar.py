@@ -1,4 +1,4 @@
-"""``<unit>.json`` beside a shard: its size and SHA-256, and which older copies it replaces.
+"""``<unit>.json`` beside a shard: its size and checksum, and which older copies it replaces.
 
 The sidecar of a shard that repair set aside stays as a tombstone, so that the older copies of its
 videos do not come back.
@@ -24,17 +24,17 @@ class Sidecar:
     """What a sidecar says.
 
     Attributes:
-        num_bytes: of the shard; 0 in a tombstone.
+        num_bytes, checksum: of the whole shard; 0 and empty in a tombstone.
         supersedes: unit -> ids that must not be read from there any more.
     """
 
     num_bytes: int
-    sha256: str
+    checksum: str
     supersedes: dict[str, list[str]]
 
     def to_json(self) -> dict[str, object]:
         """Return the document that is written."""
-        return {"bytes": self.num_bytes, "sha256": self.sha256, "supersedes": self.supersedes}
+        return {"bytes": self.num_bytes, "xxh3_128": self.checksum, "supersedes": self.supersedes}
 
 
 def write_sidecar(shard: Path, sidecar: Sidecar) -> None:
@@ -77,6 +77,6 @@ def read_sidecar(shard: Path) -> Sidecar:
         supersedes = {
             str(unit): list(map(str, ids)) for unit, ids in document["supersedes"].items()
         }
-        return Sidecar(int(document["bytes"]), str(document["sha256"]), supersedes)
+        return Sidecar(int(document["bytes"]), str(document["xxh3_128"]), supersedes)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise DamageError(f"{path} is not a sidecar with bytes, sha256 and supersedes") from None
+        raise DamageError(f"{path} is not a sidecar with bytes, xxh3_128 and supersedes") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features_store.disk import file_sha256
+from features_store.disk import file_checksum
 from features_store.errors import DamageError, StoreError
 from features_store.header import StoreHeader, read_header
 from features_store.index import FILE_NAME, build_index, list_shards, read_index
@@ -98,7 +98,7 @@ def verify_shard(path: Path, header: StoreHeader, *, full: bool) -> ShardReport:
             raise DamageError(
                 f"{path.name} has {num_bytes} bytes, its sidecar says {sidecar.num_bytes}"
             )
-        is_whole = not full or file_sha256(path) == sidecar.sha256
+        is_whole = not full or file_checksum(path) == sidecar.checksum
         shard = ShardReader(path, header.arrays, digest=header.spec.digest)
         try:
             _verify_videos(shard, report, full=full)
@@ -106,7 +106,7 @@ def verify_shard(path: Path, header: StoreHeader, *, full: bool) -> ShardReport:
             shard.close()
         if not is_whole and not report.damaged:
             raise DamageError(
-                f"{path.name} has another SHA-256 than its sidecar says, though the rows of every "
+                f"{path.name} has another checksum than its sidecar says, though the rows of every "
                 "video match their checksums: the damage lies outside them"
             )
     except StoreError as err:

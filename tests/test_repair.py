@@ -121,7 +121,7 @@ def test_a_lost_sidecar_loses_no_video(store, content):
 def test_damage_outside_the_rows_loses_no_video(store):
     sidecar = _shard(store).with_suffix(".json")
     document = json.loads(sidecar.read_text())
-    sidecar.write_text(json.dumps(document | {"sha256": "0" * 64}))
+    sidecar.write_text(json.dumps(document | {"xxh3_128": "0" * 32}))
 
     assert verify_store(store).problems == []
     assert "outside them" in verify_store(store, full=True).problems[0]

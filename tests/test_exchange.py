@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from features_store.diff import diff_stores
-from features_store.errors import DamageError
+from features_store.errors import DamageError, UsageError
 from features_store.exchange import export_store, import_features
 from features_store.layout import LayerShape
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
 from features_store.store import Store
+from features_store.store_writer import StoreWriter
 from features_store.verify import verify_store
-from tests.stores import header, make_store
+from tests.stores import add_video, frames, header, make_store
 
 TEXTS = {"licence": "CC-BY-4.0", "origin": "a camera", "citation": "Someone, 2020"}
 LENGTHS = {"b/run.mp4": 5, "a/jump.mp4": 3, "a/none.mp4": 5}
@@ -211,11 +212,46 @@ def test_classes_are_counted_from_nought_for_detectors(store, tmp_path):
 
     document = json.loads((tmp_path / "out" / "annotations.json").read_text())
     assert document["database"]["b/run.mp4"] == {
-        "subset": "train", "duration": 0.5, "fps": 10.0, "frame": 5, "feat_stride": 1.0,
+        "subset": "train", "duration": 1.5, "fps": 10.0, "frame": 15, "feat_stride": 1.0,
         "feat_num_frames": 1,
-        "annotations": [{"segment": [0.0, 0.5], "label": "run", "label_id": 1}],
+        "annotations": [{"segment": [0.0, 1.5], "label": "run", "label_id": 1}],
     }  # fmt: skip
     assert document["database"]["a/none.mp4"]["annotations"] == []
+
+
+@pytest.mark.parametrize(
+    ("pts_seconds", "rate"),
+    [
+        ([0, 0.1, 0.2, 0.3], 10.0),
+        ([7.0, 7.12, 7.2, 7.32], 10.0),  # a frame late, from where the stream begins
+        ([0, 0.2, 0.4, 0.6], 5.0),  # a video slower than the rate that was asked for
+        ([0, 0.1, 0.9, 1.0], None),
+    ],
+)
+def test_exported_times_are_those_that_are_stored(tmp_path, pts_seconds, rate):
+    said = header(layers=ONE_CELL, has_diffs=False)
+    rows = frames(4, seed=0, store_header=said) | {"pts_seconds": np.array(pts_seconds, float)}
+    with (
+        StoreWriter(tmp_path / "s", said, run_id="r") as writer,
+        writer.unit(rows=4, video_ids=["v"]) as unit,
+    ):
+        add_video(unit, "v", rows)
+    report = export_store(tmp_path / "s", tmp_path / "out", kind="npz")
+
+    entry = json.loads((tmp_path / "out" / "annotations.json").read_text())["database"]["v"]
+    assert entry["duration"] == 1.5
+    assert ("fps" in entry) == (rate is not None)
+    if rate is None:
+        with pytest.raises(UsageError, match="irregular times, which this format cannot"):
+            export_store(tmp_path / "s", tmp_path / "npy", kind="npy")
+        assert not (tmp_path / "npy").exists()
+        assert "1 videos have irregular times" in report.notes[0]
+    else:
+        export_store(tmp_path / "s", tmp_path / "npy", kind="npy")
+        assert (entry["fps"], entry["frame"]) == (pytest.approx(rate), round(1.5 * rate))
+    import_features(tmp_path / "out", tmp_path / "again", kind="npz", name="x")
+    with Store(tmp_path / "again") as opened:
+        assert opened.read("v", "pts_seconds").tolist() == pts_seconds
 
 
 def test_what_nobody_told_is_unknown(tmp_path):

@@ -43,6 +43,7 @@ from features_store.layout import chunk_rows
 from features_store.manifest import ManifestRow
 from features_store.safety import check_links, check_size, checked_dataset
 
+KEEPS: tuple[str, ...] = ()
 HAS_CELLS = True
 OPTIONS = ("fps", "feat_stride", "feat_num_frames", "grid_size")
 DATASET = "features"
@@ -86,7 +87,7 @@ def export(selection: Selection, target: ExportFolder) -> None:
     labels = label_lines([selection.rows[i] for i in selection.ids])
     line_of = dict(zip(selection.ids, labels.lines, strict=True))
     for prefix, ids in _by_prefix(selection).items():
-        target.write(prefix + _H5, partial(_write_h5, selection, ids))
+        target.write_source(prefix + _H5, partial(_write_h5, selection, ids))
         columns = {
             "framenum": (str(selection.num_rows(i)) for i in ids),
             "filename": ids,

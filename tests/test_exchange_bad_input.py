@@ -300,6 +300,52 @@ def test_an_export_json_speaks_of_its_own_files_alone(cubereel, tmp_path):
     assert "'fps' is 1000" in cubereel.err
 
 
+@pytest.mark.parametrize("target", ["/dev/zero", "other.json"])
+@pytest.mark.parametrize("name", ["annotations.json", "train_filename.txt", "train_classes.txt"])
+def test_text_files_that_are_links(tmp_path, name, target):
+    sharma_folder(tmp_path / "f")
+    np.save(tmp_path / "f" / "a.npy", GOOD)
+    (tmp_path / "f" / name).unlink(missing_ok=True)
+    (tmp_path / "f" / name).symlink_to(target)
+
+    kind = "npy" if name == "annotations.json" else "sharma"
+    with pytest.raises(StoreError, match="is a link to"):
+        import_features(tmp_path / "f", tmp_path / "o", kind=kind, name="x")
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("label", "num_classes", "refused"),
+    [
+        ("0", "999999999", True),
+        ("1;999999999999", "", True),
+        ("0", "99999999999", False),
+        ("0", "9" * 5000, False),
+        ("0", "7", False),
+    ],
+)
+def test_a_number_of_classes_does_not_fill_memory(tmp_path, label, num_classes, refused):
+    make_store(tmp_path / "s", {"a": 2, "b": 2}, store_header=ONE_CELL)
+    rows = [ManifestRow("a", "a", label, extra={"num_classes": num_classes})]
+    write_manifest(tmp_path / "s" / "manifest.csv", rows)
+    if not refused:
+        export_store(tmp_path / "s", tmp_path / "out", kind="sharma")
+        return
+    with pytest.raises(CubereelError, match="are too much text"):
+        export_store(tmp_path / "s", tmp_path / "out", kind="sharma")
+    assert not (tmp_path / "out").exists()
+
+
+def test_hidden_files_are_not_exported(tmp_path):
+    make_store(tmp_path / "s", {"a/.h": 2, "b": 2}, store_header=ONE_CELL)
+
+    with pytest.raises(CubereelError, match=r"'a/.h' would be a hidden file"):
+        export_store(tmp_path / "s", tmp_path / "out", kind="npz")
+    assert not (tmp_path / "out").exists()
+    export_store(tmp_path / "s", tmp_path / "out", kind="folder")
+    assert import_features(tmp_path / "out", tmp_path / "o", kind="folder").num_imported == 2
+
+
 def test_an_export_that_lost_a_video(plain, tmp_path):
     (plain / "a" / "v" / "video.json").unlink()
 

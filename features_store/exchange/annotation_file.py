@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 from features_store.errors import ContractError, UsageError
 from features_store.exchange.features import ImportOptions
-from features_store.exchange.labels import SEPARATOR
+from features_store.exchange.labels import SEPARATOR, split_of
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import Timing, number_text, timing_from
 from features_store.manifest import ManifestRow
@@ -83,8 +84,8 @@ def read_annotations(
 
     Without `options.annotations` it is the folder's `annotations.json`, if there is one.
     """
-    path = options.annotations or folder / FILE_NAME
-    if options.annotations is None and not path.exists():
+    path = options.annotations.resolve() if options.annotations else folder / FILE_NAME
+    if options.annotations is None and not os.path.lexists(path):
         return {}, []
     try:
         document = read_json(path)
@@ -123,7 +124,7 @@ def _parse(entry: Any, options: ImportOptions, where: str) -> Annotation:
         options.feat_num_frames or (None if behind is None else int(behind)),
         int(_number(entry, "frame", where) or 0),
         _number(entry, "duration", where) or math.nan,
-        entry.get("subset", ""),
+        split_of(entry.get("subset", "")),
         _label(segments),
         segments,
     )

@@ -164,12 +164,12 @@ def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
     run_id = new_run_id()
     report = ImportReport(str(out), len(features.videos), warnings=list(features.warnings))
     with StoreWriter(out, header, run_id=run_id) as writer:
+        missing = [video for video in features.videos if not _is_there(writer, video)]
         if differing := extend_store_manifest(out, features.manifest):
             report.warnings.append(
                 f"the source says otherwise of {len(differing)} videos than {out}/manifest.csv, "
                 f"which was kept; first: {differing[0]!r}"
             )
-        missing = [video for video in features.videos if not _is_there(writer, video)]
         report.num_done_before = len(features.videos) - len(missing)
         row_bytes = sum(array.row_bytes for array in header.arrays)
         for unit in split_units([video.num_rows for video in missing], row_bytes=row_bytes):

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from features_store.diff import diff_stores
-from features_store.errors import DamageError
+from features_store.errors import ContractError, DamageError, StoreError, UsageError
 from features_store.exchange import export_store, import_features
 from features_store.layout import LayerShape
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
 from features_store.store import Store
+from features_store.store_writer import StoreWriter
 from features_store.verify import verify_store
-from tests.stores import header, make_store
+from tests.stores import add_video, frames, header, make_store
 
 TEXTS = {"licence": "CC-BY-4.0", "origin": "a camera", "citation": "Someone, 2020"}
 LENGTHS = {"b/run.mp4": 5, "a/jump.mp4": 3, "a/none.mp4": 5}
@@ -149,15 +150,34 @@ def test_foreign_to_store_and_back_is_the_same_bytes(vectors, tmp_path, kind):
     }
 
 
-def test_the_same_features_have_one_digest_in_every_format(vectors, tmp_path):
-    digests = set()
+def test_the_same_features_are_the_same_in_every_format(vectors, tmp_path):
+    specs, digests = set(), set()
     for kind in ("sharma", "npz", "npy", "arrays"):
         export_store(vectors, tmp_path / kind, kind=kind)
         import_features(tmp_path / kind, tmp_path / f"{kind}.cubes", kind=kind, name="x")
         with Store(tmp_path / f"{kind}.cubes") as opened:
-            digests.add(opened.header.spec.weights_sha256)
+            specs.add(opened.header.spec)
+            digests.add(tuple(record.media_sha256 for record in opened.records()))
 
-    assert len(digests) == 1
+    assert len(specs) == len(digests) == 1
+
+
+def test_an_import_grows(tmp_path):
+    feats, out = tmp_path / "feats", tmp_path / "s.cubes"
+    feats.mkdir()
+    for i, name in enumerate(("b", "a", "c")):
+        np.save(feats / f"{name}.npy", np.full((2, 3), i, np.float32))
+        report = import_features(feats, out, kind="npy", name="x")
+        assert (report.num_imported, report.num_done_before, report.warnings) == (1, i, [])
+    with Store(out) as opened:
+        assert opened.ids == ["a", "b", "c"]
+        assert sorted(opened.manifest) == ["a", "b", "c"]
+
+    np.save(feats / "a.npy", np.zeros((2, 3), np.float32))
+    np.save(feats / "d.npy", np.zeros((2, 3), np.float32))
+    with pytest.raises(StoreError, match="has another video 'a'"):
+        import_features(feats, out, kind="npy", name="x")
+    assert "d" not in read_store_manifest(out)
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
@@ -211,11 +231,82 @@ def test_classes_are_counted_from_nought_for_detectors(store, tmp_path):
 
     document = json.loads((tmp_path / "out" / "annotations.json").read_text())
     assert document["database"]["b/run.mp4"] == {
-        "subset": "train", "duration": 0.5, "fps": 10.0, "frame": 5, "feat_stride": 1.0,
+        "subset": "train", "duration": 1.5, "fps": 10.0, "frame": 15, "feat_stride": 1.0,
         "feat_num_frames": 1,
-        "annotations": [{"segment": [0.0, 0.5], "label": "run", "label_id": 1}],
+        "annotations": [{"segment": [0.0, 1.5], "label": "run", "label_id": 1}],
     }  # fmt: skip
     assert document["database"]["a/none.mp4"]["annotations"] == []
+
+
+@pytest.mark.parametrize(
+    ("pts_seconds", "rate"),
+    [
+        ([0, 0.1, 0.2, 0.3], 10.0),
+        ([7.0, 7.12, 7.2, 7.32], 10.0),  # a frame late, from where the stream begins
+        ([0, 0.2, 0.4, 0.6], 5.0),  # a video slower than the rate that was asked for
+        ([0, 0.1, 0.9, 1.0], None),
+    ],
+)
+def test_exported_times_are_those_that_are_stored(tmp_path, pts_seconds, rate):
+    said = header(layers=ONE_CELL, has_diffs=False)
+    rows = frames(4, seed=0, store_header=said) | {"pts_seconds": np.array(pts_seconds, float)}
+    with (
+        StoreWriter(tmp_path / "s", said, run_id="r") as writer,
+        writer.unit(rows=4, video_ids=["v"]) as unit,
+    ):
+        add_video(unit, "v", rows)
+    report = export_store(tmp_path / "s", tmp_path / "out", kind="npz")
+
+    entry = json.loads((tmp_path / "out" / "annotations.json").read_text())["database"]["v"]
+    assert entry["duration"] == 1.5
+    assert ("fps" in entry) == (rate is not None)
+    if rate is None:
+        with pytest.raises(UsageError, match="irregular times, which this format cannot"):
+            export_store(tmp_path / "s", tmp_path / "npy", kind="npy")
+        assert not (tmp_path / "npy").exists()
+        assert "1 videos have irregular times" in report.notes[0]
+    else:
+        export_store(tmp_path / "s", tmp_path / "npy", kind="npy")
+        assert (entry["fps"], entry["frame"]) == (pytest.approx(rate), round(1.5 * rate))
+    import_features(tmp_path / "out", tmp_path / "again", kind="npz", name="x")
+    with Store(tmp_path / "again") as opened:
+        assert opened.read("v", "pts_seconds").tolist() == pts_seconds
+
+
+@pytest.mark.parametrize(
+    ("subset", "split"),
+    [("Training", "train"), ("validation", "val"), ("Valid", "val"), ("Test", "test"),
+     ("testing", "test"), ("", ""), ("fold 1", "fold 1")],
+)  # fmt: skip
+def test_words_of_others_for_splits(tmp_path, subset, split):
+    (tmp_path / "feats").mkdir()
+    np.save(tmp_path / "feats" / "a.npy", np.ones((3, 2), np.float16))
+    database = {"a": {"subset": subset}, "gone": {}}
+    path = tmp_path / "feats" / "annotations.json"
+    path.write_text(json.dumps({"database": database}))
+    report = import_features(tmp_path / "feats", tmp_path / "s", kind="npy", name="x")
+
+    assert read_store_manifest(tmp_path / "s")["a"].split == split
+    assert report.warnings[0] == "1 annotated videos have no file; first: 'gone'"
+    assert len(report.warnings) == 1 + (split == "fold 1")
+    path.write_text(json.dumps({"database": {"gone": {}}}))
+    with pytest.raises(ContractError, match=r"none of the 1 annotated .* file 'a.npy'"):
+        import_features(tmp_path / "feats", tmp_path / "s", kind="npy", name="x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "notes"),
+    [
+        ("folder", []),
+        ("npz", ["not kept: groups, frame differences, other layers"]),
+        ("sharma", ["not kept: groups, frame differences, other layers, exact times"]),
+    ],
+)
+def test_an_export_says_what_it_leaves_out(store, tmp_path, kind, notes):
+    pool = {"pool": "max"} if kind == "npz" else {}
+    assert export_store(store, tmp_path / "out", kind=kind, **pool).notes == notes
+    layers = json.loads((tmp_path / "out" / "export.json").read_text())["layers"]
+    assert layers == (["mid", "top"] if kind == "folder" else ["top"])
 
 
 def test_what_nobody_told_is_unknown(tmp_path):
@@ -229,8 +320,7 @@ def test_what_nobody_told_is_unknown(tmp_path):
     assert (spec.sampling.value, spec.preprocessing.input_size) == ("unknown", (0, 0))
     features = np.ones((3, 1, 1, 2), np.float16)
     assert record.media_sha256 == hashlib.sha256(features.tobytes()).hexdigest()
-    line = f"one float16 (3, 1, 1, 2) {record.media_sha256}\n"
-    assert spec.weights_sha256 == hashlib.sha256(line.encode()).hexdigest()
+    assert spec.weights_sha256 == "0" * 64
     assert (record.media_bytes, record.num_frames) == (0, 0)
     assert np.isnan(record.source_fps)
 

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -55,6 +56,10 @@ BAD_FILES = {
     "lies.npy": (lying("(2**40, 2)"), "not an array in npy format"),
     "huge.npy": (lying("(99999999999, 2)"), "claims shape (99999999999, 2)"),
     "minus.npy": (lying("(-3, 2)"), "its shape is (-3, 2)"),
+    "number.npy": (lying("0x" + "f" * 40), "its shape is"),
+    "dict.npy": (lying("{3: 2}"), "its shape is {3: 2}"),
+    "texts.npy": (lying("('a', 2)"), "its shape is ('a', 2)"),
+    "axes.npy": (lying("(1,) * 99"), "not an array in npy format"),
     "cut.npy": (npy_bytes(GOOD)[:-4], "was cut off"),
     "text.npy": (b"hello", "is not an array in npy format"),
     "empty.npy": (b"", "is not an array in npy format"),
@@ -140,6 +145,11 @@ def array_file(**changes) -> bytes:
         ({"subset": np.array([1, 9])}, "subset 9; expected 1 (train)"),
         ({"classes": np.array(["run"])}, "label 2 is none of the 1 classes"),
         ({"X": np.ones((2, 3), np.float16)}, "expected (N, T, D)"),
+        ({"classes": np.array(["\ud800", "b"])}, "surrogates not allowed"),
+        (
+            {"classes": np.array([0x110005, 98], "<u4").view("<U1")},
+            "'classes' is no Unicode text",
+        ),
     ],
 )
 def test_bad_array_files(cubereel, tmp_path, changes, message):
@@ -204,7 +214,8 @@ def plain(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("id", "../../v"), ("id", 3), ("width", 2**40), ("colour_range", "x" * 99), ("crop", 1),
-     ("extra", 1), ("source_fps", "fast")],
+     ("extra", 1), ("source_fps", "fast"), ("status", "odd"), ("source_fps", -5),
+     ("num_frames", -1), ("crop", [1e400, 0, 0, 0]), ("media_sha256", "zz"), ("checksums", 1)],
 )  # fmt: skip
 def test_a_record_that_is_none(plain, tmp_path, field, value):
     path = plain / "a" / "v" / "video.json"
@@ -213,6 +224,126 @@ def test_a_record_that_is_none(plain, tmp_path, field, value):
     with pytest.raises(CubereelError, match="is not the record of a video"):
         import_features(plain, tmp_path / "out", kind="folder")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("cubes.top", 1, "is not what was exported"),
+        ("cubes.top", np.nan, "nan or infinite"),
+        ("pts_seconds", np.nan, "nan or infinite"),
+        ("frame_index", 7, "is not what was exported"),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float16", "8bit"])
+def test_altered_features_are_not_those_of_the_spec(tmp_path, name, value, message, dtype):
+    make_store(tmp_path / "s", {"a/v": 3}, store_header=header(dtype=dtype))
+    export_store(tmp_path / "s", tmp_path / "plain", kind="folder")
+    path = tmp_path / "plain" / "a" / "v" / f"{name}.npy"
+    array = np.load(path)
+    array[1] = value
+    np.save(path, array)
+
+    with pytest.raises(StoreError, match=message):
+        import_features(tmp_path / "plain", tmp_path / "out", kind="folder")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"annotations": [{"label": "\ud800"}]}, "surrogates not allowed"),
+        ({"annotations": [{"label": "x" * 2**18}]}, "too long for a manifest"),
+        ({"fps": 1e-300, "feat_stride": 1e15}, "fps must be positive"),
+        ({"fps": 1e-9, "feat_stride": 1e15}, "at no time that can be"),
+        ({"fps": True, "feat_stride": 4}, "fps must be a positive number"),
+        ({"subset": ["train"]}, "subset must be a text"),
+    ],
+)
+def test_bad_annotations(cubereel, tmp_path, entry, message):
+    (tmp_path / "f").mkdir()
+    np.save(tmp_path / "f" / "a.npy", GOOD)
+    (tmp_path / "f" / "annotations.json").write_text(json.dumps({"database": {"a": entry}}))
+    arguments = (tmp_path / "f", "--out", tmp_path / "o", "--format", "npy", "--name", "x")
+
+    assert cubereel("store", "import", *arguments) in (2, 3)
+    assert message in cubereel.err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_file_is_no_folder(cubereel, plain, tmp_path, out):
+    (tmp_path / "file").touch()
+
+    assert cubereel("store", "import", plain, "--out", tmp_path / out, "--format", "folder") == 2
+    assert "file is not a folder; give a new folder" in cubereel.err
+    arguments = (tmp_path / "s.cubes", tmp_path / out, "--format", "folder")
+    assert cubereel("store", "export", *arguments) == 2
+    assert "file is not a folder; give a new folder" in cubereel.err
+
+
+def test_an_export_json_speaks_of_its_own_files_alone(cubereel, tmp_path):
+    make_store(tmp_path / "s", {"a": 2}, store_header=replace(ONE_CELL, licence="MIT"))
+    export_store(tmp_path / "s", tmp_path / "out", kind="arrays")
+    other = tmp_path / "out" / "other.npz"
+    other.write_bytes((tmp_path / "out" / "features.npz").read_bytes())
+    for path, licence in ((tmp_path / "out" / "features.npz", "MIT"), (other, "")):
+        out = tmp_path / path.stem
+        import_features(path, out, kind="arrays", name="x")
+        assert json.loads((out / "store.json").read_text())["licence"] == licence
+
+    document = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert document["layers"] == ["features"]
+    (tmp_path / "out" / "export.json").write_text(json.dumps(document | {"fps": 10**400}))
+    arguments = (tmp_path / "out", "--out", tmp_path / "o", "--format", "arrays", "--name", "x")
+    assert cubereel("store", "import", *arguments) == 3
+    assert "'fps' is 1000" in cubereel.err
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "other.json"])
+@pytest.mark.parametrize("name", ["annotations.json", "train_filename.txt", "train_classes.txt"])
+def test_text_files_that_are_links(tmp_path, name, target):
+    sharma_folder(tmp_path / "f")
+    np.save(tmp_path / "f" / "a.npy", GOOD)
+    (tmp_path / "f" / name).unlink(missing_ok=True)
+    (tmp_path / "f" / name).symlink_to(target)
+
+    kind = "npy" if name == "annotations.json" else "sharma"
+    with pytest.raises(StoreError, match="is a link to"):
+        import_features(tmp_path / "f", tmp_path / "o", kind=kind, name="x")
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("label", "num_classes", "refused"),
+    [
+        ("0", "999999999", True),
+        ("1;999999999999", "", True),
+        ("0", "99999999999", False),
+        ("0", "9" * 5000, False),
+        ("0", "7", False),
+    ],
+)
+def test_a_number_of_classes_does_not_fill_memory(tmp_path, label, num_classes, refused):
+    make_store(tmp_path / "s", {"a": 2, "b": 2}, store_header=ONE_CELL)
+    rows = [ManifestRow("a", "a", label, extra={"num_classes": num_classes})]
+    write_manifest(tmp_path / "s" / "manifest.csv", rows)
+    if not refused:
+        export_store(tmp_path / "s", tmp_path / "out", kind="sharma")
+        return
+    with pytest.raises(CubereelError, match="are too much text"):
+        export_store(tmp_path / "s", tmp_path / "out", kind="sharma")
+    assert not (tmp_path / "out").exists()
+
+
+def test_hidden_files_are_not_exported(tmp_path):
+    make_store(tmp_path / "s", {"a/.h": 2, "b": 2}, store_header=ONE_CELL)
+
+    with pytest.raises(CubereelError, match=r"'a/.h' would be a hidden file"):
+        export_store(tmp_path / "s", tmp_path / "out", kind="npz")
+    assert not (tmp_path / "out").exists()
+    export_store(tmp_path / "s", tmp_path / "out", kind="folder")
+    assert import_features(tmp_path / "out", tmp_path / "o", kind="folder").num_imported == 2
 
 
 def test_an_export_that_lost_a_video(plain, tmp_path):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 from features_store.errors import ContractError, UsageError
 from features_store.exchange.features import ImportOptions
-from features_store.exchange.labels import SEPARATOR
+from features_store.exchange.labels import SEPARATOR, split_of
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import Timing, number_text, timing_from
 from features_store.manifest import ManifestRow
@@ -83,8 +84,8 @@ def read_annotations(
 
     Without `options.annotations` it is the folder's `annotations.json`, if there is one.
     """
-    path = options.annotations or folder / FILE_NAME
-    if options.annotations is None and not path.exists():
+    path = options.annotations.resolve() if options.annotations else folder / FILE_NAME
+    if options.annotations is None and not os.path.lexists(path):
         return {}, []
     try:
         document = read_json(path)
@@ -114,6 +115,8 @@ def _parse(entry: Any, options: ImportOptions, where: str) -> Annotation:
         isinstance(s, dict) and isinstance(s.get("label"), str) for s in segments
     ):
         raise ContractError(f"{where}: annotations must be a list of objects with a 'label'")
+    if not isinstance(entry.get("subset", ""), str):
+        raise ContractError(f"{where}: subset must be a text, got {entry['subset']!r}")
     behind = _number(entry, "feat_num_frames", where)
     said = Annotation(
         options.fps or _number(entry, "fps", where),
@@ -121,7 +124,7 @@ def _parse(entry: Any, options: ImportOptions, where: str) -> Annotation:
         options.feat_num_frames or (None if behind is None else int(behind)),
         int(_number(entry, "frame", where) or 0),
         _number(entry, "duration", where) or math.nan,
-        str(entry.get("subset", "")),
+        split_of(entry.get("subset", "")),
         _label(segments),
         segments,
     )
@@ -134,9 +137,9 @@ def _number(entry: Mapping[str, Any], name: str, where: str) -> float | None:
     value = entry.get(name)
     if value is None:
         return None
-    if not isinstance(value, int | float) or not 0 < value < 2**53:
+    if type(value) not in (int, float) or not 0 < value < 2**53:
         raise ContractError(f"{where}: {name} must be a positive number, got {value!r}")
-    return value
+    return float(value)
 
 
 def _label(segments: Segments) -> str:
@@ -167,7 +170,9 @@ def _entry(selection: Selection, record: VideoRecord, numbers: Mapping[str, int]
     row = selection.rows[record.id]
     timing = selection.timing(record)
     entry: dict[str, Any] = {"subset": row.split}
-    duration = math.nan
+    duration = math.nan if _has_span(record) else record.duration_seconds
+    if timing is None and duration > 0:
+        entry["duration"] = duration
     if timing is not None:
         num_frames, duration = _extent(selection, record, timing)
         entry |= {
@@ -184,15 +189,19 @@ def _entry(selection: Selection, record: VideoRecord, numbers: Mapping[str, int]
 def _extent(selection: Selection, record: VideoRecord, timing: Timing) -> tuple[int, float]:
     """Return frames and seconds of a video, counted in the frames of its timing.
 
-    OpenTAD divides one by the other. Of a time span, and where frames were kept by time, they are
-    those that the rows stand for.
+    OpenTAD divides one by the other. Of a time span, and where the video's length is not known,
+    they are those that the rows stand for.
     """
-    has_span = not (math.isnan(record.start_seconds) and math.isnan(record.end_seconds))
-    is_whole = not has_span and selection.store.header.spec.sampling.kind == "stride"
-    if is_whole and record.num_frames > 0 and record.duration_seconds > 0:
-        return record.num_frames, record.duration_seconds
-    frames = selection.num_rows(record.id) * timing.feat_stride
-    return math.ceil(frames), frames / timing.fps
+    if record.duration_seconds > 0 and not _has_span(record):
+        counts_source = timing.fps == record.source_fps and record.num_frames > 0
+        frames = record.num_frames if counts_source else round(record.duration_seconds * timing.fps)
+        return max(frames, 1), record.duration_seconds
+    rows = selection.num_rows(record.id) * timing.feat_stride
+    return math.ceil(rows), rows / timing.fps
+
+
+def _has_span(record: VideoRecord) -> bool:
+    return not (math.isnan(record.start_seconds) and math.isnan(record.end_seconds))
 
 
 def _kept_segments(row: ManifestRow) -> Segments:

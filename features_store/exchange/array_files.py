@@ -20,9 +20,10 @@ from typing import IO, Any
 import numpy as np
 
 from features_store.errors import DamageError, StoreError, UnsafeStoreError
-from features_store.safety import MAX_COMPRESSION
 
 MAX_HEADER_BYTES = 2**14
+MAX_COMPRESSION = 1000  # deflate makes more only of nothing but zeros
+MAX_AXES = 32  # numpy's own limit was that
 MAX_TABLE_BYTES = 2**26  # of an array that is loaded whole: labels, names
 _MAGIC = b"\x93NUMPY"
 _PLAIN = re.compile(r"[<>=|]?(f[248]|[iu][1248]|[SU][0-9]{1,6})")
@@ -48,19 +49,22 @@ def parse_header(head: bytes, total_bytes: int, where: str) -> ArrayHeader:
     """
     try:
         fields, num_bytes = _fields(head)
-        shape, descr, is_fortran = fields["shape"], fields["descr"], fields["fortran_order"]
-        if not all(type(n) is int and n >= 0 for n in shape):
+        shape, is_fortran = fields["shape"], fields["fortran_order"]
+        descr = fields["descr"] if isinstance(fields["descr"], str) else repr(fields["descr"])
+        if not isinstance(shape, tuple) or len(shape) > MAX_AXES:
+            raise TypeError(f"its shape is {shape!r}")  # noqa: TRY301
+        if not all(type(n) is int and 0 <= n < 2**63 for n in shape):
             raise ValueError(f"its shape is {shape!r}")  # noqa: TRY301
     except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as err:
         raise DamageError(
             f"{where} is not an array in npy format ({err}); write it with numpy.save"
         ) from None
-    if "O" in str(descr):
+    if "O" in descr:
         raise UnsafeStoreError(
             f"{where} holds Python objects, that is a pickle, which can run code when it is "
             "loaded; convert it to numbers and save it with allow_pickle=False"
         )
-    if not isinstance(descr, str) or not _PLAIN.fullmatch(descr):
+    if not _PLAIN.fullmatch(descr):
         raise StoreError(f"{where} has dtype {descr!r}; expected plain numbers or text")
     dtype = np.dtype(descr)
     declared = num_bytes + math.prod(shape) * dtype.itemsize

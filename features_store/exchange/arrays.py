@@ -8,6 +8,7 @@ no label. Not kept: times, groups, cells, frame differences, other layers.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from features_store.exchange.selection import Selection
 from features_store.exchange.timing import timing_from
 from features_store.manifest import ManifestRow
 
+KEEPS: tuple[str, ...] = ()
 HAS_CELLS = False
 OPTIONS = ("fps", "feat_stride", "feat_num_frames")
 FILE_NAME = "features.npz"
@@ -55,7 +57,7 @@ def check_export(selection: Selection) -> None:
 
 def export(selection: Selection, target: ExportFolder) -> None:
     """Write `features.npz`."""
-    target.write(FILE_NAME, lambda path: _write(path, selection))
+    target.write_source(FILE_NAME, lambda path: _write(path, selection))
 
 
 def _write(path: Path, selection: Selection) -> None:
@@ -149,6 +151,10 @@ def _texts(file: NpzFile, name: str) -> Sequence[str]:
     values = file.array(name).table()
     if values.dtype.kind not in "US":
         raise ContractError(f"{file.path}: {name!r} has dtype {values.dtype}; expected text")
+    if values.dtype.kind == "U" and values.dtype.itemsize:
+        values = values.astype(values.dtype.newbyteorder("="))
+        if values.view(np.uint32).max(initial=0) > sys.maxunicode:
+            raise ContractError(f"{file.path}: {name!r} is no Unicode text")
     try:
         texts: list[str] = values.astype(str).tolist()
     except (UnicodeDecodeError, ValueError) as err:

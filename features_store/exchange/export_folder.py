@@ -35,6 +35,7 @@ class ExportFolder:
     def __init__(self, path: Path, document: Mapping[str, Any]) -> None:
         self.path = path
         self.num_written = 0
+        self._sources: list[str] = []
         self._document = dict(json.loads(json.dumps(document)))
 
     def __enter__(self) -> ExportFolder:
@@ -56,6 +57,11 @@ class ExportFolder:
         if kind is None:
             self._mark(finished=True)
         os.close(self._lock)
+
+    def write_source(self, name: str, write: Callable[[Path], None]) -> None:
+        """Write a file that can be imported by itself; `export.json` names it."""
+        self._sources.append(name)
+        self.write(name, write)
 
     def write(self, name: str, write: Callable[[Path], None]) -> None:
         """Call `write` with a temporary path and give the file its name, unless it is there."""
@@ -83,15 +89,15 @@ class ExportFolder:
         self.write(name, write)
 
     def _mark(self, *, finished: bool) -> None:
-        content = json.dumps(self._document | {"finished": finished}, indent=1)
+        document = self._document | {"sources": self._sources, "finished": finished}
+        content = json.dumps(document, indent=1)
         write_atomically(self.path / FILE_NAME, content.encode())
 
 
 def _require_free(path: Path, document: Mapping[str, Any]) -> None:
+    check_folder(path)
     if not path.exists():
         return
-    if not path.is_dir():
-        raise UsageError(f"{path} is a file; give a folder to export to")
     if (path / FILE_NAME).exists():
         stored = read_export(path)
         differing = [name for name in document if stored.get(name) != document[name]]
@@ -107,6 +113,13 @@ def _require_free(path: Path, document: Mapping[str, Any]) -> None:
         raise StoreError(
             f"{path} exists and is no export (it holds {min(others)!r}); give a new folder"
         )
+
+
+def check_folder(path: Path) -> None:
+    """Raise `UsageError` unless a path is a folder or can become one."""
+    there = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
+    if os.path.lexists(there) and not there.is_dir():
+        raise UsageError(f"{there} is not a folder; give a new folder")
 
 
 def read_export(path: Path) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from features_store.errors import UsageError
 from features_store.exchange.export_folder import ExportFolder
 from features_store.exchange.formats import find_format
-from features_store.exchange.selection import Selection, check_pool
+from features_store.exchange.selection import KEEPS_ALL, Selection, check_pool
 from features_store.store import Store
 
 
@@ -22,6 +22,7 @@ class ExportReport:
     num_videos: int
     num_frames: int
     num_files_written: int
+    notes: list[str] = field(default_factory=list)
 
 
 def export_store(
@@ -41,7 +42,9 @@ def export_store(
     """
     module = find_format(kind)
     with Store(store_path) as store:
-        selection = Selection(store, layer=layer, ids=ids, pool=check_pool(pool))
+        selection = Selection(
+            store, layer=layer, all_layers=KEEPS_ALL in module.KEEPS, ids=ids, pool=check_pool(pool)
+        )
         if module.HAS_CELLS and pool is not None:
             raise UsageError(f"--pool is for formats without cells; {kind!r} keeps all cells")
         if not module.HAS_CELLS:
@@ -55,4 +58,5 @@ def export_store(
             len(selection.ids),
             sum(map(selection.num_rows, selection.ids)),
             target.num_written,
+            selection.notes(module.KEEPS),
         )

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from features_store.errors import ContractError, StoreError, UsageError
+from features_store.exchange.labels import unknown_splits
 from features_store.exchange.timing import UNKNOWN, Timing, row_times
 from features_store.header import StoreHeader
 from features_store.layout import LayerShape, cube_path, row_blocks
@@ -176,7 +177,7 @@ def foreign_features(
         dtype=first.dtype,
         manifest=[video.row for video in videos],
         timings=frozenset(video.timing for video in videos),
-        warnings=warnings or [],
+        warnings=[*(warnings or []), *unknown_splits(video.row.split for video in videos)],
     )
 
 

@@ -1,7 +1,8 @@
 """`folder`: all that a store holds as plain files; importing them gives the same store.
 
 `<id>/cubes.<layer>.npy` (T, K, K, D), `diffs.npy` (T, 14, 14, 3), `pts_seconds.npy`,
-`frame_index.npy` (T,), `video.json` (the record); of other views than `center`,
+`frame_index.npy` (T,), `video.json` (the record, and the
+xxh3-64 of each array, which an import compares); of other views than `center`,
 `cubes.<layer>-<view>.npy`. At the top `store.json` and `manifest.csv`, as in a store. 8-bit cubes
 are written as the float32 values that they are read as.
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
-from features_store.errors import ContractError, StoreError, UsageError
+from features_store.errors import ContractError, DamageError, StoreError, UsageError
 from features_store.exchange.array_files import NpyArray
 from features_store.exchange.array_writing import write_npy
 from features_store.exchange.export_folder import ExportFolder, check_names
 from features_store.exchange.features import Features, ImportedVideo, ImportOptions
-from features_store.exchange.selection import Selection
+from features_store.exchange.selection import KEEPS_ALL, Selection
 from features_store.header import FILE_NAME as STORE_FILE
 from features_store.header import StoreHeader, read_header, write_header
 from features_store.layout import ArraySpec, row_blocks
@@ -36,12 +39,15 @@ from features_store.records import (
     pack_record,
     record_dtype,
     unpack_record,
+    update_checksum,
 )
 from features_store.safety import check_own, read_json
 
+KEEPS = (KEEPS_ALL,)
 HAS_CELLS = True
 OPTIONS: tuple[str, ...] = ()  # it says everything itself
 RECORD_FILE = "video.json"
+CHECKSUMS = "checksums"
 _OF_SHARD = ("offset", "length", "checksums")  # fields that a shard gives
 
 
@@ -75,9 +81,7 @@ def export(selection: Selection, target: ExportFolder) -> None:
 
 
 def _header(selection: Selection) -> StoreHeader:
-    header = selection.store.header
-    if not selection.all_layers:
-        header = replace(header, layers=(selection.layer,))
+    header = replace(selection.store.header, layers=selection.layers)
     return replace(header, dtype="float32") if header.dtype == "8bit" else header
 
 
@@ -91,7 +95,26 @@ def _export_video(
         name = f"{video_id}/{file_name(array.path)}"
         write = partial(_write_array, selection, video_id, array.path)
         target.write(name, write)
-    target.write_text(f"{video_id}/{RECORD_FILE}", json.dumps(_to_json(record), indent=1))
+    document = _to_json(record) | {CHECKSUMS: _checksums(selection, record, header)}
+    target.write_text(f"{video_id}/{RECORD_FILE}", json.dumps(document, indent=1))
+
+
+def _checksums(selection: Selection, record: VideoRecord, header: StoreHeader) -> dict[str, str]:
+    """Return xxh3-64 of what is exported, by array: as stored, but for 8-bit cubes."""
+    stored = zip(selection.store.header.arrays, record.checksums, strict=True)
+    of_array = {array.path: f"{checksum:016x}" for array, checksum in stored if not array.is_8bit}
+    return {
+        array.path: of_array.get(array.path)
+        or _checksum(selection.array(record.id, array.path).blocks)
+        for array in header.arrays
+    }
+
+
+def _checksum(blocks: Iterable[np.ndarray]) -> str:
+    hasher = xxhash.xxh3_64()
+    for block in blocks:
+        update_checksum(hasher, block)
+    return hasher.hexdigest()
 
 
 def _write_array(selection: Selection, video_id: str, array: str, path: Path) -> None:
@@ -106,10 +129,11 @@ def _to_json(record: VideoRecord) -> dict[str, Any]:
 
 @contextmanager
 def open_features(source: Path, _options: ImportOptions) -> Iterator[Features]:
-    """Open every video of a folder with a `store.json`; all headers are checked here."""
+    """Open every video of a folder with a `store.json`; everything in it is checked here."""
     header = read_header(source)
     if header.dtype == "8bit":
         raise StoreError(f"{source / STORE_FILE} says 8bit; such cubes are stored as float32")
+    check_own(source / MANIFEST_FILE)
     manifest = read_store_manifest(source)
     paths = sorted(source.rglob(RECORD_FILE))
     if not paths:
@@ -123,7 +147,7 @@ def _open_video(
     path: Path, source: Path, header: StoreHeader, manifest: Mapping[str, ManifestRow]
 ) -> ImportedVideo:
     check_own(path)
-    record = _read_record(path)
+    record, checksums = _read_record(path)
     if record["id"] != path.parent.relative_to(source).as_posix():
         raise ContractError(f"{path} is about video {record['id']!r}; expected that of its folder")
     files = {
@@ -135,6 +159,7 @@ def _open_video(
     num_rows = lengths.pop()
     row = manifest.get(record["id"], ManifestRow(record["id"], record["id"]))
     row_bytes = max(array.row_bytes for array in header.arrays)
+    _check_rows(files, num_rows, row_bytes, checksums)
     return ImportedVideo(row, num_rows, record, partial(_blocks, files, num_rows, row_bytes))
 
 
@@ -158,19 +183,40 @@ def _blocks(
         yield {array: file.rows(start, stop) for array, file in files.items()}
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    """Return the fields of a record; raise `ContractError` for any that a shard cannot hold."""
+def _check_rows(
+    files: Mapping[str, NpyArray], num_rows: int, row_bytes: int, checksums: Mapping[str, str]
+) -> None:
+    """Raise `StoreError` for rows that are not those exported, or that a store cannot hold."""
+    hashers = {array: xxhash.xxh3_64() for array in files}
+    for block in _blocks(files, num_rows, row_bytes):
+        for array, rows in block.items():
+            update_checksum(hashers[array], rows)
+            if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+                raise StoreError(f"{files[array].where} has values that are nan or infinite")
+    for array, hasher in hashers.items():
+        if checksums.get(array) != hasher.hexdigest():
+            raise DamageError(
+                f"{files[array].where} is not what was exported; export the store again, or import "
+                "your own features in another format, under a name of their own"
+            )
+
+
+def _read_record(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the fields of a record and the checksums; raise `ContractError` for what is wrong."""
     try:
         document = read_json(path)
         values: dict[str, Any] = {
             name: math.nan if value is None else value for name, value in document.items()
         }
+        checksums = dict(values.pop(CHECKSUMS))
         values["crop"] = tuple(values["crop"])
         check_id(values["id"])
         record = VideoRecord(**values, offset=0, length=1, checksums=())
         dtype = record_dtype(id_bytes=len(record.id.encode()), num_arrays=0)
         if _to_json(unpack_record(pack_record(record, dtype))) != _to_json(record):
             raise ValueError("a value is too long or of another type")  # noqa: TRY301
+        if wrong := _wrong_field(record):
+            raise ValueError(f"{wrong} is {getattr(record, wrong)!r}")  # noqa: TRY301
     except (
         OSError,
         ValueError,
@@ -181,4 +227,20 @@ def _read_record(path: Path) -> dict[str, Any]:
         UsageError,
     ) as err:
         raise ContractError(f"{path} is not the record of a video: {err}") from err
-    return values
+    return values, checksums
+
+
+def _wrong_field(record: VideoRecord) -> str | None:
+    """Return the first field that no extraction could have written."""
+    counts = ("media_bytes", "num_frames", "width", "height")
+    is_right = {
+        "status": record.status == "ok",
+        "media_sha256": re.fullmatch("[0-9a-f]{64}", record.media_sha256),
+        "crop": all(map(math.isfinite, record.crop)),
+        "source_fps": math.isnan(record.source_fps) or 0 <= record.source_fps < math.inf,
+        "duration_seconds": not math.isinf(record.duration_seconds),
+        "start_seconds": not math.isinf(record.start_seconds),
+        "end_seconds": not math.isinf(record.end_seconds),
+        **{name: getattr(record, name) >= 0 for name in counts},
+    }
+    return next((name for name, is_so in is_right.items() if not is_so), None)

@@ -23,6 +23,11 @@ class Format(Protocol):
         ...
 
     @property
+    def KEEPS(self) -> tuple[str, ...]:  # noqa: N802
+        """What it keeps beside cubes, labels and splits; see `Selection.notes`."""
+        ...
+
+    @property
     def OPTIONS(self) -> tuple[str, ...]:  # noqa: N802
         """The fields of `ImportOptions` that an import takes."""
         ...

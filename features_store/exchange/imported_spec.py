@@ -6,7 +6,6 @@ What nobody told is said as unknown: `UNKNOWN` where there is text, zeros where 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -35,7 +34,9 @@ _UNKNOWN_PREPROCESSING = Preprocessing(
 def identify(features: Features, *, name: str, dtype: str | None) -> tuple[StoreHeader, Features]:
     """Return the header of a store of foreign features, and the features with their SHA-256.
 
-    All of them are read. That of a video stands in its record for the media that nobody knows.
+    The spec depends on the name and on the times that were told, not on the features, so that a
+    store can grow. All are read; the digest of a video stands in its record for the media that
+    nobody knows.
 
     Args:
         name: of what computed them, as the user says.
@@ -55,14 +56,13 @@ def identify(features: Features, *, name: str, dtype: str | None) -> tuple[Store
         raise UsageError(
             f"cubes of {dtype} cannot be imported as they are; give --dtype float16 or float32"
         )
-    lines, videos = [], []
+    videos = []
     for video in features.videos:
-        digest, shape = _digest(video, features.dtype, np.dtype(dtype))
-        lines.append(f"{video.row.video_id} {features.dtype.name} {shape} {digest}\n")
+        digest = _digest(video, features.dtype, np.dtype(dtype))
         videos.append(replace(video, record={**video.record, "media_sha256": digest}))
     spec = Spec(
         backbone=f"imported:{name}",
-        weights_sha256=features_sha256(lines),
+        weights_sha256="0" * 64,
         preprocessing=_UNKNOWN_PREPROCESSING,
         sampling=sampling_of(set(features.timings)),
         diffs="none",
@@ -80,28 +80,14 @@ def identify(features: Features, *, name: str, dtype: str | None) -> tuple[Store
     return header, replace(features, videos=videos)
 
 
-def features_sha256(lines: Sequence[str]) -> str:
-    """Return the SHA-256 that stands for the weights of foreign features.
-
-    It is over the sorted UTF-8 lines ``id dtype shape sha256\\n`` of all videos: dtype and shape
-    (T, K, K, D) as Python prints them, and that of the video's cubes in C order, little-endian, as
-    they were before any cast. So it does not depend on format or order.
-    """
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
-
-
-def _digest(
-    video: ImportedVideo, source: np.dtype, target: np.dtype
-) -> tuple[str, tuple[int, ...]]:
-    """Return the SHA-256 of a video's cubes, and their shape."""
+def _digest(video: ImportedVideo, source: np.dtype, target: np.dtype) -> str:
+    """Return the SHA-256 of a video's cubes in C order, little-endian, before any cast."""
     digest = hashlib.sha256()
-    row_shape: tuple[int, ...] = ()
     for block in video.blocks():
         cubes = np.ascontiguousarray(block[ARRAY], source.newbyteorder("<"))
         _require_finite(cubes, target, video.row.video_id)
-        row_shape = cubes.shape[1:]
         digest.update(cubes.tobytes())
-    return digest.hexdigest(), (video.num_rows, *row_shape)
+    return digest.hexdigest()
 
 
 def _require_finite(cubes: np.ndarray, dtype: np.dtype, video_id: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from features_store.errors import ContractError, StoreError, UsageError
-from features_store.exchange.export_folder import read_export
+from features_store.exchange.export_folder import check_folder, read_export
 from features_store.exchange.features import Features, ImportedVideo, ImportOptions
 from features_store.exchange.formats import find_format
 from features_store.exchange.imported_spec import identify
@@ -16,6 +17,7 @@ from features_store.header import StoreHeader
 from features_store.layout import split_units
 from features_store.manifest import extend_store_manifest
 from features_store.runs import new_run_id, write_run
+from features_store.spec import flatten
 from features_store.store_writer import StoreWriter
 
 _SAID: Mapping[str, tuple[type, ...]] = {
@@ -86,7 +88,24 @@ def import_features(
         )
         if out.resolve() == source.resolve():
             raise UsageError(f"{source} cannot become a store in its own place; give another --out")
+        _check_texts(features, header, source)
+        check_folder(out)
         return _write(features, header, out)
+
+
+def _check_texts(features: Features, header: StoreHeader, source: Path) -> None:
+    """Raise `ContractError` for texts that cannot be written, or not be read again."""
+    rows: list[Any] = [asdict(row) for row in features.manifest]
+    for where in [*rows, asdict(header)]:
+        for name, value in flatten(where).items():
+            try:
+                too_long = len((name + str(value)).encode()) > csv.field_size_limit()
+            except UnicodeEncodeError as err:
+                raise ContractError(f"{source}: {name} {value!r}: {err}") from None
+            if too_long and "video_id" in where:
+                raise ContractError(
+                    f"{source}: the {name} of {where['video_id']!r} is too long for a manifest"
+                )
 
 
 def _complete(given: ImportOptions, said: Mapping[str, Any], kind: str) -> ImportOptions:
@@ -111,11 +130,16 @@ def _require_all(features: Features, num_videos: int | None, source: Path) -> No
         )
 
 
+def _sources(said: Mapping[str, Any]) -> list[Any]:
+    sources = said.get("sources")
+    return sources if isinstance(sources, list) else []
+
+
 def _read_said(source: Path, kind: str) -> dict[str, Any]:
     """Return what an export of ours says in `export.json`, with types checked."""
     folder = source if source.is_dir() else source.parent
     said = read_export(folder)
-    if not said:
+    if not said or not (source.is_dir() or source.name in _sources(said)):
         return {}
     if said.get("format") != kind:
         raise UsageError(
@@ -125,9 +149,12 @@ def _read_said(source: Path, kind: str) -> dict[str, Any]:
     if said.get("finished") is not True:
         raise ContractError(f"{folder} is an unfinished export; run the same export again")
     for name, kinds in _SAID.items():
-        if said.get(name) is not None and type(said[name]) not in kinds:
+        value = said.get(name)
+        if value is None:
+            continue
+        if type(value) not in kinds or not (isinstance(value, str) or 0 < value < 2**53):
             raise ContractError(
-                f"{folder}/export.json: {name!r} is {said[name]!r}, "
+                f"{folder}/export.json: {name!r} is {value!r}, "
                 f"expected {' or '.join(k.__name__ for k in kinds)}"
             )
     return {name: said.get(name) for name in _SAID}
@@ -137,12 +164,12 @@ def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
     run_id = new_run_id()
     report = ImportReport(str(out), len(features.videos), warnings=list(features.warnings))
     with StoreWriter(out, header, run_id=run_id) as writer:
+        missing = [video for video in features.videos if not _is_there(writer, video)]
         if differing := extend_store_manifest(out, features.manifest):
             report.warnings.append(
                 f"the source says otherwise of {len(differing)} videos than {out}/manifest.csv, "
                 f"which was kept; first: {differing[0]!r}"
             )
-        missing = [video for video in features.videos if not _is_there(writer, video)]
         report.num_done_before = len(features.videos) - len(missing)
         row_bytes = sum(array.row_bytes for array in header.arrays)
         for unit in split_units([video.num_rows for video in missing], row_bytes=row_bytes):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from features_store.errors import ContractError
+from features_store.errors import ContractError, UsageError
 from features_store.exchange.labels import SEPARATOR, name_label, number_labels
 from features_store.exchange.text_files import read_lines
 from features_store.manifest import ManifestRow
 
+MAX_LINES_BYTES = 2**28
 NUM_CLASSES = "num_classes"  # column of the manifest: of a set with several labels a video
 
 
@@ -25,7 +27,9 @@ class LabelLines:
 def label_lines(rows: Sequence[ManifestRow]) -> LabelLines:
     """Return the lines for the labels of some videos."""
     labels = [row.label for row in rows]
-    said = [int(n) for row in rows if (n := row.extra.get(NUM_CLASSES, "")).isdecimal()]
+    said = [
+        int(n) for row in rows if (n := row.extra.get(NUM_CLASSES, "")).isdecimal() and len(n) < 10
+    ]
     if not said and not any(SEPARATOR in label for label in labels):
         numbers, classes = number_labels(labels, first=0)
         return LabelLines(list(map(str, numbers)), classes)
@@ -34,6 +38,11 @@ def label_lines(rows: Sequence[ManifestRow]) -> LabelLines:
     numbers, classes = number_labels(flat, first=0)
     number_of = dict(zip(flat, numbers, strict=True))
     width = len(classes) or max([*said, *(number + 1 for number in numbers)])
+    if 2 * width * len(rows) > MAX_LINES_BYTES:
+        raise UsageError(
+            f"{len(rows)} videos with 0 and 1 for {width} classes are too much text; correct label "
+            f"and {NUM_CLASSES} in manifest.csv, or take another format"
+        )
     lines = []
     for names in of_video:
         has = {number_of[name] for name in names}
@@ -43,7 +52,7 @@ def label_lines(rows: Sequence[ManifestRow]) -> LabelLines:
 
 def parse_labels(path: Path, classes_path: Path) -> list[tuple[str, Mapping[str, str]]]:
     """Return label and further manifest columns of every video."""
-    classes = read_lines(classes_path) if classes_path.exists() else []
+    classes = read_lines(classes_path) if os.path.lexists(classes_path) else []
     lines = read_lines(path)
     is_multi = any("," in line for line in lines)
     width = lines[0].count(",") + 1

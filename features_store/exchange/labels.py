@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from features_store.errors import ContractError
+from features_store.manifest import SPLITS
 
 SEPARATOR = ";"  # between the labels of a video that has several
 UNLABELLED = -1
+_WORDS = {
+    "train": ("training",),
+    "val": ("valid", "validation"),
+    "test": ("testing",),
+}
+_SPLIT_OF = {word: split for split, words in _WORDS.items() for word in (split, *words)}
 
 
 def number_labels(labels: Sequence[str], *, first: int) -> tuple[list[int], list[str]]:
@@ -48,3 +55,24 @@ def name_label(number: int, classes: Sequence[str], *, first: int, where: str) -
 
 def _is_number(label: str) -> bool:
     return len(label) < 19 and label.isascii() and label.isdigit() and str(int(label)) == label
+
+
+def split_of(word: str) -> str:
+    """Return our name of a split that others call by another word; unknown words stay.
+
+    >>> split_of("Validation"), split_of("testing"), split_of("fold 3")
+    ('val', 'test', 'fold 3')
+    """
+    return _SPLIT_OF.get(word.strip().lower(), word.strip())
+
+
+def unknown_splits(splits: Iterable[str]) -> list[str]:
+    """Return a warning when there are splits of other names than ours."""
+    unknown = sorted(set(splits) - {"", *SPLITS})
+    if not unknown:
+        return []
+    return [
+        f"{unknown[0]!r} is no split that training knows ({', '.join(_WORDS)}); "
+        + (f"there are {len(unknown)} such; " if len(unknown) > 1 else "")
+        + "edit manifest.csv"
+    ]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from features_store.errors import UsageError
 from features_store.exchange import per_video
 from features_store.exchange.array_files import ArrayHeader, NpyArray
 from features_store.exchange.array_writing import write_npy
@@ -17,13 +18,19 @@ from features_store.exchange.export_folder import ExportFolder
 from features_store.exchange.features import Features, ImportOptions
 from features_store.exchange.selection import Selection
 
+KEEPS: tuple[str, ...] = ()
 HAS_CELLS = False
 OPTIONS = per_video.OPTIONS
 SUFFIX = ".npy"
 
 
 def check_export(selection: Selection) -> None:
-    """Raise `UsageError` for ids that cannot all be files."""
+    """Raise `UsageError` for ids that cannot all be files, and for times that are not regular."""
+    if irregular := selection.irregular:
+        raise UsageError(
+            f"{len(irregular)} videos have frames at irregular times, which this format cannot "
+            f"say; first: {irregular[0]!r}; take --format npz"
+        )
     per_video.check_export(selection, SUFFIX)
 
 

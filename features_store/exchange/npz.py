@@ -21,6 +21,7 @@ from features_store.exchange.export_folder import ExportFolder
 from features_store.exchange.features import Features, ImportOptions
 from features_store.exchange.selection import Selection
 
+KEEPS: tuple[str, ...] = ("exact times",)
 HAS_CELLS = False
 OPTIONS = per_video.OPTIONS
 SUFFIX = ".npz"

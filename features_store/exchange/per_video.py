@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from features_store.errors import StoreError, UsageError
+from features_store.errors import ContractError, StoreError, UsageError
 from features_store.exchange import annotation_file
 from features_store.exchange.annotation_file import Annotation
 from features_store.exchange.array_files import ArrayHeader
@@ -56,7 +56,13 @@ class Source(Protocol):
 
 
 def check_export(selection: Selection, suffix: str) -> None:
-    """Raise `UsageError` for ids that cannot all be files."""
+    """Raise `UsageError` for ids that cannot all be files, or that an import would not see."""
+    for video_id in selection.ids:
+        if video_id.split("/")[-1].startswith("."):
+            raise UsageError(
+                f"video {video_id!r} would be a hidden file, which nobody reads; take --format "
+                "folder, or give the others with --video"
+            )
     check_names([annotation_file.FILE_NAME, *(i + suffix for i in selection.ids)])
 
 
@@ -87,12 +93,26 @@ def features(
         if path.is_file()
     }
     said, warnings = annotation_file.read_annotations(source, options)
+    warnings += _unmatched(said, paths, suffix)
     unknown = Annotation(options.fps, options.feat_stride, options.feat_num_frames)
     videos = [
         _video(paths[i], open_source(paths[i]), said.get(i, unknown), i)
         for i in [*(i for i in said if i in paths), *(i for i in paths if i not in said)]
     ]
     return foreign_features(videos, source=source, warnings=warnings)
+
+
+def _unmatched(said: Collection[str], paths: Collection[str], suffix: str) -> list[str]:
+    """Return a warning of annotations without a file; raise `ContractError` if none has one."""
+    unmatched = [video_id for video_id in said if video_id not in paths]
+    if not unmatched:
+        return []
+    if paths and len(unmatched) == len(said):
+        raise ContractError(
+            f"none of the {len(said)} annotated videos has a file: the first is {unmatched[0]!r}, "
+            f"the first file {min(paths) + suffix!r}; rename the files or the videos"
+        )
+    return [f"{len(unmatched)} annotated videos have no file; first: {unmatched[0]!r}"]
 
 
 def _video(path: Path, source: Source, said: Annotation, video_id: str) -> ForeignVideo:

@@ -11,7 +11,7 @@ from einops import reduce
 
 from features_store.errors import ContractError, DamageError, UsageError
 from features_store.exchange.array_writing import Blocks
-from features_store.exchange.timing import Timing, stored_timing
+from features_store.exchange.timing import Timing, said_timing, stored_timing
 from features_store.layout import LayerShape, cube_path, row_blocks
 from features_store.manifest import ManifestRow
 from features_store.records import VideoRecord, check_id
@@ -19,6 +19,7 @@ from features_store.spec import canonical_json
 from features_store.store import Store
 
 Pool = Literal["mean", "max"]
+KEEPS_ALL = "everything"
 POOLS: Mapping[str, Pool] = {"max": "max", "mean": "mean"}
 
 
@@ -26,7 +27,8 @@ class Selection:
     """Videos of a store, in the order of its manifest, those that it does not name at the end.
 
     Args:
-        layer: None is the top layer, or all where a format takes all.
+        layer: None is the top layer, or all.
+        all_layers: whether None is all.
         ids: None is all videos.
         pool: how cubes of K × K cells become one row, where a format has no cells.
 
@@ -36,14 +38,21 @@ class Selection:
     """
 
     def __init__(
-        self, store: Store, *, layer: str | None, ids: Sequence[str] | None, pool: Pool | None
+        self,
+        store: Store,
+        *,
+        layer: str | None,
+        all_layers: bool,
+        ids: Sequence[str] | None,
+        pool: Pool | None,
     ) -> None:
         self.store = store
-        self.all_layers = layer is None
         self.layer: LayerShape = (
             store.header.layers[-1] if layer is None else store.header.layer(layer)
         )
+        self.layers = store.header.layers if layer is None and all_layers else (self.layer,)
         self.pool = pool
+        self._timings: dict[str, Timing | None] = {}
         manifest = store.manifest
         some = ids is not None
         if ids is None:
@@ -73,8 +82,24 @@ class Selection:
         return stored.record
 
     def timing(self, record: VideoRecord) -> Timing | None:
-        """Return how a video's rows lie in time, None when the store does not know."""
-        return stored_timing(self.store.header.spec, record, self.rows[record.id])
+        """Return how a video's rows lie in time, None when not regularly or not known."""
+        if record.id not in self._timings:
+            pts_seconds = self.store.read(record.id, "pts_seconds")
+            self._timings[record.id] = stored_timing(
+                self.store.header.spec, record, self.rows[record.id], pts_seconds
+            )
+        return self._timings[record.id]
+
+    @property
+    def irregular(self) -> list[str]:
+        """Ids of videos whose rows have times, but no regular ones."""
+        spec = self.store.header.spec
+        records = [self.store.video(video_id) for video_id in self.ids]
+        return [
+            record.id
+            for record in records
+            if self.timing(record) is None and said_timing(spec, record, self.rows[record.id])
+        ]
 
     def array(self, video_id: str, path: str) -> Blocks:
         """Return any array of a video, to be written block by block."""
@@ -111,6 +136,30 @@ class Selection:
         for block in cubes.blocks:
             yield reduce(block.astype(dtype), "t y x d -> t d", self.pool or "max")
 
+    def notes(self, keeps: Sequence[str]) -> list[str]:
+        """Return what a format that `keeps` little else leaves out of these videos."""
+        if KEEPS_ALL in keeps:
+            return []
+        header = self.store.header
+        others = {
+            "groups": any(row.group for row in self.rows.values()),
+            "frame differences": header.has_diffs,
+            "other layers": len(header.layers) > 1,
+            "other views": len(header.views) > 1,
+            "exact times": any(
+                said_timing(header.spec, self.store.video(i), self.rows[i]) for i in self.ids
+            ),
+        }
+        dropped = [name for name, is_there in others.items() if is_there and name not in keeps]
+        notes = [f"not kept: {', '.join(dropped)}"] if dropped else []
+        if "exact times" in keeps and self.irregular:
+            notes.insert(
+                0,
+                f"{len(self.irregular)} videos have irregular times, which annotations.json "
+                f"cannot say; first: {self.irregular[0]!r}",
+            )
+        return notes
+
     def describe(self) -> dict[str, Any]:
         """Return what `export.json` says of the selection, with a digest of all of it."""
         digest = hashlib.sha256()
@@ -128,7 +177,7 @@ class Selection:
             "origin": header.origin,
             "citation": header.citation,
             "videos": len(self.ids),
-            "layer": None if self.all_layers else self.layer.name,
+            "layers": [layer.name for layer in self.layers],
             "grid_size": self.layer.grid_size,
             "pool": self.pool,
             "fps": timing and timing.fps,

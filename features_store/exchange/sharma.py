@@ -36,6 +36,7 @@ from features_store.exchange.features import (
     opened,
 )
 from features_store.exchange.label_lines import label_lines, parse_labels
+from features_store.exchange.labels import split_of
 from features_store.exchange.selection import Selection
 from features_store.exchange.text_files import read_lines
 from features_store.exchange.timing import timing_from
@@ -43,13 +44,14 @@ from features_store.layout import chunk_rows
 from features_store.manifest import ManifestRow
 from features_store.safety import check_links, check_size, checked_dataset
 
+KEEPS: tuple[str, ...] = ()
 HAS_CELLS = True
 OPTIONS = ("fps", "feat_stride", "feat_num_frames", "grid_size")
 DATASET = "features"
 GRID_SIZE = 7  # of GoogLeNet, which they used
 _H5 = "_features.h5"
-_PREFIX_OF_SPLIT = {"": "all", "val": "valid", "validation": "valid"}
-_SPLIT_OF_PREFIX = {"all": "", "valid": "val"}
+NO_SPLIT = "all"
+_PREFIX_OF_SPLIT = {"": NO_SPLIT, "val": "valid", "validation": "valid"}
 _SAFE = re.compile(r"[A-Za-z0-9_.-]+")
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3  # filters that every HDF5 library has
 
@@ -75,6 +77,7 @@ def check_export(selection: Selection) -> None:
     for prefix in _by_prefix(selection):
         if not _SAFE.fullmatch(prefix):
             raise UsageError(f"the split {prefix!r} cannot name files; edit it in manifest.csv")
+    label_lines([selection.rows[i] for i in selection.ids])
     for video_id, row in selection.rows.items():
         for text in (video_id, row.label):
             if text != text.strip() or len(text.splitlines()) > 1:
@@ -86,7 +89,7 @@ def export(selection: Selection, target: ExportFolder) -> None:
     labels = label_lines([selection.rows[i] for i in selection.ids])
     line_of = dict(zip(selection.ids, labels.lines, strict=True))
     for prefix, ids in _by_prefix(selection).items():
-        target.write(prefix + _H5, partial(_write_h5, selection, ids))
+        target.write_source(prefix + _H5, partial(_write_h5, selection, ids))
         columns = {
             "framenum": (str(selection.num_rows(i)) for i in ids),
             "filename": ids,
@@ -169,7 +172,7 @@ def _open_videos(path: Path, options: ImportOptions, stack: ExitStack) -> list[F
     # A row is a frame here, so a frame rate alone says when.
     stride = 1 if options.feat_stride is None and options.fps else options.feat_stride
     timing = timing_from(options.fps, stride, options.feat_num_frames)
-    split = _SPLIT_OF_PREFIX.get(prefix, prefix)
+    split = "" if prefix == NO_SPLIT else split_of(prefix)
     offsets = np.cumsum([0, *lengths]).tolist()
     videos = []
     for name, length, (label, extra), offset in zip(names, lengths, labels, offsets, strict=False):

@@ -13,7 +13,7 @@ the mean of the times of its frames, and that of the frame itself when it comes 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -43,8 +43,8 @@ class Timing:
     def __post_init__(self) -> None:
         for name in ("fps", "feat_stride", "feat_num_frames"):
             value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise UsageError(f"{name} must be positive, got {value}")
+            if not 2**-53 < value < 2**53:
+                raise UsageError(f"{name} must be positive and no more than 2**53, got {value}")
 
     def frame_positions(self, num_rows: int) -> np.ndarray:
         """Return where rows lie (num_rows,), in frames."""
@@ -74,6 +74,8 @@ def row_times(timing: Timing | None, num_rows: int) -> tuple[np.ndarray, np.ndar
     if timing is None:
         return np.arange(num_rows, dtype=np.float64), np.arange(num_rows)
     positions = timing.frame_positions(num_rows)
+    if not max(positions[-1], positions[-1] / timing.fps) < 2**53:
+        raise UsageError(f"the last of {num_rows} rows would be at no time that can be: {timing}")
     return positions / timing.fps, np.floor(positions).astype(np.int64)
 
 
@@ -92,19 +94,44 @@ def sampling_of(timings: set[Timing | None]) -> Sampling:
     return Sampling("stride", strides.pop() if len(strides) == 1 else UNKNOWN)
 
 
-def stored_timing(spec: Spec, record: VideoRecord, row: ManifestRow) -> Timing | None:
-    """Return how a stored video's rows lie in time; None when the store does not know.
+def stored_timing(
+    spec: Spec, record: VideoRecord, row: ManifestRow, pts_seconds: np.ndarray
+) -> Timing | None:
+    """Return how a stored video's rows lie in time; None when they are not regular or not known.
 
     Under sampling by fps the frames that are counted are the kept ones, so that one stride holds
-    for videos of all frame rates.
+    for videos of all frame rates but those that are slower. What is said must agree with
+    `pts_seconds`, else the rate is measured.
     """
+    said = said_timing(spec, record, row)
+    if said is None or _is_regular(said, record, pts_seconds):
+        return said
+    seconds = float(pts_seconds[-1] - pts_seconds[0])
+    if not 0 < seconds < math.inf:
+        return None
+    rate = said.feat_stride * (len(pts_seconds) - 1) / seconds
+    measured = replace(said, fps=rate)
+    return measured if _is_regular(measured, record, pts_seconds) else None
+
+
+def said_timing(spec: Spec, record: VideoRecord, row: ManifestRow) -> Timing | None:
+    """Return how the rows should lie in time, as the store says; None when it does not know."""
     if "feat_stride" in row.extra:  # said by an import, per video
         stride, behind = row.extra["feat_stride"], row.extra.get("feat_num_frames", "1")
     elif spec.sampling.kind == "fps":
-        return Timing(float(Fraction(spec.sampling.value)), 1)
+        rate = float(Fraction(spec.sampling.value))
+        return Timing(record.source_fps if 0 < record.source_fps < rate else rate, 1)
     else:
         stride, behind = spec.sampling.value, "1"
     try:
         return Timing(record.source_fps, float(stride), int(behind))
     except (ValueError, UsageError):
         return None
+
+
+def _is_regular(timing: Timing, record: VideoRecord, pts_seconds: np.ndarray) -> bool:
+    """Whether rows lie on the grid, from the first on, less than a frame of the video away."""
+    row_seconds = timing.feat_stride / timing.fps
+    away = np.abs(pts_seconds - pts_seconds[0] - np.arange(len(pts_seconds)) * row_seconds)
+    frame_seconds = 1 / record.source_fps if record.source_fps > 0 else math.inf
+    return bool(away.max() < 0.99 * min(row_seconds, frame_seconds))

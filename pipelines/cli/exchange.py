@@ -45,6 +45,8 @@ def export(
             f"{report.num_videos} videos, {report.num_frames} frames are in {report.folder} "
             f"({report.kind}); {report.num_files_written} files written now"
         )
+        for note in report.notes:
+            typer.echo(f"note: {note}")
 
 
 def import_(

@@ -4,9 +4,11 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 
+from features_store import shard_writer
 from features_store.layout import LayerShape
 from features_store.merge import append_stores
 from features_store.reshape import repack_store
@@ -104,7 +106,16 @@ def _repack(folder: Path, store: Path) -> None:
 
 
 def _write_units_unflushed(folder: Path, store: Path) -> None:
-    h5py.File.flush = lambda _: None  # in the process that is killed alone
+    """Flush while a shard is laid out, and never after; in the process that is killed alone."""
+    flush, create = h5py.File.flush, shard_writer.create_shard_file
+
+    def create_flushed(*args: Any, **kwargs: Any) -> h5py.File:
+        h5py.File.flush = flush
+        file = create(*args, **kwargs)
+        h5py.File.flush = lambda _: None
+        return file
+
+    shard_writer.create_shard_file = create_flushed
     _write_units(folder, store)
 
 

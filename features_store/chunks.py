@@ -59,7 +59,8 @@ class CompressedRows:
     """
 
     def __init__(self, mapped: np.ndarray, dataset: h5py.Dataset, path: Path) -> None:
-        self._dataset, self._path = dataset, path
+        self._dataset, self._chunk_rows = dataset, dataset.chunks[0]
+        self._name = f"{path}: {dataset.name}"
         chunk_bytes = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.dtype.itemsize
         self._is_bomb = np.array(
             [
@@ -71,16 +72,16 @@ class CompressedRows:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Return rows `start` to `stop`."""
-        where = f"{self._path}: rows {rows.start} to {rows.stop} of {self._dataset.name}"
-        chunk_rows = self._dataset.chunks[0]
-        if self._is_bomb[rows.start // chunk_rows : -(-rows.stop // chunk_rows)].any():
+        first, last = rows.start // self._chunk_rows, -(-rows.stop // self._chunk_rows)
+        if self._is_bomb[first:last].any():
             raise UnsafeStoreError(
-                f"{where} unpack to more bytes than the dataset declares; a file that lies about "
-                "this can fill the memory, do not use it"
+                f"{self._name}: rows {rows.start} to {rows.stop} unpack to more bytes than the "
+                "dataset declares; a file that lies about this can fill the memory, do not use it"
             )
         try:
             block: np.ndarray = self._dataset[rows]
         except OSError as err:
+            where = f"{self._name}: rows {rows.start} to {rows.stop}"
             raise DamageError(f"{where} cannot be unpacked: {err}") from err
         return block
 

@@ -15,7 +15,10 @@ from typing import IO
 
 import xxhash
 
-from features_store.errors import MachineError
+from features_store.errors import MachineError, UsageError
+
+LEFTOVER_SECONDS = 3600.0
+HASH_BYTES = 2**20
 
 
 def fsync_path(path: Path) -> None:
@@ -25,10 +28,6 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-LEFTOVER_SECONDS = 3600.0
-HASH_BYTES = 2**20
 
 
 class Reservation:
@@ -43,6 +42,7 @@ class Reservation:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._reserved = 0
+        self._is_possible = True
 
     def reach(self, num_bytes: int, *, ahead: int = 0) -> None:
         """Take the space of the first `num_bytes` of the file, and some more if there is any.
@@ -50,19 +50,18 @@ class Reservation:
         Raises:
             MachineError: the space is not there.
         """
-        if num_bytes <= self._reserved:
+        if num_bytes <= self._reserved or not self._is_possible:
             return
         with self._path.open("r+b") as file:
             for size in (num_bytes + ahead, num_bytes):
                 try:
                     os.posix_fallocate(file.fileno(), self._reserved, size - self._reserved)
                 except OSError as err:
-                    if err.errno in (errno.EOPNOTSUPP, errno.EINVAL):
-                        size = 2**62  # a file system that cannot reserve
-                    elif err.errno not in (errno.ENOSPC, errno.EDQUOT):
-                        raise
-                    else:
+                    if err.errno in (errno.ENOSPC, errno.EDQUOT):
                         continue
+                    if err.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                        raise
+                    self._is_possible = False  # not on this file system
                 self._reserved = size
                 return
         raise no_space(self._path, num_bytes)
@@ -91,6 +90,13 @@ def no_space(path: Path, num_bytes: int) -> MachineError:
         f"no space in {folder}: {num_bytes / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
         "free some and run the same command again"
     )
+
+
+def check_folder(path: Path) -> None:
+    """Raise `UsageError` unless a path is a folder or can become one."""
+    there = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
+    if os.path.lexists(there) and not there.is_dir():
+        raise UsageError(f"{there} is not a folder; give a new folder")
 
 
 def open_new(path: Path) -> IO[bytes]:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from features_store.safety import check_own
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -43,7 +45,9 @@ def read_failures(store: Path) -> Iterator[Failure]:
 
     A line that a kill cut short is passed over: the next run tries that video again.
     """
+    check_own(store / "failures")
     for path in sorted((store / "failures").glob("*.jsonl")):
+        check_own(path)
         for line in path.read_text(errors="replace").splitlines():
             with contextlib.suppress(ValueError, TypeError):
                 yield Failure(**json.loads(line))

@@ -11,6 +11,7 @@ from pathlib import Path
 from features_store.disk import write_atomically
 from features_store.errors import ContractError, UsageError
 from features_store.records import check_id
+from features_store.safety import check_own
 
 FILE_NAME = "manifest.csv"
 _TEXT = ("label", "group", "split")
@@ -192,6 +193,7 @@ def _write_table(path: Path, table: Iterable[Sequence[str]]) -> None:
 def read_store_manifest(store: Path) -> dict[str, ManifestRow]:
     """Return a store's manifest by id; empty when it has none."""
     path = store / FILE_NAME
+    check_own(path)
     return {row.video_id: row for row in read_manifest(path)} if path.exists() else {}
 
 

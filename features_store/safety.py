@@ -81,7 +81,8 @@ def checked_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         raise UnsafeStoreError(
             f"{path}: {name!r} holds objects of variable size, where fixed-size numbers belong"
         )
-    if dataset.chunks and np.prod(dataset.chunks, dtype=float) > MAX_CHUNK_BYTES:
+    chunk_bytes = np.prod(dataset.chunks or (), dtype=float) * dataset.dtype.itemsize
+    if chunk_bytes > MAX_CHUNK_BYTES:
         raise UnsafeStoreError(f"{path}: {name!r} has chunks {dataset.chunks}, too large to read")
     return dataset
 

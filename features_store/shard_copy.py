@@ -6,7 +6,7 @@ Every row is compared with its checksum while it is copied, so that no damage tr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,10 +72,10 @@ def write_shard(
         signed=[name for name, encoding in encodings.items() if encoding.dtype.kind == "i"],
     )
     with file:
-        for name, encoding in encodings.items():
-            scales_path = next(array.scales_path for array in arrays if array.path == name)
-            dataset = create_dataset(file, scales_path, encoding.scales.shape, np.dtype("<f4"))
-            dataset[:] = encoding.scales
+        for array in arrays:
+            if array.is_8bit:
+                scales = encodings[array.path].scales
+                create_dataset(file, array.scales_path, scales.shape, scales.dtype)[:] = scales
         space = Reservation(path)
         checksums = [
             _copy_array(file, array, videos, encodings.get(array.path), space) for array in arrays
@@ -156,9 +156,9 @@ def _require(video: StoredVideo, array: str, checksum: int) -> None:
         )
 
 
-def _blocks(video: StoredVideo) -> Iterator[tuple[int, int]]:
+def _blocks(video: StoredVideo) -> list[tuple[int, int]]:
     row_bytes = max(array.row_bytes for array in video.shard.arrays.values())
-    return iter(row_blocks(video.record.offset, video.record.length, row_bytes))
+    return row_blocks(video.record.offset, video.record.length, row_bytes)
 
 
 class _Appender:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from features_store.disk import remove_leftovers
+from features_store.disk import check_folder, remove_leftovers
 from features_store.errors import CubereelError, StoreError
 from features_store.header import FILE_NAME, StoreHeader, read_header, reconcile, write_header
 from features_store.index import load_index
@@ -163,8 +163,7 @@ def _superseded(video_ids: Sequence[str], before: Store) -> dict[str, list[str]]
 
 def _require_store_or_nothing(path: Path) -> None:
     """Refuse a folder with other things in it; a store killed in its first instant is neither."""
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"{path} is a file; give --out a new folder")
+    check_folder(path)
     if path.exists() and not (path / FILE_NAME).exists():
         others = [p.name for p in path.iterdir() if p.name not in ("shards", ".lock")]
         if others and not all(name.startswith(f".{FILE_NAME}") for name in others):

@@ -12,6 +12,7 @@ import pytest
 from features_store.errors import CubereelError, DamageError, StoreError, UnsafeStoreError
 from features_store.header import read_header
 from features_store.index import write_index
+from features_store.info import store_info
 from features_store.merge import merge_stores
 from features_store.records import record_checksum
 from features_store.repair import repair_store
@@ -292,6 +293,18 @@ def test_devices_and_pipes_are_not_read(store, name, kind):
 
     with pytest.raises(UnsafeStoreError, match=r"neither a file|is a link"):
         _read_all(store)
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "failures", "failures/run.jsonl"])
+@pytest.mark.parametrize("kind", ["/dev/zero", "pipe"])
+def test_devices_and_pipes_beside_the_shards_are_not_read(store, name, kind):
+    path = store / name
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to(kind)
+
+    with pytest.raises(UnsafeStoreError, match=r"neither a file|is a link"):
+        store_info(store)
 
 
 def test_groups_that_are_linked_over_and_over(store):

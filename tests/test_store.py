@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from features_store.diff import diff_stores, frame_cosines
-from features_store.errors import SpecMismatchError, StoreError
+from features_store.errors import SpecMismatchError, StoreError, UsageError
 from features_store.header import read_header
 from features_store.ledger import append_failure, new_failure, read_failures
 from features_store.shard_reader import ShardReader
@@ -401,10 +401,11 @@ def test_frames_of_the_same_time_are_compared_with_themselves(tmp_path):
         assert diff_stores(a, b).identical
 
 
-def test_a_file_in_the_place_of_a_store(tmp_path):
+@pytest.mark.parametrize("out", ["f", "f/below"])
+def test_a_file_in_the_place_of_a_store(tmp_path, out):
     (tmp_path / "f").write_text("x")
     with (
-        pytest.raises(StoreError, match="is a file"),
-        StoreWriter(tmp_path / "f", HEADER, run_id="r"),
+        pytest.raises(UsageError, match="f is not a folder; give a new folder"),
+        StoreWriter(tmp_path / out, HEADER, run_id="r"),
     ):
         pass

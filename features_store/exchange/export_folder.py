@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from features_store.disk import fsync_path, write_atomically
+from features_store.disk import check_folder, fsync_path, write_atomically
 from features_store.errors import ContractError, StoreError, UsageError
 from features_store.safety import read_json
 
@@ -113,13 +113,6 @@ def _require_free(path: Path, document: Mapping[str, Any]) -> None:
         raise StoreError(
             f"{path} exists and is no export (it holds {min(others)!r}); give a new folder"
         )
-
-
-def check_folder(path: Path) -> None:
-    """Raise `UsageError` unless a path is a folder or can become one."""
-    there = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
-    if os.path.lexists(there) and not there.is_dir():
-        raise UsageError(f"{there} is not a folder; give a new folder")
 
 
 def read_export(path: Path) -> dict[str, Any]:

@@ -133,7 +133,6 @@ def open_features(source: Path, _options: ImportOptions) -> Iterator[Features]:
     header = read_header(source)
     if header.dtype == "8bit":
         raise StoreError(f"{source / STORE_FILE} says 8bit; such cubes are stored as float32")
-    check_own(source / MANIFEST_FILE)
     manifest = read_store_manifest(source)
     paths = sorted(source.rglob(RECORD_FILE))
     if not paths:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from features_store.errors import ContractError, StoreError, UsageError
-from features_store.exchange.export_folder import check_folder, read_export
+from features_store.exchange.export_folder import read_export
 from features_store.exchange.features import Features, ImportedVideo, ImportOptions
 from features_store.exchange.formats import find_format
 from features_store.exchange.imported_spec import identify
@@ -89,7 +89,6 @@ def import_features(
         if out.resolve() == source.resolve():
             raise UsageError(f"{source} cannot become a store in its own place; give another --out")
         _check_texts(features, header, source)
-        check_folder(out)
         return _write(features, header, out)
 
 

@@ -5,6 +5,7 @@ line when the run has ended. It wants `preload.c` in LD_PRELOAD.
 """
 
 import ctypes
+import itertools
 import json
 import os
 import signal
@@ -50,7 +51,7 @@ def run(scenario: str, *, inputs: Path, store: Path, kill: Kill) -> Outcome:
     with open(receiver) as lines:  # noqa: PTH123 (a descriptor)
         for line in lines:  # until the child is gone
             events.append(json.loads(line))
-            if len(events) == kill.event + 1:
+            if len(events) == kill.event + 1:  # without a delay it has killed itself
                 time.sleep(kill.delay)
                 os.kill(pid, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -68,8 +69,12 @@ def _run_in_child(scenario: str, inputs: Path, store: Path, kill: Kill, sender: 
     os.dup2(2, 1)
     library = ctypes.CDLL(None)
 
+    events_left = itertools.count(kill.event, -1)
+
     def report(**event: Any) -> None:
         os.write(sender, json.dumps(event | {"time": time.monotonic()}).encode() + b"\n")
+        if next(events_left) == 0 and kill.delay == 0:
+            os.kill(os.getpid(), signal.SIGKILL)  # from outside it could come after the next step
 
     ShardWriter.commit = _reported(ShardWriter.commit, report)  # type: ignore[method-assign]
     StoreWriter.add_copies = _reported_copies(StoreWriter.add_copies, report)  # type: ignore

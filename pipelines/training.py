@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from extract.allocator import keep_freed_memory
 from features_store.disk import write_atomically
 from features_store.errors import UsageError
 from features_store.store import Store
-from pipelines.extraction import choose_device
-from pipelines.labels import label_rows
+from pipelines.grid import Row, load_grid
+from pipelines.labelled import load_labelled, make_splits
 from pipelines.predictions import write_predictions
 from pipelines.progress import ProgressLog
+from pipelines.results import HeadRow, Pooled, chosen_by_validation, head_row, pool_tests
+from pipelines.run_folder import KeptFits, claim, folder_name
 from train.checkpoint import Checkpoint, library_versions, save_checkpoint
-from train.clips import Clips
 from train.config import TrainConfig
-from train.metrics import bootstrap_standard_error, score
+from train.fit import candidates
+from train.heads import Head
+from train.heads.registry import head_class
 from train.protocol import (
     FoldResult,
     HeadChoice,
@@ -32,25 +33,9 @@ from train.protocol import (
     run_folds,
     warn_of_missing_classes,
 )
-from train.splits import Split, make_folds, split_by_manifest, split_hash
+from train.splits import Split, split_hash
 
 logger = logging.getLogger("cubereel")
-
-
-@dataclass(frozen=True)
-class HeadRow:
-    """One head in a table of results; balanced accuracy of pooled test predictions, seed mean."""
-
-    head: str
-    balanced_accuracy: float
-    standard_error: float
-    accuracy: float
-    mean_average_precision: float
-    validation_balanced_accuracy: float
-    num_parameters: int
-    seconds: float
-    seeds: list[dict[str, Any]]
-    selections: list[dict[str, Any]]
 
 
 @dataclass
@@ -77,7 +62,8 @@ class TrainReport:
 def train(
     store: str | Path,
     *,
-    heads: Sequence[str],
+    heads: Sequence[str] = (),
+    grid: str | None = None,
     options: Sequence[tuple[str, str]] = (),
     folds: int | None = None,
     seeds: int = 1,
@@ -85,38 +71,38 @@ def train(
     device: str = "auto",
     config: TrainConfig | None = None,
 ) -> TrainReport:
-    """Select, fit and test heads on the videos of a store.
+    """Select, fit and test heads on the videos of a store; called again, it goes on.
 
     Args:
-        heads: as ``NAME`` or ``NAME:option=value,…``.
+        heads: as ``NAME`` or ``NAME:option=value,…``; the first is what others are compared with.
+        grid: name or file of a grid, whose rows come after `heads`.
         options: given to every head.
         folds: cross-validate over groups; None takes the column ``split`` of the manifest.
-        out: run folder; by default a dated one below ``runs``.
+        out: run folder; by default a dated one below ``runs``. Fits that it holds are not done
+            again.
 
     Raises:
-        UsageError: an unknown head or option, before anything is read.
+        UsageError: an unknown head or option, before anything is read; fits of something else in
+            the run folder.
         ContractError: videos without labels, or an empty split.
     """
     config = config or TrainConfig()
     keep_freed_memory()
-    choices = [HeadChoice.parse(head, options) for head in heads]
-    if not choices or seeds < 1:
+    rows = _rows(heads, grid, options)
+    if not rows or seeds < 1:
         raise UsageError(f"at least one head and one seed are needed: {list(heads)}, {seeds}")
     with Store(store) as opened:
         data, groups_said, unlabelled, missing = load_labelled(opened, config, device)
-        for choice in choices:
-            choice.build(data.clips, len(data.classes))
+        tasks = [_task(row, data, config) for row in rows]
         splits = make_splits(opened, data, folds=folds, config=config)
         run = Path(out) if out is not None else default_run_folder(opened.path)
-        if (run / "results.json").exists():
-            raise UsageError(f"{run} holds a result already; give --out another folder")
         ids = data.clips.video_ids
         report = TrainReport(
             run=str(run),
             store=str(store),
             spec_digest=opened.header.spec.digest,
             num_videos=len(ids),
-            num_groups=len(np.unique(data.groups)),
+            num_groups=len(set(data.groups.tolist())),
             classes=list(data.classes),
             split_hashes=[split_hash(ids, split) for split in splits],
             unlabelled=unlabelled,
@@ -129,76 +115,75 @@ def train(
         if not groups_said:
             report.warnings.append("the manifest has no groups: each video is its own")
             logger.warning("%s", report.warnings[-1])
-        results = {
-            choice.label: _run_head(choice, data, splits, report, config, seeds, opened)
-            for choice in choices
-        }
-        if len(choices) > 1:
-            report.chosen = chosen_by_validation(results, data, splits, num_seeds=seeds)
+        claim(run / "run.json", _identity(report, data))
+        results: dict[str, list[FoldResult]] = {}
+        reference: Pooled | None = None
+        for task in tasks:
+            fits, seconds = _run_task(task, splits, report, seeds, opened)
+            pooled = pool_tests(fits, data, splits)
+            reference = reference or pooled
+            report.heads.append(
+                head_row(
+                    task.label, fits, pooled,
+                    reference=reference, layers=task.data.clips.layers, seconds=seconds,
+                    settings=task.differs_from(config),
+                )
+            )  # fmt: skip
+            results[task.label] = fits
+        if len(tasks) > 1:
+            assert reference is not None
+            report.chosen = chosen_by_validation(results, data, splits, reference=reference)
         write_predictions(run / "predictions.csv", results, data, splits)
         document = json.dumps(asdict(report), indent=1).encode()
         write_atomically(run / "results.json", document)
     return report
 
 
-def load_labelled(
-    store: Store, config: TrainConfig, device: str
-) -> tuple[Labelled, bool, int, list[str]]:
-    """Return the labelled videos of a store, whether groups are said, and what is left out.
+@dataclass(frozen=True)
+class _Task:
+    """A row of the table with the clips and the configuration that are its own."""
 
-    Raises:
-        ContractError: the store's manifest has labels of fewer than two classes.
-    """
-    manifest = store.manifest
-    known = label_rows(
-        (manifest[video_id] for video_id in store.ids if video_id in manifest),
-        manifest=store.path / "manifest.csv",
-        num_videos=len(store),
-    )
-    missing = sorted(video_id for video_id in manifest if video_id not in store)
-    if missing:
-        logger.warning(
-            "%d of %d videos of the manifest are not in the store (first: %s)",
-            len(missing), len(manifest), missing[0],
-        )  # fmt: skip
-    unlabelled = len(store) - len(known.rows)
-    if unlabelled:
-        logger.warning("%d videos of the store have no label and are left out", unlabelled)
-    clips = Clips(
-        store,
-        known.ids,
-        windows=config.window_plan,
-        layers=config.layers,
-        device=choose_device(device),
-    )
-    data = Labelled(clips, known.labels, known.groups, known.classes)
-    return data, any(row.group for row in known.rows), unlabelled, missing
+    label: str
+    choice: HeadChoice
+    data: Labelled
+    config: TrainConfig
+
+    def differs_from(self, config: TrainConfig) -> dict[str, Any]:
+        """Return the training options in which this row is not what the run was told."""
+        own, common = self.config.model_dump(), config.model_dump()
+        return {name: own[name] for name in own if own[name] != common[name] and name != "layers"}
 
 
-def make_splits(
-    store: Store, data: Labelled, *, folds: int | None, config: TrainConfig
-) -> list[Split]:
-    """Return the folds, or the one split that the manifest says."""
-    if folds is not None:
-        return make_folds(
-            data.labels,
-            data.groups,
-            num_folds=folds,
-            inner_folds=config.inner_folds,
-            seed=config.split_seed,
+def _rows(heads: Sequence[str], grid: str | None, options: Sequence[tuple[str, str]]) -> list[Row]:
+    choices = [HeadChoice.parse(head, options) for head in heads]
+    rows = [Row(choice.label, choice) for choice in choices]
+    rows += load_grid(grid, options) if grid is not None else []
+    folders = [folder_name(row.label) for row in rows]
+    if double := next((f for f in folders if folders.count(f) > 1), None):
+        raise UsageError(
+            f"two heads of this table are called {double!r}; each may stand there once"
         )
-    manifest = store.manifest
-    said = [manifest[video_id].split for video_id in data.clips.video_ids]
-    if unused := said.count(""):
-        logger.warning("%d labelled videos have no split and are used nowhere", unused)
-    split = split_by_manifest(
-        said,
-        data.labels,
-        data.groups,
-        inner_folds=config.inner_folds,
-        seed=config.split_seed,
-    )
-    return [split]
+    return rows
+
+
+def _task(row: Row, data: Labelled, config: TrainConfig) -> _Task:
+    """Return a row as it will be fitted; raise `UsageError` when the head cannot be built."""
+    layers = row.layer_names(data.clips.layers)
+    own = replace(data, clips=data.clips.of_layers(layers))
+    row.choice.build(own.clips, len(data.classes))
+    own_config = row.config(config).model_copy(update={"layers": tuple(layers)})
+    return _Task(row.label, row.choice, own, own_config)
+
+
+def _identity(report: TrainReport, data: Labelled) -> dict[str, Any]:
+    """Return what all fits of a run folder have in common."""
+    said = [data.clips.video_ids, data.labels.tolist(), list(data.classes)]
+    return {
+        "spec_digest": report.spec_digest,
+        "labels": hashlib.sha256(json.dumps(said).encode()).hexdigest(),
+        "split_hashes": report.split_hashes,
+        "versions": report.versions,
+    }
 
 
 def default_run_folder(store: Path) -> Path:
@@ -206,119 +191,48 @@ def default_run_folder(store: Path) -> Path:
     return Path("runs") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{store.stem}"
 
 
-def _run_head(
-    choice: HeadChoice,
-    data: Labelled,
-    splits: Sequence[Split],
-    report: TrainReport,
-    config: TrainConfig,
-    seeds: int,
-    store: Store,
-) -> list[FoldResult]:
-    started = time.monotonic()
-    progress = ProgressLog(choice.label, total=len(splits) * seeds, unit="fits")
-
-    def on_fold(result: FoldResult) -> None:
-        _save(result, choice, data, splits[result.fold], report, config, store)
-        progress.step(f"fold {result.fold}, seed {result.seed}")
-
-    with progress:
-        results = run_folds(choice, data, splits, config=config, num_seeds=seeds, on_fold=on_fold)
-    report.heads.append(
-        summarise(choice.label, results, data, splits, seconds=time.monotonic() - started)
-    )
-    return results
-
-
-def pool_tests(
-    results: Sequence[FoldResult], splits: Sequence[Split], *, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tested videos of all folds and their probabilities by one seed's heads."""
-    of_seed = sorted((r for r in results if r.seed == seed), key=lambda r: r.fold)
-    videos = np.concatenate([splits[r.fold].test for r in of_seed])
-    return videos, np.concatenate([r.probs for r in of_seed])
-
-
-def summarise(
-    label: str,
-    results: Sequence[FoldResult],
-    data: Labelled,
-    splits: Sequence[Split],
-    *,
-    seconds: float,
-) -> HeadRow:
-    """Score the pooled test predictions of every seed."""
-    seeds = sorted({r.seed for r in results})
-    pooled = [pool_tests(results, splits, seed=seed) for seed in seeds]
-    videos = pooled[0][0]
-    metrics = [score(probs, data.labels[videos]) for _, probs in pooled]
-    predictions = np.stack([probs.argmax(1) for _, probs in pooled])
-    selections = {r.fold: r.selection for r in results}
-    return HeadRow(
-        head=label,
-        balanced_accuracy=float(np.mean([m.balanced_accuracy for m in metrics])),
-        standard_error=bootstrap_standard_error(
-            predictions, data.labels[videos], data.groups[videos]
-        ),
-        accuracy=float(np.mean([m.accuracy for m in metrics])),
-        mean_average_precision=float(np.mean([m.mean_average_precision for m in metrics])),
-        validation_balanced_accuracy=float(
-            np.mean([s.validation_balanced_accuracy for s in selections.values()])
-        ),
-        num_parameters=sum(p.numel() for p in results[0].head.parameters()),
-        seconds=round(seconds, 1),
-        seeds=[asdict(m) for m in metrics],
-        selections=[asdict(s) for _, s in sorted(selections.items())],
-    )
-
-
-def chosen_by_validation(
-    results: dict[str, list[FoldResult]],
-    data: Labelled,
-    splits: Sequence[Split],
-    *,
-    num_seeds: int,
-) -> dict[str, Any]:
-    """Score the head that each fold's own validation videos choose; no test video is asked."""
-    heads, pooled = [], []
-    for fold in range(len(splits)):
-        by_head = {h: [r for r in rs if r.fold == fold] for h, rs in results.items()}
-        best = max(by_head, key=lambda h: by_head[h][0].selection.rank)
-        heads.append(best)
-        pooled += by_head[best]
-    row = summarise("chosen by validation", pooled, data, splits, seconds=0.0)
-    return {
-        "head_of_fold": heads,
-        "balanced_accuracy": row.balanced_accuracy,
-        "standard_error": row.standard_error,
+def _run_task(
+    task: _Task, splits: Sequence[Split], report: TrainReport, seeds: int, store: Store
+) -> tuple[list[FoldResult], float]:
+    """Return a head's results and the seconds that its fits took, in this run or before."""
+    run = Path(report.run)
+    said = {
+        "head": task.choice.name,
+        "label": task.label,
+        "options": dict(task.choice.options),
+        "config": task.config.model_dump(),
     }
+    claim(run / "fits" / folder_name(task.label) / "row.json", said)
+
+    def save_head(path: Path, head: Head, fold: int, seed: int) -> None:
+        save_checkpoint(path, head, _checkpoint(task, splits[fold], report, fold, seed, store))
+
+    inner = len(splits[0].inner) * len(candidates(head_class(task.choice.name), task.config))
+    progress = ProgressLog(task.label, total=len(splits) * (inner + seeds), unit="fits")
+    with progress:
+        kept = KeptFits(run, task.label, save_head=save_head, on_fit=progress.step)
+        results = run_folds(
+            task.choice, task.data, splits, config=task.config, num_seeds=seeds, keeper=kept
+        )
+    return results, kept.seconds
 
 
-def _save(
-    result: FoldResult,
-    choice: HeadChoice,
-    data: Labelled,
-    split: Split,
-    report: TrainReport,
-    config: TrainConfig,
-    store: Store,
-) -> None:
-    shape = data.clips.input_shape
-    checkpoint = Checkpoint(
-        head=choice.name,
-        options=dict(choice.options),
-        layers=shape.layers,
-        diff_grid=shape.diff_grid,
-        classes=data.classes,
-        config=config,
+def _checkpoint(
+    task: _Task, split: Split, report: TrainReport, fold: int, seed: int, store: Store
+) -> Checkpoint:
+    clips = task.data.clips
+    return Checkpoint(
+        head=task.choice.name,
+        options=dict(task.choice.options),
+        layers=clips.input_shape.layers,
+        diff_grid=clips.input_shape.diff_grid,
+        classes=task.data.classes,
+        config=task.config,
         spec=store.header.spec.to_json(),
         spec_digest=store.header.spec.digest,
-        fold=result.fold,
-        seed=result.seed,
-        split_hash=report.split_hashes[result.fold],
-        test_ids=tuple(data.clips.video_ids[i] for i in split.test),
+        fold=fold,
+        seed=seed,
+        split_hash=report.split_hashes[fold],
+        test_ids=tuple(clips.video_ids[i] for i in split.test),
         versions=report.versions,
     )
-    folder = choice.label.replace(":", "-").replace("=", "-").replace(",", "-")
-    path = Path(report.run) / "checkpoints" / folder / f"fold{result.fold}-seed{result.seed}"
-    save_checkpoint(path, result.head, checkpoint)

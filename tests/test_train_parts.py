@@ -12,7 +12,7 @@ from features_store.store import Store
 from tests.stores import make_store
 from train.clips import Clips
 from train.heads import build_head
-from train.metrics import aggregate, balanced_accuracy, bootstrap_standard_error, score
+from train.metrics import aggregate, balanced_accuracy, bootstrap_scores, score
 from train.splits import make_folds, missing_classes, split_by_manifest, split_hash
 from train.windows import WindowPlan, even_rows, sliding_rows
 
@@ -133,8 +133,8 @@ def test_the_standard_error_grows_when_groups_are_alike():
     labels = np.tile([0, 1], 100)
     right = np.repeat(rng.random(20) < 0.7, 10)
     predictions = np.where(right, labels, 1 - labels)[None]
-    alone = bootstrap_standard_error(predictions, labels, np.arange(200))
-    together = bootstrap_standard_error(predictions, labels, np.repeat(np.arange(20), 10))
+    alone = bootstrap_scores(predictions, labels, np.arange(200)).std()
+    together = bootstrap_scores(predictions, labels, np.repeat(np.arange(20), 10)).std()
 
     assert together > 2 * alone
 

@@ -1,5 +1,6 @@
 """From a store to batches: clips of many videos, in memory when they fit, else read as needed."""
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,18 @@ class Clips:
         floats = [block.float() for block in blocks]
         diffs = floats.pop() if self.store.header.has_diffs else None
         return Batch(dict(zip(self.layers, floats, strict=True)), diffs, mask.to(self.device))
+
+    def of_layers(self, layers: Sequence[str]) -> "Clips":
+        """Return these clips with some of their layers, in this order; nothing is read again."""
+        chosen = [self.layers.index(name) for name in layers]
+        others = range(len(self.layers), len(self._arrays))  # the differences, where there are any
+        part = copy.copy(self)
+        part.layers = list(layers)
+        part._paths = {name: self._paths[name] for name in layers}
+        part._arrays = [self._arrays[i] for i in (*chosen, *others)]
+        if self._cached is not None:
+            part._cached = [self._cached[i] for i in (*chosen, *others)]
+        return part
 
     def condensed_for(self, head: Head, *, batch_size: int) -> "Clips":
         """Return these clips reduced to what a head takes from them, if it says so."""

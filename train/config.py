@@ -13,7 +13,7 @@ class TrainConfig(BaseModel):
 
     Attributes:
         learning_rates: tried on the validation videos, as are `weight_decays`; empty means the
-            head's own rate and a third of it, and the head's own decay.
+            head's own rate, a third of it and three times it, and the head's own decay.
         split_seed: of the shuffle that makes folds and validation parts.
         inner_folds: rounds of validation within the videos that are not for testing.
         last_n: average probabilities over the last n steps of a clip instead of all.

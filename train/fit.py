@@ -30,7 +30,7 @@ class Candidate:
 def candidates(head: type[Head], config: TrainConfig) -> list[Candidate]:
     """Return the grid: every rate with every weight decay."""
     rate = head.learning_rate
-    rates = config.learning_rates or (rate / 3, rate)
+    rates = config.learning_rates or (rate / 3, rate, 3 * rate)
     decays = config.weight_decays or (head.weight_decay,)
     return [Candidate(r, d) for r in rates for d in decays]
 

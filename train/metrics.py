@@ -50,17 +50,18 @@ def balanced_accuracy(predictions: Int[np.ndarray, " n"], labels: Int[np.ndarray
     return float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))
 
 
-def bootstrap_standard_error(
+def bootstrap_scores(
     predictions: Int[np.ndarray, "seeds n"],
     labels: Int[np.ndarray, " n"],
     groups: np.ndarray,
     *,
     num_resamples: int = 1000,
-) -> float:
-    """Return the standard error of the balanced accuracy, its mean over seeds, over groups.
+) -> Float[np.ndarray, " resamples"]:
+    """Return the balanced accuracy, its mean over seeds, of videos drawn anew by group.
 
     Videos of a group are alike, so whole groups are drawn, with replacement; a draw in which a
-    class does not occur averages over those that do.
+    class does not occur averages over those that do. The draws depend on the groups alone: those
+    of two heads are the same, and their differences are paired.
     """
     rng = np.random.default_rng(0)
     names, members = np.unique(groups, return_inverse=True)
@@ -71,7 +72,15 @@ def bootstrap_standard_error(
         scores.append(
             np.mean([balanced_accuracy(row[drawn], labels[drawn]) for row in predictions])
         )
-    return float(np.std(scores, ddof=1))
+    return np.array(scores)
+
+
+def paired_interval(
+    scores: Float[np.ndarray, " resamples"], reference: Float[np.ndarray, " resamples"]
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the difference of two heads' bootstrap scores."""
+    low, high = np.percentile(scores - reference, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def aggregate(

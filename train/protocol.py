@@ -1,8 +1,11 @@
 """From a store to honest numbers: choose on validation videos, fit on all but test, test once."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -78,49 +81,135 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """What is kept of one fit: what the head says of the videos that it was asked about.
+
+    Attributes:
+        train_losses: mean of each epoch.
+        seconds: that fitting took.
+    """
+
+    probs: Float[np.ndarray, "n classes"]
+    train_losses: list[float]
+    num_parameters: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class FoldResult:
-    """One fold and seed: the fitted head and its probabilities of the test videos."""
+    """One fold and seed: what validation chose, and the fit that was tested."""
 
     fold: int
     seed: int
     selection: Selection
-    head: Head
-    train_losses: list[float]
-    probs: Float[np.ndarray, "n classes"]
+    fit: Fit
+
+    @property
+    def probs(self) -> Float[np.ndarray, "n classes"]:
+        """Of the fold's test videos."""
+        return self.fit.probs
 
 
-def select(choice: HeadChoice, data: Labelled, split: Split, *, config: TrainConfig) -> Selection:
+MakeFit = Callable[[], tuple[Head, Fit]]
+
+
+@runtime_checkable
+class FitKeeper(Protocol):
+    """Gives a fit that was made before, or makes and keeps it: what makes a run resumable."""
+
+    def validation(self, name: str, make: MakeFit) -> Fit:
+        """Return a fit by which a candidate is judged; `name` is unique within a head's run."""
+
+    def test(self, fold: int, seed: int, make: MakeFit) -> Fit:
+        """Return a fit that is tested, and whose head is kept too."""
+
+
+def run_folds(
+    choice: HeadChoice,
+    data: Labelled,
+    splits: Sequence[Split],
+    *,
+    config: TrainConfig,
+    num_seeds: int,
+    keeper: FitKeeper,
+) -> list[FoldResult]:
+    """Select, fit and test on every split with every seed; what `keeper` has is not done again."""
+
+    @cache
+    def condensed() -> Labelled:
+        head = choice.build(data.clips, len(data.classes))
+        with torch.no_grad():
+            clips = data.clips.condensed_for(head, batch_size=config.batch_size)
+        return replace(data, clips=clips)
+
+    def fit_and_predict(
+        train: np.ndarray, asked: np.ndarray, candidate: Candidate, seed: int
+    ) -> tuple[Head, Fit]:
+        return _fit_and_predict(
+            choice, condensed(), train, asked, candidate=candidate, config=config, seed=seed
+        )
+
+    results = []
+    for fold, split in enumerate(splits):
+        of_fold = partial(_validate, keeper, f"fold{fold}", fit_and_predict)
+        selection = _select(choice, data, split, config=config, validate=of_fold)
+        for seed in range(num_seeds):
+            make = partial(fit_and_predict, split.fitting, split.test, selection.candidate, seed)
+            results.append(FoldResult(fold, seed, selection, keeper.test(fold, seed, make)))
+    return results
+
+
+def _validate(
+    keeper: FitKeeper,
+    fold: str,
+    fit_and_predict: Callable[[np.ndarray, np.ndarray, Candidate, int], tuple[Head, Fit]],
+    inner: int,
+    train: np.ndarray,
+    validation: np.ndarray,
+    candidate: Candidate,
+) -> Fit:
+    """Return the fit of one candidate on one inner split, with seed 0."""
+    name = f"{fold}-inner{inner}-lr{candidate.learning_rate:g}-wd{candidate.weight_decay:g}"
+    return keeper.validation(name, partial(fit_and_predict, train, validation, candidate, 0))
+
+
+def _select(
+    choice: HeadChoice,
+    data: Labelled,
+    split: Split,
+    *,
+    config: TrainConfig,
+    validate: Callable[[int, np.ndarray, np.ndarray, Candidate], Fit],
+) -> Selection:
     """Fit every candidate on the inner train videos; return the best on the validation videos.
 
     The best has the highest balanced accuracy, which is what will be reported; ties, which are
     common among few videos, go to the lower loss.
     """
-    best: Selection | None = None
+    selections = []
     for candidate in candidates(head_class(choice.name), config):
         losses, accuracies = [], []
-        for train, validation in split.inner:
-            head = fit_new(choice, data, train, candidate=candidate, config=config, seed=0)[0]
-            probs = predict(head, data.clips, validation, config)
+        for inner, (train, validation) in enumerate(split.inner):
+            probs = validate(inner, train, validation, candidate).probs
             truth = data.labels[validation]
             losses.append(balanced_log_loss(probs, truth))
             accuracies.append(balanced_accuracy(probs.argmax(1), truth))
-        selection = Selection(candidate, float(np.mean(losses)), float(np.mean(accuracies)))
-        if best is None or selection.rank > best.rank:
-            best = selection
-    assert best is not None
-    return best
+        selections.append(Selection(candidate, float(np.mean(losses)), float(np.mean(accuracies))))
+    return max(selections, key=lambda selection: selection.rank)
 
 
-def fit_new(
+def _fit_and_predict(
     choice: HeadChoice,
     data: Labelled,
     train: np.ndarray,
+    asked: np.ndarray,
     *,
     candidate: Candidate,
     config: TrainConfig,
     seed: int,
-) -> tuple[Head, list[float]]:
-    """Return a head with seeded initial weights, fitted, and the loss of each epoch."""
+) -> tuple[Head, Fit]:
+    """Return a head with seeded initial weights, fitted, and what it says of `asked`."""
+    started = time.monotonic()
     with seeded(seed):
         head = choice.build(data.clips, len(data.classes))
         losses = fit(
@@ -132,36 +221,10 @@ def fit_new(
             config=config,
             seed=seed,
         )
-    return head, losses
-
-
-def run_folds(
-    choice: HeadChoice,
-    data: Labelled,
-    splits: Sequence[Split],
-    *,
-    config: TrainConfig,
-    num_seeds: int,
-    on_fold: Callable[[FoldResult], None],
-) -> list[FoldResult]:
-    """Select, fit and test on every split with every seed."""
-    head = choice.build(data.clips, len(data.classes))
-    with torch.no_grad():
-        clips = data.clips.condensed_for(head, batch_size=config.batch_size)
-    data = replace(data, clips=clips)
-    results = []
-    for fold, split in enumerate(splits):
-        selection = select(choice, data, split, config=config)
-        for seed in range(num_seeds):
-            head, losses = fit_new(
-                choice, data, split.fitting,
-                candidate=selection.candidate, config=config, seed=seed,
-            )  # fmt: skip
-            probs = predict(head, data.clips, split.test, config)
-            result = FoldResult(fold, seed, selection, head, losses, probs)
-            on_fold(result)
-            results.append(result)
-    return results
+    seconds = time.monotonic() - started
+    num_parameters = sum(p.numel() for p in head.parameters())
+    probs = predict(head, data.clips, asked, config)
+    return head, Fit(probs, losses, num_parameters, seconds)
 
 
 def warn_of_missing_classes(data: Labelled, splits: Sequence[Split]) -> list[str]:

@@ -55,3 +55,4 @@ class What(StrEnum):
 
     heads = "heads"
     backbones = "backbones"
+    grids = "grids"

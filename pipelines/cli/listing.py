@@ -16,11 +16,11 @@ def register(app: typer.Typer) -> None:
 
 
 def list_what(
-    what: Annotated[What, typer.Argument(help="heads or backbones.")],
+    what: Annotated[What, typer.Argument(help="heads, backbones or grids.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List heads with their options, or backbones."""
-    entries = _heads() if what is What.heads else _backbones()
+    """List heads with their options, backbones, or grids of heads."""
+    entries = {What.heads: _heads, What.backbones: _backbones, What.grids: _grids}[what]()
     if as_json:
         print_json(entries)
         return
@@ -35,6 +35,12 @@ def _heads() -> dict[str, str]:
         name: " ".join(f"{option}={value}" for option, value in head_options(name).items())
         for name in list_heads()
     }
+
+
+def _grids() -> dict[str, str]:
+    from pipelines.grid import grid_names
+
+    return grid_names()
 
 
 def _backbones() -> dict[str, str]:

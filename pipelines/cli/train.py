@@ -25,11 +25,15 @@ def register(app: typer.Typer) -> None:
 def train(
     store: Annotated[Path, typer.Argument(help="The store to train on.")],
     head: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="NAME or NAME:option=value,…; repeat to compare. See 'cubereel list heads'."
         ),
-    ],
+    ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(help="Heads of a whole table: a .toml file, or see 'cubereel list grids'."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="name=value, an option of every head.")
     ] = None,
@@ -38,7 +42,8 @@ def train(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Fits per fold.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; by default a dated one below runs/.")
+        Path | None,
+        typer.Option(help="Run folder; by default a dated one. Fits that it holds are kept."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with the options below; flags win.")
@@ -84,7 +89,8 @@ def train(
         "aggregate": aggregate and aggregate.value, "last_n": last_n,
     }  # fmt: skip
     report = run(
-        store, heads=head, options=parse_settings(set_ or []), folds=folds, seeds=seeds, out=out,
+        store, heads=head or [], grid=grid, options=parse_settings(set_ or []), folds=folds,
+        seeds=seeds, out=out,
         device=device, config=merge_config(config, flags),
     )  # fmt: skip
     if as_json:
@@ -100,6 +106,7 @@ def print_report(report: TrainReport) -> None:
             row.head,
             f"{row.balanced_accuracy:.3f}",
             f"{row.standard_error:.3f}",
+            _signed(row.difference, row.interval),
             f"{row.accuracy:.3f}",
             f"{row.mean_average_precision:.3f}",
             f"{row.validation_balanced_accuracy:.3f}",
@@ -108,19 +115,27 @@ def print_report(report: TrainReport) -> None:
         ]
         for row in report.heads
     ]
-    columns = ["head", "balanced", "s.e.", "accuracy", "mAP", "validation", "parameters", "seconds"]
+    columns = [
+        "head", "balanced", "s.e.", "to the first (95 %)", "accuracy", "mAP", "validation",
+        "parameters", "seconds",
+    ]  # fmt: skip
     print_table(columns, rows)
     if report.chosen:
         typer.echo(
             f"chosen by validation in each fold ({', '.join(report.chosen['head_of_fold'])}): "
             f"balanced {report.chosen['balanced_accuracy']:.3f} "
-            f"± {report.chosen['standard_error']:.3f}"
+            f"± {report.chosen['standard_error']:.3f}, "
+            f"{_signed(report.chosen['difference'], report.chosen['interval'])} to the first"
         )
     typer.echo(
         f"{report.num_videos} videos, {report.num_groups} groups, {len(report.classes)} classes, "
         f"{len(report.split_hashes)} test splits, {report.num_seeds} seeds; s.e. over groups"
     )
     typer.echo(f"results: {report.run}/results.json")
+
+
+def _signed(difference: float, interval: tuple[float, float]) -> str:
+    return f"{difference:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
 def evaluate(

@@ -1,0 +1,240 @@
+"""Grids of heads, and runs that go on where they were stopped."""
+
+import json
+
+import numpy as np
+import pytest
+
+from features_store.errors import ContractError, UsageError
+from features_store.layout import LayerShape
+from features_store.store import Store
+from pipelines.grid import Row, grid_names, load_grid, parse_grid
+from pipelines.run_folder import KeptFits, read_fit
+from pipelines.training import train
+from tests.stores import header, make_store
+from train.clips import Clips
+from train.config import TrainConfig
+from train.metrics import bootstrap_scores, paired_interval
+from train.protocol import Fit, HeadChoice
+from train.windows import WindowPlan
+
+LAYERS = (LayerShape("low", 2, 8), LayerShape("mid", 2, 4), LayerShape("top", 2, 6))
+GROUPS = 6
+TWO = TrainConfig(clip_frames=3, epochs=2, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stores") / "s.cubes"
+    videos = {f"{label}/{i}": 4 for label in ("a", "b") for i in range(GROUPS)}
+    make_store(path, videos, store_header=header(layers=LAYERS))
+    lines = [f"{video},{video},{video[0]},g{video[2:]},\n" for video in videos]
+    (path / "manifest.csv").write_text("video_id,path,label,group,split\n" + "".join(lines))
+    return path
+
+
+def _run(store, out, **said):
+    said = {"heads": ["mean-pool", "avg-lstm:hidden=3"], "config": TWO, "folds": 2} | said
+    return train(store, out=out, device="cpu", **said)
+
+
+@pytest.mark.parametrize("name", grid_names())
+def test_every_grid_of_ours_has_heads_that_can_be_built(name, store):
+    with Store(store) as opened:
+        clips = Clips(opened, opened.ids, windows=WindowPlan(num_steps=3))
+    rows = load_grid(name)
+
+    assert grid_names()[name]
+    for row in rows:
+        row.config(TrainConfig())
+        row.choice.build(clips.of_layers(row.layer_names(clips.layers)), 2)
+
+
+def test_a_row_takes_what_the_user_does_not_say():
+    (row,) = parse_grid(
+        {"defaults": {"epochs": 7, "batch_size": 3}, "rows": [{"head": "mean-pool", "epochs": 5}]},
+        name="g",
+    )
+
+    assert (row.config(TrainConfig()).epochs, row.config(TrainConfig()).batch_size) == (5, 3)
+    assert row.config(TrainConfig(epochs=1)).epochs == 1
+    assert row.config(TrainConfig(clip_frames=9)).clip_frames == 9
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ((), ["low", "mid", "top"]),
+        ((-1,), ["top"]),
+        ((-2, -1), ["mid", "top"]),
+        (("low",), ["low"]),
+    ],
+)
+def test_layers_are_names_or_counted_from_the_top(layers, expected):
+    row = Row("r", HeadChoice("mean-pool"), layers)
+
+    assert row.layer_names(["low", "mid", "top"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"row": []}, r"grid g has 'row'; did you mean 'rows'"),
+        ({"rows": []}, r"needs \[\[rows\]\]"),
+        ({"rows": [{"head": "mean-pool", "epoch": 3}]}, r"row 'mean-pool' has 'epoch'; did you"),
+        ({"rows": [{"head": "mean-pool", "epochs": 0}]}, r"epochs: .*greater than or equal to 1"),
+        ({"rows": [{"head": "mean-pool", "clip_frames": 3}]}, "has 'clip_frames'"),
+        ({"rows": [{"head": "mean-pool", "layers": "top"}]}, "layers must be names or places"),
+        ({"rows": [{"name": "x"}]}, 'needs head = "NAME"'),
+        ({"rows": [{"head": "mean-pool"}] * 2}, "has two rows 'mean-pool'"),
+    ],
+)
+def test_a_wrong_grid_says_what_is_wrong(document, message):
+    with pytest.raises(UsageError, match=message):
+        parse_grid(document, name="g")
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [(-4, r"needs layer -4 .* only 3: low, mid, top; extract"), ("to", "did you mean 'top'"),
+     (0, "needs layer 0")],
+)  # fmt: skip
+def test_a_layer_that_is_not_there(layer, message):
+    with pytest.raises(UsageError, match=message):
+        Row("r", HeadChoice("mean-pool"), (layer,)).layer_names(["low", "mid", "top"])
+
+
+def test_a_file_is_a_grid_too(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('[[rows]]\nhead = "avg-lstm:hidden=4"\nname = "small"\n')
+
+    (row,) = load_grid(str(path), [("layers", "2")])
+    assert row.label == "small"
+    assert dict(row.choice.options) == {"layers": "2", "hidden": "4"}
+    path.write_text("[[rows]")
+    with pytest.raises(UsageError, match=r"mine\.toml cannot be read"):
+        load_grid(str(path))
+    with pytest.raises(UsageError, match="no grid 'head'; did you mean 'heads'"):
+        load_grid("head")
+
+
+def test_layers_are_taken_from_clips_without_reading_again(store):
+    with Store(store) as opened:
+        clips = Clips(opened, opened.ids, windows=WindowPlan(num_steps=3))
+        part = clips.of_layers(["top", "low"])
+        alone = Clips(
+            opened, opened.ids, windows=WindowPlan(num_steps=3), layers=["top", "low"],
+            memory_bytes=0,
+        )  # fmt: skip
+
+        assert list(part.input_shape.layers) == ["top", "low"]
+        one, other = part.batch([2, 5]), alone.batch([2, 5])
+    for name in ("top", "low"):
+        np.testing.assert_array_equal(one.cubes[name], other.cubes[name])
+    np.testing.assert_array_equal(one.diffs, other.diffs)
+
+
+def test_a_run_that_was_stopped_goes_on(store, tmp_path, monkeypatch):
+    whole = _run(store, tmp_path / "whole", seeds=2)
+
+    def stop_after(num_fits):
+        keep = KeptFits._keep
+
+        def keep_or_stop(self, name, *rest):
+            nonlocal num_fits
+            if not (self.fits / f"{name}.json").exists():
+                num_fits -= 1
+                if num_fits < 0:
+                    raise KeyboardInterrupt
+            return keep(self, name, *rest)
+
+        monkeypatch.setattr(KeptFits, "_keep", keep_or_stop)
+
+    for num_fits in (1, 3, 5):
+        with monkeypatch.context() as patch:
+            monkeypatch = patch
+            stop_after(num_fits)
+            with pytest.raises(KeyboardInterrupt):
+                _run(store, tmp_path / "parts", seeds=2)
+    parts = _run(store, tmp_path / "parts", seeds=2)
+
+    first, second = (tmp_path / name / "predictions.csv" for name in ("whole", "parts"))
+    assert first.read_text() == second.read_text()
+    assert [row.balanced_accuracy for row in whole.heads] == [
+        row.balanced_accuracy for row in parts.heads
+    ]
+    records = {p: p.stat().st_mtime_ns for p in (tmp_path / "parts" / "fits").rglob("*.json")}
+    again = _run(store, tmp_path / "parts", seeds=2)
+    assert again.heads == parts.heads
+    assert records == {p: p.stat().st_mtime_ns for p in records}
+
+
+def test_more_seeds_and_heads_are_added_to_a_run(store, tmp_path):
+    _run(store, tmp_path, heads=["mean-pool"])
+    fit = tmp_path / "fits" / "mean-pool" / "fold0-seed0.json"
+    before = fit.stat().st_mtime_ns
+
+    report = _run(store, tmp_path, heads=["mean-pool", "max-lstm:hidden=3"], seeds=2)
+    assert fit.stat().st_mtime_ns == before
+    assert [row.head for row in report.heads] == ["mean-pool", "max-lstm:hidden=3"]
+    assert len(report.heads[0].seeds) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"folds": 3}, "split_hashes: there"),
+        ({"config": TrainConfig(clip_frames=3, epochs=3, batch_size=4)}, "config: there"),
+    ],
+)
+def test_fits_of_something_else_are_refused(store, tmp_path, said, message):
+    _run(store, tmp_path, heads=["mean-pool"])
+
+    with pytest.raises(UsageError, match=rf"holds fits of another run; .*{message}.*--out"):
+        _run(store, tmp_path, heads=["mean-pool"], **said)
+
+
+def test_a_damaged_record_is_named(store, tmp_path):
+    _run(store, tmp_path, heads=["mean-pool"])
+    path = tmp_path / "fits" / "mean-pool" / "fold1-seed0.json"
+
+    for text in ("{", "[]", '{"probs": 3}'):
+        path.write_text(text)
+        with pytest.raises(ContractError, match=r"fold1-seed0\.json .*remove it"):
+            _run(store, tmp_path, heads=["mean-pool"])
+    path.unlink()
+    _run(store, tmp_path, heads=["mean-pool"])
+
+
+def test_a_fit_comes_back_as_it_was(tmp_path):
+    fit = Fit(np.random.default_rng(0).random((3, 2)), [0.5, 0.1], 7, 1.25)
+    kept = KeptFits(tmp_path, "h", save_head=lambda *_: None, on_fit=lambda _: None)
+
+    kept.validation("x", lambda: (None, fit))
+    back = read_fit(tmp_path / "fits" / "h" / "x.json")
+    np.testing.assert_array_equal(back.probs, fit.probs)
+    assert (back.train_losses, back.num_parameters, back.seconds) == ([0.5, 0.1], 7, 1.25)
+    assert kept.seconds == 1.25
+
+
+def test_a_difference_to_itself_is_nothing_and_a_better_head_is_above():
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 2, 200), np.arange(200) // 5
+    chance = rng.integers(0, 2, (2, 200))
+    better = np.where(rng.random((2, 200)) < 0.5, labels, chance)
+    scores = [bootstrap_scores(p, labels, groups) for p in (chance, better)]
+
+    assert paired_interval(scores[0], scores[0]) == (0, 0)
+    low, high = paired_interval(scores[1], scores[0])
+    assert 0 < low < 0.25 < high
+
+
+def test_the_first_head_is_what_others_are_compared_with(store, tmp_path):
+    report = _run(store, tmp_path, seeds=2)
+
+    first, second = report.heads
+    assert (first.difference, first.interval) == (0, (0, 0))
+    assert second.difference == second.balanced_accuracy - first.balanced_accuracy
+    assert second.interval[0] <= second.difference <= second.interval[1]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["heads"][1]["layers"] == ["low", "mid", "top"]

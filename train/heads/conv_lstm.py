@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from train.heads.conv3x3 import Conv3x3
+
 
 class ConvLSTMCell(nn.Module):
     """3×3 convolutions of input and hidden state to gates stacked i, f, o, g.
@@ -14,8 +16,8 @@ class ConvLSTMCell(nn.Module):
 
     def __init__(self, dim: int, hidden_size: int) -> None:
         super().__init__()
-        self.from_input = nn.Conv2d(dim, 4 * hidden_size, 3, padding=1, bias=False)
-        self.from_hidden = nn.Conv2d(hidden_size, 4 * hidden_size, 3, padding=1)
+        self.from_input = Conv3x3(dim, 4 * hidden_size, bias=False)
+        self.from_hidden = Conv3x3(hidden_size, 4 * hidden_size)
 
     def step(
         self,

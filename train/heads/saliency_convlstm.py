@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from train.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
+from train.heads.conv3x3 import Conv3x3
 from train.heads.conv_lstm import ConvLSTMCell
 from train.heads.masked import masked_mean, masked_softmax
 from train.heads.options import check_option
@@ -44,7 +45,7 @@ def conv_stack(dim: int, hidden_size: int) -> nn.Sequential:
     """Return 3×3 convolution, batch norm, relu, twice: D → 2n → n; the paper's 2048, 1024, 512."""
     layers: list[nn.Module] = []
     for size_in, size_out in ((dim, 2 * hidden_size), (2 * hidden_size, hidden_size)):
-        conv = nn.Conv2d(size_in, size_out, 3, padding=1, bias=False)
+        conv = Conv3x3(size_in, size_out, bias=False)
         layers += [conv, BatchNorm(size_out), nn.ReLU()]
     return nn.Sequential(*layers)
 
@@ -110,7 +111,7 @@ class SaliencyConvLSTM(Head):
         )
         _, dim = shape.top
         self.dropout, self.scaling = dropout, scaling
-        last = nn.Conv2d(hidden, 1, 3, padding=1, bias=False)
+        last = Conv3x3(hidden, 1, bias=False)
         self.saliency = nn.Sequential(*conv_stack(dim, hidden), last, nn.Sigmoid())
         self.initial_hidden = conv_stack(dim, hidden)
         self.initial_cell_state = conv_stack(dim, hidden)

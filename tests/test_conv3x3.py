@@ -1,0 +1,62 @@
+"""Winograd's convolution is torch's, at every grid size, forwards and backwards."""
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from train.heads.conv3x3 import Conv3x3, winograd
+
+
+@pytest.mark.parametrize("grid_size", range(1, 15))
+def test_it_is_the_same_convolution(grid_size):
+    torch.manual_seed(grid_size)
+    maps = torch.randn(2, 5, grid_size, grid_size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 5, 3, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    seen = torch.randn(2, 3, grid_size, grid_size, dtype=torch.float64)
+
+    ours, torchs = winograd(maps, weight, bias), F.conv2d(maps, weight, bias, padding=1)
+    torch.testing.assert_close(ours, torchs, rtol=0, atol=1e-11)
+    inputs = (maps, weight, bias)
+    for one, other in zip(
+        torch.autograd.grad((ours * seen).sum(), inputs),
+        torch.autograd.grad((torchs * seen).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+
+
+def test_float32_is_close_at_real_sizes():
+    torch.manual_seed(0)
+    conv = Conv3x3(256, 64, bias=False)
+    maps = torch.randn(4, 256, 7, 7).relu()
+
+    expected = F.conv2d(maps.double(), conv.weight.double(), padding=1)
+    error = (conv(maps) - expected).abs().max() / expected.abs().max()
+    assert error < 2e-5
+
+
+def test_bfloat16_is_torchs_own():
+    conv = Conv3x3(8, 4).bfloat16()
+    maps = torch.randn(1, 8, 7, 7).bfloat16()
+
+    assert torch.equal(conv(maps), F.conv2d(maps, conv.weight, conv.bias, padding=1))
+
+
+def test_its_parameters_are_those_of_torch():
+    torch.manual_seed(0)
+    ours = Conv3x3(8, 4)
+    torch.manual_seed(0)
+    torchs = torch.nn.Conv2d(8, 4, 3, padding=1)
+
+    assert ours.state_dict().keys() == torchs.state_dict().keys()
+    assert torch.equal(ours.weight, torchs.weight)
+
+
+def test_it_can_be_trained_after_it_has_predicted():
+    conv, maps = Conv3x3(2, 3), torch.randn(1, 2, 13, 13)
+    with torch.inference_mode():
+        conv(maps)
+
+    conv(maps).sum().backward()
+    assert conv.weight.grad is not None

@@ -32,26 +32,46 @@ def evaluate(
     head, description = load_checkpoint(checkpoint)
     with Store(store) as opened:
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
-        manifest = opened.manifest
-        if split is None:
-            wanted = [video_id for video_id in description.test_ids if video_id in opened]
-        else:
-            wanted = [i for i in opened.ids if i in manifest and manifest[i].split == split]
-        if not wanted:
-            raise ContractError(
-                f"{store} has no video of "
-                + (f"the split {split!r}" if split else "the test videos of this checkpoint")
-            )
-        names = [manifest[i].label if i in manifest else "" for i in wanted]
-        unknown = sorted(set(names) - set(description.classes))
-        if unknown:
-            raise ContractError(
-                f"label {unknown[0]!r} in {store} is none that the head was fitted on: "
-                f"{', '.join(description.classes)}"
-            )
-        probs = _probabilities(head, description, opened, wanted, device)
-    labels = np.array([description.classes.index(name) for name in names])
+        wanted = videos_to_score(opened, description, split=split)
+        labels = stored_labels(opened, description, wanted)
+        probs = probabilities(head, description, opened, wanted, device)
     return score(probs, labels), description.classes
+
+
+def videos_to_score(store: Store, description: Checkpoint, *, split: str | None) -> list[str]:
+    """Return the videos of a split, or the checkpoint's test videos.
+
+    Raises:
+        ContractError: the store has none of them.
+    """
+    manifest = store.manifest
+    if split is None:
+        wanted = [video_id for video_id in description.test_ids if video_id in store]
+    else:
+        wanted = [i for i in store.ids if i in manifest and manifest[i].split == split]
+    if not wanted:
+        raise ContractError(
+            f"{store.path} has no video of "
+            + (f"the split {split!r}" if split else "the test videos of this checkpoint")
+        )
+    return wanted
+
+
+def stored_labels(store: Store, description: Checkpoint, video_ids: Sequence[str]) -> np.ndarray:
+    """Return the labels of the store's manifest as class numbers.
+
+    Raises:
+        ContractError: one is none that the head knows.
+    """
+    manifest = store.manifest
+    names = [manifest[i].label if i in manifest else "" for i in video_ids]
+    unknown = sorted(set(names) - set(description.classes))
+    if unknown:
+        raise ContractError(
+            f"label {unknown[0]!r} in {store.path} is none that the head was fitted on: "
+            f"{', '.join(description.classes)}"
+        )
+    return np.array([description.classes.index(name) for name in names])
 
 
 @dataclass(frozen=True)
@@ -100,7 +120,7 @@ def predict(
             if not ids:
                 failure = report.failed[0]
                 raise DecodeError(failure["error"], reason=failure["reason"])
-            probs = _probabilities(head, description, opened, ids, device)
+            probs = probabilities(head, description, opened, ids, device)
     classes = description.classes
     predictions = [
         Prediction(
@@ -111,9 +131,10 @@ def predict(
     return predictions, report.failed
 
 
-def _probabilities(
+def probabilities(
     head: Head, description: Checkpoint, store: Store, ids: Sequence[str], device: str
 ) -> np.ndarray:
+    """Return the class probabilities (n, classes) of stored videos, in their order."""
     target = choose_device(device)
     clips = Clips(
         store,

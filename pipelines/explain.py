@@ -16,7 +16,7 @@ from features_store.errors import ContractError, UsageError
 from features_store.records import VideoRecord
 from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
-from pipelines.overlay import AttendedFrame, write_mp4, write_strip
+from pipelines.overlay import AttendedFrame, check_picture, write_picture
 from pipelines.plan import is_same_media
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.clips import Clips
@@ -24,7 +24,6 @@ from train.heads import Head
 from train.losses import clip_probabilities
 
 MAX_LINES = 360
-SUFFIXES = {".mp4": write_mp4, ".png": write_strip}
 
 
 @dataclass(frozen=True)
@@ -51,29 +50,14 @@ def explain(
         UsageError: the head has no attention, or the file's ending is neither.
         ContractError: the store has other features, or the video is not where it was.
     """
-    if out.suffix not in SUFFIXES:
-        raise UsageError(f"--out must end in .mp4 or .png, got {out.name!r}")
+    check_picture(out)
     head, description = load_checkpoint(checkpoint)
     with Store(store) as opened:
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
-        record = opened.video(video)
-        manifest = opened.manifest.get(video)
-        path = (root or Path(opened.header.root)) / (manifest.path if manifest else video)
-        if not path.is_file():
-            raise ContractError(
-                f"{path} is not there; say with --root where the videos of {store} are now"
-            )
+        path = path_of(opened, video, root)
         rows, attention, probs = attend(head, description, opened, video)
-        pictures = read_pictures(path, record, opened.header.spec, rows)
-        stored = opened.read(video, "pts_seconds")[rows]
-        if not is_same_media(path, record, rehash=False) or stored.tolist() != [
-            pts for pts, _ in pictures
-        ]:
-            raise ContractError(f"{path} is not the file that was extracted; it was replaced")
-    frames = [
-        AttendedFrame(picture, weights, pts, crop_in(picture, record))
-        for (pts, picture), weights in zip(pictures, attention, strict=True)
-    ]
+        frames = read_attended(path, opened, video, rows, attention)
+        manifest = opened.manifest.get(video)
     winner = int(probs.argmax())
     result = Explanation(
         video,
@@ -82,10 +66,45 @@ def explain(
         float(probs[winner]),
         str(out),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     title = f"{video}: {result.prediction} ({result.prob:.2f})"
-    SUFFIXES[out.suffix](out, frames, title=title)
+    write_picture(out, {"attention": frames}, title=title)
     return result
+
+
+def path_of(store: Store, video: str, root: Path | None) -> Path:
+    """Return where a stored video's file is.
+
+    Raises:
+        ContractError: it is not there.
+    """
+    store.video(video)
+    manifest = store.manifest.get(video)
+    path = (root or Path(store.header.root)) / (manifest.path if manifest else video)
+    if not path.is_file():
+        raise ContractError(
+            f"{path} is not there; say with --root where the videos of {store.path} are now"
+        )
+    return path
+
+
+def read_attended(
+    path: Path, store: Store, video: str, rows: np.ndarray, attention: np.ndarray
+) -> list[AttendedFrame]:
+    """Return the pictures of the kept frames at `rows` with their attention (T, K, K).
+
+    Raises:
+        ContractError: the file is not the one that was extracted.
+    """
+    record = store.video(video)
+    pictures = read_pictures(path, record, store.header.spec, rows)
+    stored = store.read(video, "pts_seconds")[rows]
+    times = [pts for pts, _ in pictures]
+    if not is_same_media(path, record, rehash=False) or stored.tolist() != times:
+        raise ContractError(f"{path} is not the file that was extracted; it was replaced")
+    return [
+        AttendedFrame(picture, weights, pts, crop_in(picture, record))
+        for (pts, picture), weights in zip(pictures, attention, strict=True)
+    ]
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ weights are divided by their largest in the frame, and what is not looked at is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from matplotlib.figure import Figure
+
+from features_store.errors import UsageError
 
 FILM_FPS = 4
 DARKEST = 0.25
@@ -62,32 +64,56 @@ def blend(frame: AttendedFrame) -> np.ndarray:
     return mixed.astype(np.uint8)
 
 
-def write_strip(path: Path, frames: Sequence[AttendedFrame], *, title: str) -> None:
-    """Write a PNG: frames above, the same under attention below, with their times."""
+def write_strip(path: Path, rows: Mapping[str, Sequence[AttendedFrame]], *, title: str) -> None:
+    """Write a PNG: frames above, and a row of them under each attention, with its name."""
+    frames = next(iter(rows.values()))
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(NUM_IN_STRIP, len(frames))).round())
-    shown = [frames[int(i)] for i in chosen]
-    aspect = shown[0].picture.shape[0] / shown[0].picture.shape[1]
-    figure = Figure(figsize=(2 * len(shown), 4 * aspect + 0.7), layout="constrained")
-    axes = figure.subplots(2, len(shown), squeeze=False)
-    for column, frame in enumerate(shown):
-        axes[0, column].imshow(frame.picture)
-        axes[1, column].imshow(blend(frame))
-        axes[0, column].set_title(f"{frame.pts_seconds:.2f} s", fontsize=8)
+    columns = [int(i) for i in chosen]
+    aspect = frames[0].picture.shape[0] / frames[0].picture.shape[1]
+    num_rows = 1 + len(rows)
+    size = (2 * len(columns), 2 * num_rows * aspect + 0.7)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(num_rows, len(columns), squeeze=False)
+    for axis, i in zip(axes[0], columns, strict=True):
+        axis.imshow(frames[i].picture)
+        axis.set_title(f"{frames[i].pts_seconds:.2f} s", fontsize=8)
+    for row, (name, attended) in zip(axes[1:], rows.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=8)
+        for axis, i in zip(row, columns, strict=True):
+            axis.imshow(blend(attended[i]))
     for axis in axes.flat:
-        axis.set_axis_off()
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=110)
 
 
-def write_mp4(path: Path, frames: Sequence[AttendedFrame], *, title: str) -> None:
-    """Write a film: frame and attention side by side, four frames a second."""
+def write_mp4(path: Path, rows: Mapping[str, Sequence[AttendedFrame]], *, title: str) -> None:
+    """Write a film of four frames a second: the frame, then to its right each attention."""
     with av.open(str(path), "w") as container:
         container.metadata["title"] = title
-        height, width = frames[0].picture.shape[:2]
+        first = next(iter(rows.values()))[0]
+        height, width = first.picture.shape[:2]
         stream = container.add_stream("libx264", rate=FILM_FPS)
-        stream.width, stream.height = 2 * width, height
+        stream.width, stream.height = (1 + len(rows)) * width, height
         stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            pair = np.concatenate([frame.picture, blend(frame)], axis=1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pair, format="rgb24")))
+        for frames in zip(*rows.values(), strict=True):
+            panes = [frames[0].picture, *map(blend, frames)]
+            picture = np.concatenate(panes, axis=1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
+
+
+WRITERS = {".mp4": write_mp4, ".png": write_strip}
+
+
+def check_picture(path: Path) -> None:
+    """Raise `UsageError` unless a film or a strip can be written under that name."""
+    if path.suffix not in WRITERS:
+        raise UsageError(f"--out must end in .mp4 or .png, got {path.name!r}")
+
+
+def write_picture(path: Path, rows: Mapping[str, Sequence[AttendedFrame]], *, title: str) -> None:
+    """Write a film or a strip, as the file's ending says, and the folder it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[path.suffix](path, rows, title=title)

@@ -51,6 +51,25 @@ def cell_hidden_in_fine_layer(num_clips, generator):
     return Planted(batch_of(_noisy(fine, generator), _noisy(shown, generator)), labels, marked)
 
 
+def misleading_mark(num_clips, generator):
+    """As `hidden_cell`, but the mark is beside the class: it is where no mark is.
+
+    One cell a frame shows the clip's class, all others the next class, one of them marked. A head
+    that follows the mark is wrong. `where` is the cell that shows the clip's class.
+    """
+    labels = torch.randint(NUM_CLASSES, (num_clips,), generator=generator)
+    order = torch.rand(num_clips, NUM_FRAMES, GRID**2, generator=generator).argsort(-1)
+    true, marked = (
+        one_hot(order[..., i], GRID**2).reshape(num_clips, NUM_FRAMES, GRID, GRID).float()
+        for i in (0, 1)
+    )
+    next_labels = (labels + 1) % NUM_CLASSES
+    of_clip = labels.reshape(-1, 1, 1, 1), next_labels.reshape(-1, 1, 1, 1)
+    shown = one_hot(torch.where(true.bool(), *of_clip), NUM_CLASSES).float()
+    cubes = torch.cat([shown, marked.unsqueeze(-1)], dim=-1)
+    return Planted(batch_of(_noisy(cubes, generator)), labels, true)
+
+
 # --- When and in which order ---------------------------------------------------------------------
 
 

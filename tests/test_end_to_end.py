@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import av
 import numpy as np
@@ -241,6 +242,77 @@ def test_a_head_without_attention_says_so(cubereel, run, store, tmp_path):
     assert cubereel("explain", checkpoint, store, "--video", "dark/0.mp4", "--out", out) == 2
     assert "does not say where it looks" in cubereel.err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("suffix", "num_pictures"), [(".mp4", 4), (".png", 1)])
+def test_attention_is_optimised_for_a_label_and_drawn(
+    cubereel, run, store, tmp_path, suffix, num_pictures
+):
+    checkpoint = run / "checkpoints" / "soft-attention" / "fold0-seed0.json"
+    arguments = ("optimise-attention", checkpoint, store, "--video", "dark/0.mp4")
+    out = tmp_path / "pictures" / f"optimised{suffix}"
+
+    assert cubereel(*arguments, "--label", "bright", "--out", out, "--json") == 0
+    result = json.loads(cubereel.out)
+    assert (result["label"], result["own"]["prediction"]) == ("bright", "dark")
+    assert result["optimised"]["log_prob"] >= result["random"]["log_prob"]
+    with av.open(str(out)) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == num_pictures
+
+    assert cubereel(*arguments) == 0
+    assert cubereel.out.startswith("dark/0.mp4, optimised for dark\n")
+    assert "It is no accuracy." in cubereel.out
+
+
+def test_all_misclassified_videos_are_looked_at_again(cubereel, run, videos, store, tmp_path):
+    checkpoint = run / "checkpoints" / "soft-attention" / "fold0-seed0.json"
+    assert cubereel("optimise-attention", checkpoint, store) == 0
+    assert cubereel.out == "0 of 2 videos are misclassified\n"
+
+    swapped = tmp_path / "swapped.cubes"
+    shutil.copytree(store, swapped)
+    manifest = swapped / "manifest.csv"
+    swap = {"dark": "bright", "bright": "dark"}
+    with manifest.open() as file:
+        rows = list(csv.DictReader(file))
+    with manifest.open("w") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"label": swap[row["label"]]} for row in rows)
+    assert cubereel("optimise-attention", checkpoint, swapped, "--split", "train", "--json") == 0
+    result = json.loads(cubereel.out)
+    assert result["num_videos"] == len(result["videos"]) == 4
+    flipped = [v for v in result["videos"] if v["optimised"]["prediction"] == v["label"]]
+    assert result["num_flipped"] == len(flipped)
+    assert cubereel("optimise-attention", checkpoint, swapped) == 0
+    assert cubereel.out.startswith("2 of 2 videos are misclassified\n")
+    assert "It is no accuracy." in cubereel.out
+
+
+BAD_OPTIMISATIONS = [
+    (("--video", "dark/0.mp4", "--label", "brigth"), "did you mean 'bright'?"),
+    (("--video", "dark/0.mp4", "--split", "train"), "--split needs no --video"),
+    (("--video", "dark/0.mp4", "--out", "x.gif"), "must end in .mp4 or .png"),
+    (("--label", "dark"), "--label needs --video"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_OPTIMISATIONS)
+def test_attention_cannot_be_optimised_for_what_is_not_there(
+    cubereel, run, store, arguments, message
+):
+    checkpoint = run / "checkpoints" / "soft-attention" / "fold0-seed0.json"
+
+    assert cubereel("optimise-attention", checkpoint, store, *arguments) == 2
+    assert message in cubereel.err
+
+
+def test_attention_that_is_not_there_cannot_be_optimised(cubereel, run, store):
+    checkpoint = run / "checkpoints" / "mean-pool" / "fold0-seed0.json"
+
+    assert cubereel("optimise-attention", checkpoint, store) == 2
+    assert "head 'mean-pool' has no attention to optimise" in cubereel.err
 
 
 def test_lists_and_version(cubereel):

@@ -56,3 +56,4 @@ class What(StrEnum):
     heads = "heads"
     backbones = "backbones"
     grids = "grids"
+    papers = "papers"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipelines.cli.choices import What
-from pipelines.cli.show import print_json
+from pipelines.cli.show import print_json, print_table
 
 
 def register(app: typer.Typer) -> None:
@@ -16,10 +16,13 @@ def register(app: typer.Typer) -> None:
 
 
 def list_what(
-    what: Annotated[What, typer.Argument(help="heads, backbones or grids.")],
+    what: Annotated[What, typer.Argument(help="heads, backbones, grids or papers.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List heads with their options, backbones, or grids of heads."""
+    """List heads with their options, backbones, grids of heads, or numbers of papers."""
+    if what is What.papers:
+        _list_papers(as_json)
+        return
     entries = {What.heads: _heads, What.backbones: _backbones, What.grids: _grids}[what]()
     if as_json:
         print_json(entries)
@@ -54,3 +57,31 @@ def _backbones() -> dict[str, str]:
         **{f"torchvision:{name}": "" for name in torchvision_names},
         **{f"timm:{name}": "" for name in timm.list_models()},
     }
+
+
+def _list_papers(as_json: bool) -> None:
+    from pipelines.paper_numbers import load_paper_numbers
+
+    known = load_paper_numbers()
+    if as_json:
+        entries: list[dict[str, Any]] = [
+            {"paper": table.paper, "at": known.papers[table.paper].at, "table": table.table}
+            | number.model_dump()
+            | {
+                "value": None if number.value is None else float(number.value),
+                "source": known.sources[number.source] if number.source else None,
+            }
+            for table in known.tables
+            for number in table.numbers
+        ]
+        print_json(entries)
+        return
+    for table in known.tables:
+        paper = known.papers[table.paper]
+        typer.echo(f"{paper.title} ({paper.authors}, {paper.at}): {table.table}")
+        print_table(*table.grid())
+        for source in known.sources_of(table):
+            typer.echo(f"seen in: {source}")
+        if not table.is_complete:
+            typer.echo(f"blank: not at hand; see {table.table} of {paper.at}")
+        typer.echo("")

@@ -14,7 +14,16 @@ from typing import Annotated
 import typer
 
 from features_store.errors import CubereelError
-from pipelines.cli import exchange, explain, extract, listing, manifest, store, train
+from pipelines.cli import (
+    exchange,
+    explain,
+    extract,
+    listing,
+    manifest,
+    optimise_attention,
+    store,
+    train,
+)
 
 EXIT_INTERNAL, EXIT_MACHINE, EXIT_STOPPED = 1, 5, 75
 MACHINE_ERRNOS = {
@@ -33,6 +42,7 @@ app = typer.Typer(
 extract.register(app)
 train.register(app)
 explain.register(app)
+optimise_attention.register(app)
 listing.register(app)
 app.add_typer(store.app, name="store")
 exchange.register(store.app)

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from features_store.errors import UsageError
 from train.batch import Batch, HeadOutput, InputShape
-from train.heads.base import Head
+from train.heads.base import AttentionForm, Head
 from train.heads.cells import CellSets
 from train.heads.masked import masked_softmax
 from train.heads.options import check_option
@@ -68,6 +68,7 @@ class AttentiveProbe(Head):
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True
+    attention_form: AttentionForm = "clip"
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from features_store.errors import UsageError
 from train.batch import Batch, HeadOutput, InputShape
 from train.heads.options import check_option
+
+AttentionForm = Literal["frame", "clip", "cell"]
 
 
 class Head(nn.Module, ABC):
@@ -23,12 +25,15 @@ class Head(nn.Module, ABC):
         learning_rate: where Adam starts from when the user does not say.
         weight_decay: the default beside it.
         takes_attention: whether `forward` accepts `attention=`.
+        attention_form: what it replaces: weights that sum to one over the cells of a frame, or of
+            all frames of a clip, or a mask of which each "cell" is between 0 and 1 by itself.
     """
 
     head_name: ClassVar[str] = ""
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 0.0
     takes_attention: ClassVar[bool] = False
+    attention_form: AttentionForm = "frame"
 
     def __init__(self, *, shape: InputShape, num_classes: int) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from train.batch import Batch, HeadOutput, InputShape
-from train.heads.base import Head
+from train.heads.base import AttentionForm, Head
 from train.heads.cells import CellSets
 from train.heads.classifier import PooledClassifier
 from train.heads.masked import masked_softmax, mean_cube
@@ -29,6 +29,7 @@ class NonLocal(Head):
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True
+    attention_form: AttentionForm = "clip"
 
     def __init__(
         self, *, shape: InputShape, num_classes: int, hidden: int = 128, dropout: float = 0.5

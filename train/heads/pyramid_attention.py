@@ -71,6 +71,7 @@ class PyramidAttention(Head):
             variance=variance, orthogonality=orthogonality, complementary=complementary
         )
         self.extent: Extent = attention
+        self.attention_form = "frame" if attention == "spatial" else "clip"
         dims = [dim for _, dim in shape.layers.values()]
         self.attend = InteractionAttention(dims, bases, fusion=fusion)
         self.classify = PooledClassifier(dims[-1], num_classes, dropout=dropout)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from train.batch import Batch, HeadOutput, InputShape
-from train.heads.base import Head
+from train.heads.base import AttentionForm, Head
 from train.heads.conv3x3 import Conv3x3
 from train.heads.conv_lstm import ConvLSTMCell
 from train.heads.masked import masked_mean, masked_softmax
@@ -89,6 +89,7 @@ class SaliencyConvLSTM(Head):
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-4
     takes_attention: ClassVar[bool] = True
+    attention_form: AttentionForm = "cell"
 
     def __init__(
         self,

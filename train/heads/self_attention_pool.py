@@ -40,6 +40,7 @@ class SelfAttentionPool(Head):
         check_option("dropout", dropout, at_least=0, below=1)
         _, dim = shape.top
         self.extent: Extent = attention
+        self.attention_form = "frame" if attention == "spatial" else "clip"
         self.score = nn.Linear(dim, 1, bias=False)
         self.classify = PooledClassifier(dim, num_classes, dropout=dropout)
 

@@ -1,0 +1,117 @@
+"""`cubereel optimise-attention`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from features_store.errors import UsageError
+from pipelines.cli.show import print_json, print_table
+
+if TYPE_CHECKING:
+    from pipelines.optimise_attention import MisclassifiedVideos, OptimisedVideo
+
+COLUMNS = ["attention", "prediction", "prob", "log-prob", "entropy", "variation"]
+NO_ACCURACY = (
+    "The correct label was used to find the optimised attention: this shows what looking elsewhere "
+    "could do.\nIt is no accuracy."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("optimise-attention")(optimise_attention)
+
+
+def optimise_attention(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run folder (.json).")],
+    store: Annotated[Path, typer.Argument(help="The store that holds the videos.")],
+    video: Annotated[
+        str | None,
+        typer.Option(help="A video's id; by default all test videos that the head gets wrong."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The correct label, by default the manifest's.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Draw .png or .mp4: frames, own, random and optimised attention."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Where the videos are now, if they moved.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="A split of the manifest instead of the test videos.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random attention that it starts from.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Search the attention under which a head gives a video its correct label."""
+    from pipelines.optimise_attention import optimise_misclassified, optimise_video
+
+    if video is None:
+        _refuse("--video", label=label, out=out, root=root)
+        misclassified = optimise_misclassified(
+            checkpoint, store, split=split, seed=seed, device=device
+        )
+        if as_json:
+            print_json(misclassified)
+        else:
+            _print_all(misclassified)
+        return
+    _refuse("no --video", split=split)
+    result = optimise_video(
+        checkpoint, store, video=video, label=label, out=out, root=root, seed=seed, device=device
+    )
+    if as_json:
+        print_json(result)
+    else:
+        _print_one(result)
+
+
+def _refuse(needed: str, **options: object) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name} needs {needed}")
+
+
+def _print_one(result: OptimisedVideo) -> None:
+    typer.echo(f"{result.video_id}, optimised for {result.label}")
+    named = {"own": result.own, "random": result.random, "optimised": result.optimised}
+    numbers = {
+        name: [v.label_prob, v.log_prob, v.entropy, v.total_variation] for name, v in named.items()
+    }
+    rows = [[name, named[name].prediction, *_format(row)] for name, row in numbers.items()]
+    print_table(COLUMNS, rows)
+    typer.echo(NO_ACCURACY)
+    if result.path:
+        typer.echo(result.path)
+
+
+def _print_all(result: MisclassifiedVideos) -> None:
+    num_wrong = len(result.videos)
+    typer.echo(f"{num_wrong} of {result.num_videos} videos are misclassified")
+    if not num_wrong:
+        return
+    rows = []
+    for name, right in (
+        ("own", 0),
+        ("random", result.num_flipped_by_random),
+        ("optimised", result.num_flipped),
+    ):
+        verdicts = [getattr(video, name) for video in result.videos]
+        means = [
+            fmean(getattr(verdict, field) for verdict in verdicts)
+            for field in ("label_prob", "log_prob", "entropy", "total_variation")
+        ]
+        rows.append([name, f"{right} ({right / num_wrong:.0%})", *_format(means)])
+    print_table(["attention", "flipped", *COLUMNS[2:]], rows)
+    typer.echo(NO_ACCURACY)
+
+
+def _format(numbers: list[float]) -> list[str]:
+    return [f"{number:.2f}" for number in numbers]

@@ -13,7 +13,8 @@ from features_store.errors import ContractError, DecodeError, UsageError
 from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
 from pipelines.extraction import choose_device, extract
-from train.checkpoint import Checkpoint, load_checkpoint
+from pipelines.tails import open_checkpoint
+from train.checkpoint import Checkpoint
 from train.clips import Clips
 from train.fit import predict as predict_videos
 from train.heads import Head
@@ -29,7 +30,7 @@ def evaluate(
         ContractError: the store has other features than the head was fitted on, none of the
             videos, or labels that the head does not know.
     """
-    head, description = load_checkpoint(checkpoint)
+    head, description = open_checkpoint(checkpoint)
     with Store(store) as opened:
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
         wanted = videos_to_score(opened, description, split=split)
@@ -98,7 +99,7 @@ def predict(
     Raises:
         ContractError: the weights are not those of the checkpoint's store.
     """
-    head, description = load_checkpoint(checkpoint)
+    head, description = open_checkpoint(checkpoint)
     spec = Spec.from_json(description.spec)
     missing = [path for path in videos if not path.exists()]
     if missing or not videos:

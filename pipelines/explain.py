@@ -18,7 +18,8 @@ from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
 from pipelines.overlay import AttendedFrame, check_picture, write_picture
 from pipelines.plan import is_same_media
-from train.checkpoint import Checkpoint, load_checkpoint
+from pipelines.tails import open_checkpoint
+from train.checkpoint import Checkpoint
 from train.clips import Clips
 from train.heads import Head
 from train.losses import clip_probabilities
@@ -51,7 +52,7 @@ def explain(
         ContractError: the store has other features, or the video is not where it was.
     """
     check_picture(out)
-    head, description = load_checkpoint(checkpoint)
+    head, description = open_checkpoint(checkpoint)
     with Store(store) as opened:
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
         path = path_of(opened, video, root)

@@ -19,7 +19,8 @@ from pipelines.evaluation import probabilities, stored_labels, videos_to_score
 from pipelines.explain import path_of, read_attended
 from pipelines.extraction import choose_device
 from pipelines.overlay import check_picture, write_picture
-from train.checkpoint import Checkpoint, load_checkpoint
+from pipelines.tails import open_checkpoint
+from train.checkpoint import Checkpoint
 from train.clips import Clips
 from train.heads import Head
 from train.losses import clip_probabilities
@@ -98,7 +99,7 @@ def optimise_video(
     """
     if out is not None:
         check_picture(out)
-    head, description = load_checkpoint(checkpoint)
+    head, description = open_checkpoint(checkpoint)
     require_attention(head)
     with Store(store) as opened:
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
@@ -134,7 +135,7 @@ def optimise_misclassified(
         UsageError: the head has no attention.
         ContractError: as for `pipelines.evaluation.evaluate`.
     """
-    head, description = load_checkpoint(checkpoint)
+    head, description = open_checkpoint(checkpoint)
     require_attention(head)
     with Store(store) as opened:
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))

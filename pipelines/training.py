@@ -14,6 +14,7 @@ from typing import Any
 from extract.allocator import keep_freed_memory
 from features_store.disk import write_atomically
 from features_store.errors import UsageError
+from features_store.spec import Spec
 from features_store.store import Store
 from pipelines.grid import Row, load_grid
 from pipelines.labelled import load_labelled, make_splits
@@ -21,6 +22,7 @@ from pipelines.predictions import write_predictions
 from pipelines.progress import ProgressLog
 from pipelines.results import HeadRow, Pooled, chosen_by_validation, head_row, pool_tests
 from pipelines.run_folder import KeptFits, claim, folder_name
+from pipelines.tails import give_tail, refuse_idle_weights
 from train.checkpoint import Checkpoint, library_versions, save_checkpoint
 from train.config import TrainConfig
 from train.fit import candidates
@@ -70,6 +72,7 @@ def train(
     out: str | Path | None = None,
     device: str = "auto",
     config: TrainConfig | None = None,
+    weights: str | Path | None = None,
 ) -> TrainReport:
     """Select, fit and test heads on the videos of a store; called again, it goes on.
 
@@ -80,20 +83,22 @@ def train(
         folds: cross-validate over groups; None takes the column ``split`` of the manifest.
         out: run folder; by default a dated one below ``runs``. Fits that it holds are not done
             again.
+        weights: of the store's backbone, for heads that train its last layers.
 
     Raises:
         UsageError: an unknown head or option, before anything is read; fits of something else in
-            the run folder.
-        ContractError: videos without labels, or an empty split.
+            the run folder; no layer that could be trained.
+        ContractError: videos without labels, an empty split, or weights that are not the store's.
     """
     config = config or TrainConfig()
     keep_freed_memory()
     rows = _rows(heads, grid, options)
     if not rows or seeds < 1:
         raise UsageError(f"at least one head and one seed are needed: {list(heads)}, {seeds}")
+    refuse_idle_weights([row.choice for row in rows], weights)
     with Store(store) as opened:
         data, groups_said, unlabelled, missing = load_labelled(opened, config, device)
-        tasks = [_task(row, data, config) for row in rows]
+        tasks = [_task(row, data, config, opened.header.spec, weights) for row in rows]
         splits = make_splits(opened, data, folds=folds, config=config)
         run = Path(out) if out is not None else default_run_folder(opened.path)
         ids = data.clips.video_ids
@@ -166,13 +171,16 @@ def _rows(heads: Sequence[str], grid: str | None, options: Sequence[tuple[str, s
     return rows
 
 
-def _task(row: Row, data: Labelled, config: TrainConfig) -> _Task:
+def _task(
+    row: Row, data: Labelled, config: TrainConfig, spec: Spec, weights: str | Path | None
+) -> _Task:
     """Return a row as it will be fitted; raise `UsageError` when the head cannot be built."""
     layers = row.layer_names(data.clips.layers)
     own = replace(data, clips=data.clips.of_layers(layers))
-    row.choice.build(own.clips, len(data.classes))
+    choice = give_tail(row.choice, spec, layer=layers[-1], weights=weights)
+    choice.build(own.clips, len(data.classes))
     own_config = row.config(config).model_copy(update={"layers": tuple(layers)})
-    return _Task(row.label, row.choice, own, own_config)
+    return _Task(row.label, choice, own, own_config)
 
 
 def _identity(report: TrainReport, data: Labelled) -> dict[str, Any]:

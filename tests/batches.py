@@ -1,6 +1,7 @@
 """Batches without a file behind them: given cubes, or random ones in float64."""
 
 import torch
+from torch import nn
 
 from train.batch import Batch
 
@@ -30,3 +31,14 @@ def padded_batch():
     """The same clips, of which the second has two frames."""
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
     return Batch(random_batch().cubes, diffs=None, mask=mask)
+
+
+def small_tail(dim):
+    """What a network might have after a layer: a strided convolution, a batch norm with statistics.
+
+    A convolution before a norm in evaluation mode needs its bias.
+    """
+    norm = nn.BatchNorm2d(6)
+    nn.init.uniform_(norm.running_mean, 0, 0.1)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    return nn.Sequential(nn.Conv2d(dim, 6, 3, stride=2, padding=1), norm, nn.ReLU())

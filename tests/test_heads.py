@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from features_store.errors import UsageError
+from tests.batches import small_tail
 from train.batch import Batch, HeadOutput, InputShape
 from train.heads import (
     Head,
@@ -41,6 +42,7 @@ VARIANTS = [
     ("m2a-head", {"mechanism": "motion", "diffs": "frames"}),
     ("m2a-head", {"mechanism": "attention", "shift": True, "diffs": "cubes"}),
     ("m2a-head", {"last": "replicate", "shift": True}),
+    ("m2a-tail", {"mechanism": "motion", "shift": True}),
 ]
 # Parameters that get no gradient, and are meant to: the docstring of the head says why.
 DEAD_PARAMETERS = {"saliency-convlstm-detached": ["energy.keys.weight"]}
@@ -92,8 +94,9 @@ def build(variant, *, grid=7, dim=DIM):
     name, options = variant
     torch.manual_seed(1)
     small = {"hidden": 8} if "hidden" in head_options(name) else {}
+    tail = small_tail(dim) if head_class(name).takes_tail else None
     return build_head(
-        name, shape=shape_of(grid, dim=dim), num_classes=NUM_CLASSES, **small | options
+        name, shape=shape_of(grid, dim=dim), num_classes=NUM_CLASSES, tail=tail, **small | options
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from features_store.errors import UsageError
 from tests import planted
-from tests.batches import padded_batch
+from tests.batches import padded_batch, small_tail
 from train.batch import Batch, InputShape
 from train.heads import build_head, head_class, list_heads
 from train.losses import clip_probabilities
@@ -138,7 +138,8 @@ def test_own_attention_given_back_says_the_same(head):
 
 @pytest.mark.parametrize("name", [n for n in list_heads() if not head_class(n).takes_attention])
 def test_a_head_without_attention_is_refused(name):
-    head = build_head(name, shape=InputShape({"layer0": (3, 8)}, diff_grid=4), num_classes=3)
+    shape = InputShape({"layer0": (3, 8)}, diff_grid=4)
+    head = build_head(name, shape=shape, num_classes=3, tail=small_tail(8))
 
     with pytest.raises(UsageError, match=f"head {name!r} has no attention to optimise"):
         optimise_attention(head, padded_batch(), LABELS)

@@ -1,6 +1,7 @@
 """A fitted head on disk: weights as safetensors, everything else as JSON beside them."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from features_store.errors import ContractError
 from train.batch import InputShape
 from train.config import TrainConfig, parse_config
-from train.heads import Head, build_head
+from train.heads import Head, build_head, head_class
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,14 @@ def save_checkpoint(path: Path, head: Head, checkpoint: Checkpoint) -> None:
     path.with_suffix(".json").write_text(json.dumps(document, indent=1))
 
 
-def load_checkpoint(path: Path) -> tuple[Head, Checkpoint]:
+def load_checkpoint(
+    path: Path, *, build_tail: Callable[[Checkpoint], nn.Module] | None = None
+) -> tuple[Head, Checkpoint]:
     """Return the head in evaluation mode and what is said of it.
+
+    Args:
+        build_tail: called for a head that takes a tail; its weights do not matter, those of the
+            checkpoint replace them.
 
     Raises:
         ContractError: a file is missing, or the weights are not those of the head it names.
@@ -68,10 +76,12 @@ def load_checkpoint(path: Path) -> tuple[Head, Checkpoint]:
             f"{path} is not a checkpoint of 'cubereel train' ({description.name} and "
             f"{weights.name} are expected): {err}"
         ) from err
+    takes_tail = head_class(checkpoint.head).takes_tail
     head = build_head(
         checkpoint.head,
         shape=InputShape(checkpoint.layers, checkpoint.diff_grid),
         num_classes=len(checkpoint.classes),
+        tail=build_tail(checkpoint) if build_tail and takes_tail else None,
         **checkpoint.options,
     )
     try:

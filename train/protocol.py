@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import nn
 
 from train.clips import Clips
 from train.config import TrainConfig
@@ -25,10 +26,15 @@ logger = logging.getLogger("cubereel")
 
 @dataclass(frozen=True)
 class HeadChoice:
-    """A head by name with its options, as in ``soft-attention:attention=content,layers=2``."""
+    """A head by name with its options, as in ``soft-attention:attention=content,layers=2``.
+
+    Attributes:
+        tail: what each new head starts from, if it takes a tail.
+    """
 
     name: str
     options: tuple[tuple[str, str], ...] = ()
+    tail: nn.Module | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str, common: Sequence[tuple[str, str]] = ()) -> "HeadChoice":
@@ -51,7 +57,11 @@ class HeadChoice:
     def build(self, clips: Clips, num_classes: int) -> Head:
         """Return a new head for these clips."""
         head = build_head(
-            self.name, shape=clips.input_shape, num_classes=num_classes, **dict(self.options)
+            self.name,
+            shape=clips.input_shape,
+            num_classes=num_classes,
+            tail=self.tail,
+            **dict(self.options),
         )
         return head.to(clips.device)
 

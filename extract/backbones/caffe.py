@@ -4,7 +4,8 @@ The network of Sharma et al. Input is BGR 0…255 minus the mean; weights come f
 tensors ``conv1`` … ``classifier``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,6 +35,8 @@ INCEPTIONS = {
     "inception_5a": (832, (256, 160, 320, 32, 128, 128)),
     "inception_5b": (832, (384, 192, 384, 48, 128, 128)),
 }
+# Pooled before the next block.
+POOLS = {"inception_3b": "pool3", "inception_4e": "pool4"}
 
 
 class LocalResponseNorm(nn.Module):
@@ -89,9 +92,11 @@ class CaffeGoogLeNet(YieldsMaps):
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
         self.conv2_reduce = nn.Conv2d(64, 64, 1)
         self.conv2 = nn.Conv2d(64, 192, 3, padding=1)
-        self.norm = LocalResponseNorm()
+        self.norm, self.pool = LocalResponseNorm(), _pool()
         for name, (dim, sizes) in INCEPTIONS.items():
             self.add_module(name, Inception(dim, sizes))
+            if name in POOLS:
+                self.add_module(POOLS[name], _pool())
         self.classifier = nn.Linear(1024, 1000)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1000"]:
@@ -102,30 +107,31 @@ class CaffeGoogLeNet(YieldsMaps):
 
     def feature_maps(self, x: Float[Tensor, "b 3 h w"]) -> Iterator[tuple[str, Tensor]]:
         """Yield the outputs of the inception blocks, by name."""
-        x = self.norm(_pool(F.relu(self.conv1(x), inplace=True)))
+        x = self.norm(self.pool(F.relu(self.conv1(x), inplace=True)))
         x = F.relu(self.conv2(F.relu(self.conv2_reduce(x), inplace=True)), inplace=True)
-        x = _pool(self.norm(x))
+        x = self.pool(self.norm(x))
         for name in INCEPTIONS:
             x = self.get_submodule(name)(x)
             yield name, x
-            if name in ("inception_3b", "inception_4e"):
-                x = _pool(x)
+            if name in POOLS:
+                x = self.get_submodule(POOLS[name])(x)
 
 
-def _pool(x: Tensor) -> Tensor:
+def _pool() -> nn.MaxPool2d:
     # Caffe rounds the size of a pooled map up, where torch rounds down.
-    return F.max_pool2d(x, 3, stride=2, ceil_mode=True)
+    return nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
 
 @register_source("caffe")
-def load_caffe(name: str, weights: Path | None, layers: Sequence[str]) -> LoadedNetwork:
-    """Build the network; it has no download, so `weights` must be given."""
+def load_caffe(name: str, weights: Path | None, trained: bool) -> LoadedNetwork:
+    """Build the network; it has no download, so `weights` must be given if it is to be trained."""
     if name != "googlenet":
         raise UsageError(f"no backbone 'caffe:{name}'; there is caffe:googlenet")
-    if weights is None:
+    if weights is None and trained:
         raise UsageError("caffe:googlenet has no download of its own; give --weights FILE")
     network = CaffeGoogLeNet()
-    load_into(network, read_state_dict(weights), origin=str(weights))
+    if weights is not None:
+        load_into(network, read_state_dict(weights), origin=str(weights))
     config = InputConfig(
         input_size=(224, 224),
         resize_size=256,
@@ -135,5 +141,5 @@ def load_caffe(name: str, weights: Path | None, layers: Sequence[str]) -> Loaded
         pixel_scale=1.0,
         channel_order="bgr",
     )
-    part = NamedMaps(network, layers, known=list(INCEPTIONS), backbone="caffe:googlenet")
-    return LoadedNetwork(part, config, state_sha256(network))
+    cut_at = partial(NamedMaps, network, known=list(INCEPTIONS), backbone="caffe:googlenet")
+    return LoadedNetwork(network, config, state_sha256(network), cut_at)

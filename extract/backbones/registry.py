@@ -1,7 +1,7 @@
 """What a backbone is, and the registry of the sources that backbones come from."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -36,15 +36,20 @@ class LoadedNetwork:
     """What a source returns: the network, what it expects, the digest of its weights.
 
     Attributes:
-        network: normalised pictures (b, 3, h, w) to a dict: layer name -> map (b, d, k, k).
+        network: the whole of it, which the digest covers; its submodules are in the order in which
+            they are run, as far as `modules_between` is to find what follows a layer.
+        cut_at: layer names to the part that computes them, which takes normalised pictures
+            (b, 3, h, w) to a dict: layer name -> map (b, d, k, k). No name is the last map.
     """
 
     network: nn.Module
     config: InputConfig
     weights_sha256: str
+    cut_at: Callable[[Sequence[str]], nn.Module]
 
 
-Source = Callable[[str, Path | None, Sequence[str]], LoadedNetwork]
+# Name, weights file, and whether there are to be weights at all: untrained, a network is its shape.
+Source = Callable[[str, Path | None, bool], LoadedNetwork]
 _SOURCES: dict[str, Source] = {}
 # Imported when first asked for: timm alone takes a second.
 _MODULES = {
@@ -56,7 +61,7 @@ _MODULES = {
 
 
 def register_source(name: str) -> Callable[[Source], Source]:
-    """Decorate a function (name, weights file, layers) -> `LoadedNetwork`."""
+    """Decorate a `Source`."""
 
     def register(source: Source) -> Source:
         if name in _SOURCES:
@@ -80,12 +85,14 @@ class Backbone(nn.Module):
         layers: what it returns, with shapes measured by one forward pass of zeros.
     """
 
-    def __init__(self, name: str, loaded: LoadedNetwork) -> None:
+    def __init__(self, name: str, loaded: LoadedNetwork, layers: Sequence[str] = ()) -> None:
         super().__init__()
         self.name = name
         self.config = loaded.config
         self.weights_sha256 = loaded.weights_sha256
-        self.network = loaded.network.requires_grad_(False)
+        loaded.network.requires_grad_(False)
+        part = loaded.cut_at(list(dict.fromkeys(map(base_layer, layers))))
+        self.network = PooledMaps(part, layers) if layers else part
         self.eval()
         self.layers = self._measure()
 
@@ -122,6 +129,19 @@ def load_backbone(
         UsageError: the name has no source, or source, network or layer do not exist.
         ContractError: the weights do not fit the network.
     """
+    return Backbone(name, load_network(name, weights=weights), layers)
+
+
+def load_network(name: str, *, weights: Path | None = None, trained: bool = True) -> LoadedNetwork:
+    """Load a whole network.
+
+    Args:
+        trained: False builds it with random weights, from no file and no download.
+
+    Raises:
+        UsageError: the name has no source, or source or network do not exist.
+        ContractError: the weights do not fit the network.
+    """
     source, colon, rest = name.partition(":")
     if not colon or not rest:
         raise UsageError(
@@ -131,10 +151,7 @@ def load_backbone(
         import_module(_MODULES[source])
     if source not in _SOURCES:
         raise UsageError(f"no backbone source {source!r}; {nearest_name(source, list_sources())}")
-    loaded = _SOURCES[source](rest, weights, list(dict.fromkeys(map(base_layer, layers))))
-    if layers:
-        loaded = replace(loaded, network=PooledMaps(loaded.network, layers))
-    return Backbone(name, loaded)
+    return _SOURCES[source](rest, weights, trained)
 
 
 class YieldsMaps(nn.Module):

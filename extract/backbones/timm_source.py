@@ -4,6 +4,7 @@ Layers are the names of timm's ``feature_info`` (``layer3``, ``blocks.6``, …);
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,14 @@ class IntermediateLayers(nn.Module):
 
 
 @register_source("timm")
-def load_timm(name: str, weights: Path | None, layers: Sequence[str]) -> LoadedNetwork:
+def load_timm(name: str, weights: Path | None, trained: bool) -> LoadedNetwork:
     """Build a network with weights from a file, or by timm's own download and cache."""
     backbone = f"timm:{name}"
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
         known = timm.list_models()
         raise UsageError(f"no backbone {backbone!r}; {nearest_name(architecture, known)}")
-    network = _create(name, pretrained=weights is None)
+    network = _create(name, pretrained=trained and weights is None)
     if not hasattr(network, "forward_intermediates"):
         raise UsageError(
             f"{backbone} has no forward_intermediates in timm {timm.__version__}, so its feature "
@@ -64,9 +65,8 @@ def load_timm(name: str, weights: Path | None, layers: Sequence[str]) -> LoadedN
     # that were given are the weights that are named.
     digest = state_sha256(network)
     config = timm.data.resolve_model_data_config(network)
-    return LoadedNetwork(
-        IntermediateLayers(network, layers, backbone=backbone), _input_config(config), digest
-    )
+    cut_at = partial(IntermediateLayers, network, backbone=backbone)
+    return LoadedNetwork(network, _input_config(config), digest, cut_at)
 
 
 def _create(name: str, *, pretrained: bool) -> Any:

@@ -1,6 +1,7 @@
 """``tiny:conv``: a seeded two-layer convolution, for trying things out where no weights are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,13 +39,13 @@ class TinyConv(YieldsMaps):
 
 
 @register_source("tiny")
-def load_tiny(name: str, weights: Path | None, layers: Sequence[str]) -> LoadedNetwork:
-    """Return the network ``conv``, the only one there is."""
+def load_tiny(name: str, weights: Path | None, trained: bool) -> LoadedNetwork:
+    """Return the network ``conv``, the only one there is; its own weights are its seed's."""
     if name != "conv":
         raise UsageError(f"no backbone 'tiny:{name}'; there is tiny:conv")
     network = TinyConv()
     if weights is not None:
         load_into(network, read_state_dict(weights), origin=str(weights))
     config = InputConfig((56, 56), 64, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    part = NamedMaps(network, layers, known=("stem", "top"), backbone="tiny:conv")
-    return LoadedNetwork(part, config, state_sha256(network))
+    cut_at = partial(NamedMaps, network, known=("stem", "top"), backbone="tiny:conv")
+    return LoadedNetwork(network, config, state_sha256(network), cut_at)

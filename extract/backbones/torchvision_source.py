@@ -28,7 +28,7 @@ _INCEPTIONS = ("googlenet", "inception_v3")
 
 
 @register_source("torchvision")
-def load_torchvision(name: str, weights: Path | None, layers: Sequence[str]) -> LoadedNetwork:
+def load_torchvision(name: str, weights: Path | None, trained: bool) -> LoadedNetwork:
     """Build a network with weights from a file, or by torchvision's own download and cache."""
     models = torchvision.models.list_models(module=torchvision.models)
     if name not in models:
@@ -36,10 +36,15 @@ def load_torchvision(name: str, weights: Path | None, layers: Sequence[str]) -> 
     enum = torchvision.models.get_model_weights(name)
     metadata = enum.DEFAULT if weights is None else _classic(enum)
     network = _build(name)
-    state = _download(name, metadata) if weights is None else read_state_dict(weights)
-    load_into(network, state, origin=str(weights or metadata), ignore=("aux", "AuxLogits"))
-    part = _cut_at(network, layers or (_top_layer(name, network),), backbone=f"torchvision:{name}")
-    return LoadedNetwork(part, _input_config(metadata), state_sha256(network))
+    if trained:
+        state = _download(name, metadata) if weights is None else read_state_dict(weights)
+        load_into(network, state, origin=str(weights or metadata), ignore=("aux", "AuxLogits"))
+
+    def cut_at(layers: Sequence[str]) -> nn.Module:
+        wanted = layers or (_top_layer(name, network),)
+        return _cut_at(network, wanted, backbone=f"torchvision:{name}")
+
+    return LoadedNetwork(network, _input_config(metadata), state_sha256(network), cut_at)
 
 
 def _cut_at(network: nn.Module, layers: Sequence[str], *, backbone: str) -> nn.Module:

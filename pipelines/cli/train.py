@@ -73,6 +73,10 @@ def train(
     inner_folds: Annotated[int | None, typer.Option(help="Rounds of validation [1].")] = None,
     aggregate: Annotated[Aggregate | None, typer.Option(help="Of a video's clips [mean].")] = None,
     last_n: Annotated[int | None, typer.Option(help="Average the last n steps only.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="The backbone's weights, for heads that train its last layers."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +95,7 @@ def train(
     report = run(
         store, heads=head or [], grid=grid, options=parse_settings(set_ or []), folds=folds,
         seeds=seeds, out=out,
-        device=device, config=merge_config(config, flags),
+        device=device, config=merge_config(config, flags), weights=weights,
     )  # fmt: skip
     if as_json:
         print_json(report)

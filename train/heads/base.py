@@ -27,6 +27,8 @@ class Head(nn.Module, ABC):
         takes_attention: whether `forward` accepts `attention=`.
         attention_form: what it replaces: weights that sum to one over the cells of a frame, or of
             all frames of a clip, or a mask of which each "cell" is between 0 and 1 by itself.
+        takes_tail: whether the constructor wants `tail`: what the network that the cubes came from
+            has after the top layer, (n, D, K, K) to (n, D', K', K'), which the head trains.
     """
 
     head_name: ClassVar[str] = ""
@@ -34,6 +36,7 @@ class Head(nn.Module, ABC):
     weight_decay: ClassVar[float] = 0.0
     takes_attention: ClassVar[bool] = False
     attention_form: AttentionForm = "frame"
+    takes_tail: ClassVar[bool] = False
 
     def __init__(self, *, shape: InputShape, num_classes: int) -> None:
         super().__init__()

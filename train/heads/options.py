@@ -12,7 +12,7 @@ from features_store.errors import UsageError
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True}
 _WORDS |= {"false": False, "no": False, "off": False, "0": False}
-_NOT_OPTIONS = {"self", "shape", "num_classes"}
+_NOT_OPTIONS = {"self", "shape", "num_classes", "tail"}
 
 
 def declared_options(constructor: Callable[..., None]) -> dict[str, Any]:

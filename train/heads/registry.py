@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from torch import nn
+
 from features_store.errors import UsageError, nearest_name
 from train.batch import InputShape
 from train.heads.base import Head
@@ -52,11 +54,22 @@ def head_options(name: str) -> dict[str, Any]:
     return declared_options(head_class(name).__init__)
 
 
-def build_head(name: str, *, shape: InputShape, num_classes: int, **options: object) -> Head:
+def build_head(
+    name: str,
+    *,
+    shape: InputShape,
+    num_classes: int,
+    tail: nn.Module | None = None,
+    **options: object,
+) -> Head:
     """Build a head; option values may be words, as they come from ``--set option=value``.
 
+    Args:
+        tail: for heads with `takes_tail`, which copy it; the others do not get it.
+
     Raises:
-        UsageError: unknown head or option, or a value that the option does not take.
+        UsageError: unknown head or option, a value that the option does not take, or no tail for a
+            head that takes one.
     """
     cls = head_class(name)
     types = declared_types(cls.__init__)
@@ -64,8 +77,14 @@ def build_head(name: str, *, shape: InputShape, num_classes: int, **options: obj
         if option not in types:
             known = nearest_name(option, list(types)) if types else "it takes none"
             raise UsageError(f"head {name!r} has no option {option!r}; {known}")
+    if cls.takes_tail and tail is None:
+        raise UsageError(
+            f"head {name!r} needs tail=, what the network has after the stored layer; "
+            "'cubereel train' takes it from the store's backbone"
+        )
+    given = {"tail": tail} if cls.takes_tail else {}
     try:
         values = {key: coerce_option(key, value, types[key]) for key, value in options.items()}
-        return cls(shape=shape, num_classes=num_classes, **values)
+        return cls(shape=shape, num_classes=num_classes, **given, **values)
     except UsageError as err:
         raise UsageError(f"head {name!r}: {err}") from None

@@ -34,13 +34,18 @@ from train.protocol import (
     warn_of_missing_classes,
 )
 from train.splits import Split, split_hash
+from train.tasks import task_of
 
 logger = logging.getLogger("cubereel")
 
 
 @dataclass
 class TrainReport:
-    """What `train` did; also ``results.json`` in the run folder."""
+    """What `train` did; also ``results.json`` in the run folder.
+
+    Attributes:
+        metric: the score that heads are chosen and compared by, a field of every row.
+    """
 
     run: str
     store: str
@@ -55,6 +60,7 @@ class TrainReport:
     num_seeds: int
     versions: dict[str, str]
     warnings: list[str]
+    metric: str
     heads: list[HeadRow] = field(default_factory=list)
     chosen: dict[str, Any] = field(default_factory=dict)
 
@@ -87,6 +93,7 @@ def train(
         ContractError: videos without labels, or an empty split.
     """
     config = config or TrainConfig()
+    metric = task_of(config).metric
     keep_freed_memory()
     rows = _rows(heads, grid, options)
     if not rows or seeds < 1:
@@ -111,6 +118,7 @@ def train(
             num_seeds=seeds,
             versions=library_versions(),
             warnings=warn_of_missing_classes(data, splits),
+            metric=metric,
         )
         if not groups_said:
             report.warnings.append("the manifest has no groups: each video is its own")
@@ -172,6 +180,7 @@ def _task(row: Row, data: Labelled, config: TrainConfig) -> _Task:
     own = replace(data, clips=data.clips.of_layers(layers))
     row.choice.build(own.clips, len(data.classes))
     own_config = row.config(config).model_copy(update={"layers": tuple(layers)})
+    task_of(own_config)  # a row may ask for votes where there are none
     return _Task(row.label, row.choice, own, own_config)
 
 

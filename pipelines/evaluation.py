@@ -10,15 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from features_store.errors import ContractError, DecodeError, UsageError
+from features_store.label_text import split_label
+from features_store.manifest import FILE_NAME
 from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
 from pipelines.extraction import choose_device, extract
+from pipelines.labels import class_names, encode
 from pipelines.tails import open_checkpoint
+from pipelines.verdict import predicted_label
 from train.checkpoint import Checkpoint
 from train.clips import Clips
 from train.fit import predict as predict_videos
 from train.heads import Head
+from train.label_tables import Labels
 from train.metrics import Metrics, score
+from train.tasks import task_of
 
 
 def evaluate(
@@ -58,30 +64,42 @@ def videos_to_score(store: Store, description: Checkpoint, *, split: str | None)
     return wanted
 
 
-def stored_labels(store: Store, description: Checkpoint, video_ids: Sequence[str]) -> np.ndarray:
-    """Return the labels of the store's manifest as class numbers.
+def stored_labels(store: Store, description: Checkpoint, video_ids: Sequence[str]) -> Labels:
+    """Return the labels of the store's manifest in the classes that the head was fitted on.
 
     Raises:
-        ContractError: one is none that the head knows.
+        ContractError: a video has no label, or one that the head does not know.
     """
-    manifest = store.manifest
-    names = [manifest[i].label if i in manifest else "" for i in video_ids]
-    unknown = sorted(set(names) - set(description.classes))
+    task, classes, manifest = task_of(description.config), description.classes, store.manifest
+    names = []
+    for video_id in video_ids:
+        row = manifest.get(video_id)
+        if row is None or not row.label:
+            raise ContractError(f"video {video_id!r} in {store.path} has no label to score against")
+        names.append(class_names(row, task=task, manifest=store.path / FILE_NAME))
+    unknown = sorted({name for said in names for name in said} - set(classes))
     if unknown:
         raise ContractError(
             f"label {unknown[0]!r} in {store.path} is none that the head was fitted on: "
-            f"{', '.join(description.classes)}"
+            f"{', '.join(classes)}"
         )
-    return np.array([description.classes.index(name) for name in names])
+    return encode(names, classes, task=task)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a head says of a video: the likeliest class, and every class with its probability."""
+    """What a head says of a video: a label, and every class with its probability."""
 
     video: str
     prediction: str
     probs: dict[str, float]
+
+    @property
+    def predicted_probs(self) -> list[float]:
+        """Probabilities of the classes that the prediction names."""
+        if self.prediction in self.probs:
+            return [self.probs[self.prediction]]
+        return [self.probs[name] for name in split_label(self.prediction)]
 
 
 def predict(
@@ -122,10 +140,12 @@ def predict(
                 failure = report.failed[0]
                 raise DecodeError(failure["error"], reason=failure["reason"])
             probs = probabilities(head, description, opened, ids, device)
-    classes = description.classes
+    classes, task = description.classes, task_of(description.config)
     predictions = [
         Prediction(
-            f"/{video_id}", classes[row.argmax()], dict(zip(classes, row.tolist(), strict=True))
+            f"/{video_id}",
+            predicted_label(row, classes, task),
+            dict(zip(classes, row.tolist(), strict=True)),
         )
         for video_id, row in zip(ids, probs, strict=True)
     ]

@@ -19,22 +19,29 @@ from features_store.store import Store
 from pipelines.overlay import AttendedFrame, check_picture, write_picture
 from pipelines.plan import is_same_media
 from pipelines.tails import open_checkpoint
+from pipelines.verdict import predicted_label, verdict
 from train.checkpoint import Checkpoint
 from train.clips import Clips
 from train.heads import Head
-from train.losses import clip_probabilities
+from train.tasks import task_of
 
 MAX_LINES = 360
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was drawn: the head's verdict on the clip, and the file."""
+    """What was drawn: the head's verdict on the clip, and the file.
+
+    Attributes:
+        prob: of the likeliest class.
+        verdict: the predicted classes with their probabilities, as the picture has it.
+    """
 
     video_id: str
     label: str
     prediction: str
     prob: float
+    verdict: str
     path: str
 
 
@@ -59,16 +66,16 @@ def explain(
         rows, attention, probs = attend(head, description, opened, video)
         frames = read_attended(path, opened, video, rows, attention)
         manifest = opened.manifest.get(video)
-    winner = int(probs.argmax())
+    classes, task = description.classes, task_of(description.config)
     result = Explanation(
         video,
         manifest.label if manifest else "",
-        description.classes[winner],
-        float(probs[winner]),
+        predicted_label(probs, classes, task),
+        float(probs.max()),
+        verdict(probs, classes, task),
         str(out),
     )
-    title = f"{video}: {result.prediction} ({result.prob:.2f})"
-    write_picture(out, {"attention": frames}, title=title)
+    write_picture(out, {"attention": frames}, title=f"{video}: {result.verdict}")
     return result
 
 
@@ -130,7 +137,8 @@ def attend(
             f"head {description.head!r} does not say where it looks; 'soft-attention' does"
         )
     rows = clips.clips[0].rows
-    probs = clip_probabilities(output.logits, batch.mask, last_n=description.config.last_n)
+    config = description.config
+    probs = task_of(config).clip_probabilities(output.logits, batch.mask, last_n=config.last_n)
     return rows, output.maps["spatial"][0, : len(rows)].numpy(), probs[0].numpy()
 
 

@@ -11,6 +11,7 @@ from train.clips import Clips
 from train.config import TrainConfig
 from train.protocol import Labelled
 from train.splits import Split, make_folds, split_by_manifest
+from train.tasks import task_of
 
 logger = logging.getLogger("cubereel")
 
@@ -21,13 +22,15 @@ def load_labelled(
     """Return the labelled videos of a store, whether groups are said, and what is left out.
 
     Raises:
-        ContractError: the store's manifest has labels of fewer than two classes.
+        ContractError: the store's manifest has too few classes, or labels that the configuration
+            does not allow.
     """
-    manifest = store.manifest
+    manifest, task = store.manifest, task_of(config)
     known = label_rows(
         (manifest[video_id] for video_id in store.ids if video_id in manifest),
         manifest=store.path / "manifest.csv",
         num_videos=len(store),
+        task=task,
     )
     missing = sorted(video_id for video_id in manifest if video_id not in store)
     if missing:
@@ -45,7 +48,7 @@ def load_labelled(
         layers=config.layers,
         device=choose_device(device),
     )
-    data = Labelled(clips, known.labels, known.groups, known.classes)
+    data = Labelled(clips, known.labels, known.groups, known.classes, task)
     return data, any(row.group for row in known.rows), unlabelled, missing
 
 

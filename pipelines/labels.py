@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from features_store.errors import ContractError
+from features_store.label_text import NONE_OF_THEM, SEPARATOR, classes_of
 from features_store.manifest import ManifestRow
+from train.label_tables import Labels
+from train.tasks import Task
 
 logger = logging.getLogger("cubereel")
 
@@ -23,12 +26,12 @@ class LabelledRows:
     """Rows that have a label.
 
     Attributes:
-        labels: positions in `classes`.
+        labels: of `classes`, as their task has them.
         groups: what the manifest says; a file without a group is one of its own.
     """
 
     rows: tuple[ManifestRow, ...]
-    labels: np.ndarray
+    labels: Labels
     groups: np.ndarray
     classes: tuple[str, ...]
 
@@ -38,25 +41,52 @@ class LabelledRows:
         return [row.video_id for row in self.rows]
 
 
-def label_rows(rows: Iterable[ManifestRow], *, manifest: Path, num_videos: int) -> LabelledRows:
+def label_rows(
+    rows: Iterable[ManifestRow], *, manifest: Path, num_videos: int, task: Task
+) -> LabelledRows:
     """Return the rows that have a label, in their order.
 
     Args:
         manifest, num_videos: where the rows are from and of how many videos, for the error.
 
     Raises:
-        ContractError: there are labels of fewer than two classes.
+        ContractError: there are labels of too few classes (two, or one where it may be lacking),
+            or a label that the task does not allow.
     """
     labelled = tuple(row for row in rows if row.label)
-    classes = tuple(sorted({row.label for row in labelled}))
-    if len(classes) < 2:
+    names = [class_names(row, task=task, manifest=manifest) for row in labelled]
+    classes = tuple(sorted({name for said in names for name in said}))
+    if len(classes) < (1 if task.multi_label else 2):
         said = f"only the label {classes[0]!r}" if classes else "no labels"
         raise ContractError(
-            f"{manifest} has {said} for its {num_videos} videos; "
-            "fill its column 'label' with two classes or more"
+            f"{manifest} has {said} for its {num_videos} videos; fill its column 'label' with "
+            + ("classes" if task.multi_label else "two classes or more")
         )
-    labels = np.array([classes.index(row.label) for row in labelled])
+    labels = encode(names, classes, task=task)
     return LabelledRows(labelled, labels, np.array(group_names(labelled)), classes)
+
+
+def class_names(row: ManifestRow, *, task: Task, manifest: Path) -> Sequence[str]:
+    """Return the classes that a row's label names.
+
+    Raises:
+        ContractError: they are several, or none, where each video has one.
+    """
+    if task.multi_label:
+        return classes_of(row)
+    if SEPARATOR in row.label:
+        meant = "none of the classes" if row.label == NONE_OF_THEM else "several classes"
+        raise ContractError(
+            f"{manifest}: video {row.video_id!r} has the label {row.label!r}, which means {meant}; "
+            f"give --multi-label, or take the {SEPARATOR!r} out of the label"
+        )
+    return [row.label]
+
+
+def encode(names: Iterable[Sequence[str]], classes: Sequence[str], *, task: Task) -> Labels:
+    """Return the labels of videos from the names of their classes."""
+    position = {name: i for i, name in enumerate(classes)}
+    return task.encode([[position[name] for name in said] for said in names], len(classes))
 
 
 def group_names(rows: Iterable[ManifestRow]) -> list[str]:

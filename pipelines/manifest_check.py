@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features_store.errors import ContractError, UsageError
+from features_store.label_text import split_label
 from features_store.manifest import SPLITS, ManifestLine, scan_manifest
 from features_store.store import Store
 from pipelines.described import locate
@@ -41,6 +42,7 @@ def validate(path: Path) -> ValidateReport:
     lines = scan_manifest(where.manifest)
     found = [Problem(line.number, text) for line in lines for text in line.problems]
     found += _check_splits(lines)
+    found += _check_labels(lines)
     if where.store is None:
         found += _check_files(where.manifest, lines)
     else:
@@ -63,6 +65,14 @@ def _check_splits(lines: Sequence[ManifestLine]) -> Iterator[Problem]:
             yield Problem(
                 line.number, f"split {line.row.split!r} is none of {', '.join(SPLITS)} (or empty)"
             )
+
+
+def _check_labels(lines: Sequence[ManifestLine]) -> Iterator[Problem]:
+    for line in lines:
+        try:
+            split_label(line.row.label if line.row else "")
+        except ContractError as err:
+            yield Problem(line.number, str(err))
 
 
 def _check_files(manifest: Path, lines: Sequence[ManifestLine]) -> Iterator[Problem]:

@@ -12,8 +12,10 @@ from features_store.errors import UsageError
 from features_store.manifest import write_splits
 from pipelines.described import Described
 from pipelines.labels import LabelledRows, label_rows, warn_of_groups
+from train.label_tables import as_table, missing_classes
 from train.sides import choose_sides
-from train.splits import make_folds, missing_classes, split_by_manifest, split_hash
+from train.splits import make_folds, split_by_manifest, split_hash
+from train.tasks import MULTI_LABEL, SINGLE_LABEL
 from train.ties import find_leaks, tied_sets
 
 logger = logging.getLogger("cubereel")
@@ -21,7 +23,7 @@ logger = logging.getLogger("cubereel")
 
 @dataclass(frozen=True)
 class SideCounts:
-    """What lies on one side of a split; `labels` counts the videos of each class."""
+    """What lies on one side of a split; `labels` counts the videos that have each class."""
 
     videos: int
     groups: int
@@ -63,6 +65,7 @@ def split(
     seed: int = 0,
     write: bool = False,
     replace: bool = False,
+    multi_label: bool = False,
 ) -> SplitReport:
     """Choose sides for every labelled video; `write` fills the column ``split`` with them.
 
@@ -79,7 +82,7 @@ def split(
             f"{said.manifest} says a split for {filled} of {len(said.rows)} rows already; "
             "give --replace to write another"
         )
-    known = _labelled(said)
+    known = _labelled(said, multi_label=multi_label)
     shares = {"train": round(1 - test - validation, 9), "val": validation, "test": test}
     if validation == 0:
         del shares["val"]
@@ -101,10 +104,10 @@ def split(
     return report
 
 
-def folds(path: Path, *, num_folds: int, seed: int = 0) -> FoldsReport:
+def folds(path: Path, *, num_folds: int, seed: int = 0, multi_label: bool = False) -> FoldsReport:
     """Return the folds that `train` uses for these videos, with one round of validation."""
     said = Described(path)
-    known = _labelled(said)
+    known = _labelled(said, multi_label=multi_label)
     result = []
     for number, fold in enumerate(
         make_folds(known.labels, known.groups, num_folds=num_folds, seed=seed)
@@ -119,9 +122,14 @@ def folds(path: Path, *, num_folds: int, seed: int = 0) -> FoldsReport:
     return FoldsReport(str(said.manifest), seed, result)
 
 
-def _labelled(said: Described) -> LabelledRows:
+def _labelled(said: Described, *, multi_label: bool) -> LabelledRows:
     """Return the labelled videos; say on stderr what is not said of the others."""
-    known = label_rows(said.videos, manifest=said.manifest, num_videos=said.num_videos)
+    known = label_rows(
+        said.videos,
+        manifest=said.manifest,
+        num_videos=said.num_videos,
+        task=MULTI_LABEL if multi_label else SINGLE_LABEL,
+    )
     said.warn_of_absent()
     if unlabelled := said.num_videos - len(known.rows):
         logger.warning("%d videos have no label and are left out", unlabelled)
@@ -130,7 +138,7 @@ def _labelled(said: Described) -> LabelledRows:
 
 
 def _count(known: LabelledRows, positions: np.ndarray) -> SideCounts:
-    per_class = np.bincount(known.labels[positions], minlength=len(known.classes)).tolist()
+    per_class = as_table(known.labels[positions], len(known.classes)).sum(0).tolist()
     return SideCounts(
         videos=len(positions),
         groups=len(np.unique(known.groups[positions])),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features_store.errors import ContractError
+from features_store.label_text import classes_of
 from features_store.manifest import ManifestRow
 from pipelines.described import Described
 from pipelines.labels import group_names, warn_of_groups
@@ -42,7 +43,12 @@ class Tally:
 
 @dataclass(frozen=True)
 class Cell:
-    """The videos of one class and split; empty text where nothing is said."""
+    """The videos of one class and split; empty text where nothing is said.
+
+    Attributes:
+        label: a class, or `;` for the videos that have none of them; a video that has several is
+            in the cell of each.
+    """
 
     label: str
     split: str
@@ -83,7 +89,11 @@ def leaks(path: Path) -> LeaksReport:
 
 
 def counts(path: Path) -> CountsReport:
-    """Count videos, groups and frames of every class and split; of a store, what is stored."""
+    """Count videos, groups and frames of every class and split; of a store, what is stored.
+
+    Raises:
+        ContractError: a label is not rightly written.
+    """
     said = Described(path)
     videos = said.videos
     if said.num_frames is not None:
@@ -93,7 +103,8 @@ def counts(path: Path) -> CountsReport:
     warn_of_groups(videos)
     cells = defaultdict(list)
     for row in videos:
-        cells[row.label, row.split].append(row)
+        for name in classes_of(row) or [row.label.strip()]:
+            cells[name, row.split].append(row)
     return CountsReport(
         manifest=str(said.manifest),
         cells=[

@@ -94,12 +94,14 @@ def optimise_video(
         root: where the videos are now, if no longer where they were extracted.
 
     Raises:
-        UsageError: the head has no attention, no label is known, or the head does not know it.
+        UsageError: the head has no attention or several labels, no label is known, or the head does
+            not know it.
         ContractError: the store has other features, or the video is not where it was.
     """
     if out is not None:
         check_picture(out)
     head, description = open_checkpoint(checkpoint)
+    _require_single_label(description)
     require_attention(head)
     with Store(store) as opened:
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
@@ -132,10 +134,11 @@ def optimise_misclassified(
     """Optimise the attention of all test videos (or those of a split) that a head gets wrong.
 
     Raises:
-        UsageError: the head has no attention.
+        UsageError: the head has no attention or several labels.
         ContractError: as for `pipelines.evaluation.evaluate`.
     """
     head, description = open_checkpoint(checkpoint)
+    _require_single_label(description)
     require_attention(head)
     with Store(store) as opened:
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
@@ -212,6 +215,15 @@ def _verdicts(
         Verdict(description.classes[row.argmax()], float(row[label]), *map(float, of_video))
         for row, label, of_video in zip(probs, labels, means, strict=True)
     ]
+
+
+def _require_single_label(description: Checkpoint) -> None:
+    """Raise `UsageError` for a head that has no one label to be right about."""
+    if description.config.multi_label:
+        raise UsageError(
+            f"head {description.head!r} was fitted with --multi-label, and attention is optimised "
+            "for the one correct label of a video; take a head that was fitted without"
+        )
 
 
 def _class_of(store: Store, description: Checkpoint, video: str, label: str | None) -> int:

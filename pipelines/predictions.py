@@ -7,7 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from features_store.disk import write_atomically
+from features_store.label_text import join_label
+from pipelines.verdict import predicted_label
+from train.label_tables import as_table
 from train.protocol import FoldResult, Labelled
 from train.splits import Split
 
@@ -19,6 +24,7 @@ def write_predictions(
     splits: Sequence[Split],
 ) -> None:
     """Write one line per head, seed and test video, with a column of probability per class."""
+    labels = as_table(data.labels, len(data.classes))
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -28,7 +34,8 @@ def write_predictions(
         for result in folds:
             for video, probs in zip(splits[result.fold].test, result.probs, strict=True):
                 said = [data.clips.video_ids[video], data.groups[video]]
-                names = [data.classes[data.labels[video]], data.classes[probs.argmax()]]
+                truth = join_label(data.classes[i] for i in np.flatnonzero(labels[video]))
+                names = [truth, predicted_label(probs, data.classes, data.task)]
                 shares = (f"{p:.6f}" for p in probs)
                 writer.writerow([label, result.fold, result.seed, *said, *names, *shares])
     write_atomically(path, buffer.getvalue().encode())

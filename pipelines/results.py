@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from train.metrics import Metrics, bootstrap_scores, paired_interval, score
+from train.metrics import Metrics, paired_interval, score
 from train.protocol import FoldResult, Labelled
 from train.splits import Split
 
 
 @dataclass(frozen=True)
 class HeadRow:
-    """One head in a table; balanced accuracy of pooled test predictions, mean over seeds.
+    """One head in a table; scores of pooled test predictions, mean over seeds.
 
     Attributes:
         settings: in which its training differs from what the whole run was told.
-        difference: in balanced accuracy, to the first head of the table.
+        balanced_accuracy, accuracy: None where a video may have several classes.
+        standard_error, validation_score: of the report's metric.
+        difference: in the report's metric, to the first head of the table.
         interval: of that difference, 95 %, by a bootstrap over groups that is paired.
         seconds: that all its fits took, those for validation included.
         seeds: all metrics of each seed.
@@ -29,13 +31,13 @@ class HeadRow:
     head: str
     layers: list[str]
     settings: dict[str, Any]
-    balanced_accuracy: float
+    balanced_accuracy: float | None
     standard_error: float
     difference: float
     interval: tuple[float, float]
-    accuracy: float
+    accuracy: float | None
     mean_average_precision: float
-    validation_balanced_accuracy: float
+    validation_score: float
     num_parameters: int
     seconds: float
     seeds: list[dict[str, Any]]
@@ -47,21 +49,31 @@ class Pooled:
     """Test predictions of one head, all folds together.
 
     Attributes:
+        metric: the field of `metrics` that heads are compared by.
         metrics: of each seed.
-        resampled: balanced accuracy, its mean over seeds, in 1,000 draws of groups.
+        resampled: the metric, its mean over seeds, in 1,000 draws of groups.
     """
 
+    metric: str
     metrics: list[Metrics]
     resampled: np.ndarray
 
+    def mean(self, name: str) -> float:
+        """Return the mean of a score over seeds."""
+        return float(np.mean([getattr(m, name) for m in self.metrics]))
+
+    def mean_or_none(self, name: str) -> float | None:
+        """Return the mean of a score over seeds; None where it does not apply."""
+        return None if getattr(self.metrics[0], name) is None else self.mean(name)
+
     @property
-    def balanced_accuracy(self) -> float:
-        """Mean over seeds."""
-        return float(np.mean([m.balanced_accuracy for m in self.metrics]))
+    def score(self) -> float:
+        """Mean of the metric over seeds."""
+        return self.mean(self.metric)
 
     @property
     def standard_error(self) -> float:
-        """Of the balanced accuracy, over groups."""
+        """Of the metric, over groups."""
         return float(np.std(self.resampled, ddof=1))
 
 
@@ -72,9 +84,8 @@ def pool_tests(results: Sequence[FoldResult], data: Labelled, splits: Sequence[S
     videos = np.concatenate([splits[fold].test for fold in folds])
     labels = data.labels[videos]
     pooled = [np.concatenate([probs_of[seed, fold] for fold in folds]) for seed in sorted(seeds)]
-    predictions = np.stack([probs.argmax(1) for probs in pooled])
-    resampled = bootstrap_scores(predictions, labels, data.groups[videos])
-    return Pooled([score(probs, labels) for probs in pooled], resampled)
+    resampled = data.task.resampled(np.stack(pooled), labels, data.groups[videos])
+    return Pooled(data.task.metric, [score(probs, labels) for probs in pooled], resampled)
 
 
 def head_row(
@@ -93,15 +104,13 @@ def head_row(
         head=label,
         layers=list(layers),
         settings=dict(settings),
-        balanced_accuracy=pooled.balanced_accuracy,
+        balanced_accuracy=pooled.mean_or_none("balanced_accuracy"),
         standard_error=pooled.standard_error,
-        difference=pooled.balanced_accuracy - reference.balanced_accuracy,
+        difference=pooled.score - reference.score,
         interval=paired_interval(pooled.resampled, reference.resampled),
-        accuracy=float(np.mean([m.accuracy for m in pooled.metrics])),
-        mean_average_precision=float(np.mean([m.mean_average_precision for m in pooled.metrics])),
-        validation_balanced_accuracy=float(
-            np.mean([s.validation_balanced_accuracy for s in selections.values()])
-        ),
+        accuracy=pooled.mean_or_none("accuracy"),
+        mean_average_precision=pooled.mean("mean_average_precision"),
+        validation_score=float(np.mean([s.validation_score for s in selections.values()])),
         num_parameters=results[0].fit.num_parameters,
         seconds=round(seconds, 1),
         seeds=[asdict(m) for m in pooled.metrics],
@@ -126,8 +135,8 @@ def chosen_by_validation(
     pooled = pool_tests(chosen, data, splits)
     return {
         "head_of_fold": heads,
-        "balanced_accuracy": pooled.balanced_accuracy,
+        pooled.metric: pooled.score,
         "standard_error": pooled.standard_error,
-        "difference": pooled.balanced_accuracy - reference.balanced_accuracy,
+        "difference": pooled.score - reference.score,
         "interval": paired_interval(pooled.resampled, reference.resampled),
     }

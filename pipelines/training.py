@@ -36,13 +36,18 @@ from train.protocol import (
     warn_of_missing_classes,
 )
 from train.splits import Split, split_hash
+from train.tasks import task_of
 
 logger = logging.getLogger("cubereel")
 
 
 @dataclass
 class TrainReport:
-    """What `train` did; also ``results.json`` in the run folder."""
+    """What `train` did; also ``results.json`` in the run folder.
+
+    Attributes:
+        metric: the score that heads are chosen and compared by, a field of every row.
+    """
 
     run: str
     store: str
@@ -57,6 +62,7 @@ class TrainReport:
     num_seeds: int
     versions: dict[str, str]
     warnings: list[str]
+    metric: str
     heads: list[HeadRow] = field(default_factory=list)
     chosen: dict[str, Any] = field(default_factory=dict)
 
@@ -91,6 +97,7 @@ def train(
         ContractError: videos without labels, an empty split, or weights that are not the store's.
     """
     config = config or TrainConfig()
+    metric = task_of(config).metric
     keep_freed_memory()
     rows = _rows(heads, grid, options)
     if not rows or seeds < 1:
@@ -116,6 +123,7 @@ def train(
             num_seeds=seeds,
             versions=library_versions(),
             warnings=warn_of_missing_classes(data, splits),
+            metric=metric,
         )
         if not groups_said:
             report.warnings.append("the manifest has no groups: each video is its own")
@@ -180,6 +188,7 @@ def _task(
     choice = give_tail(row.choice, spec, layer=layers[-1], weights=weights)
     choice.build(own.clips, len(data.classes))
     own_config = row.config(config).model_copy(update={"layers": tuple(layers)})
+    task_of(own_config)  # a row may ask for votes where there are none
     return _Task(row.label, choice, own, own_config)
 
 

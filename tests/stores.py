@@ -51,10 +51,10 @@ def add_video(unit: UnitWriter, video_id: str, rows: dict) -> VideoRecord:
     return commit(unit, video_id)
 
 
-def commit(unit: UnitWriter, video_id: str) -> VideoRecord:
+def commit(unit: UnitWriter, video_id: str, *, media_sha256: str = "a" * 64) -> VideoRecord:
     return unit.commit(
         id=video_id,
-        media_sha256="a" * 64,
+        media_sha256=media_sha256,
         media_bytes=10,
         media_mtime_ns=5,
         source_fps=30.0,

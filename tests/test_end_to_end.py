@@ -235,6 +235,29 @@ def test_attention_is_drawn_over_the_frames(cubereel, run, store, tmp_path, suff
     assert len(frames) == (4 if suffix == ".mp4" else 1)
 
 
+def test_new_videos_and_pictures_name_every_class_that_is_shown(cubereel, store, videos, tmp_path):
+    """Of what is bright two things are said, of what is dark none."""
+    labelled = shutil.copytree(store, tmp_path / "s.cubes")
+    manifest = (labelled / "manifest.csv").read_text()
+    manifest = manifest.replace(",bright,", ",lit;sunny,").replace(",dark,", ",;,")
+    (labelled / "manifest.csv").write_text(manifest)
+    out = tmp_path / "run"
+    arguments = ("--multi-label", "--head", "soft-attention", "--set", "hidden=8", "--lr", 0.02)
+    assert cubereel("train", labelled, *arguments, "--out", out, *QUICK) == 0
+
+    checkpoint = out / "checkpoints" / "soft-attention-hidden-8" / "fold0-seed0.json"
+    bright, dark = "bright/0.mp4", "dark/0.mp4"
+    assert cubereel("predict", checkpoint, videos / bright, videos / dark) == 0
+    lines = dict(line.split("\t")[:2] for line in cubereel.out.strip().splitlines())
+    assert lines == {str(videos / bright): "lit;sunny", str(videos / dark): ";"}
+    picture = tmp_path / "where.png"
+    assert cubereel("explain", checkpoint, labelled, "--video", dark, "--out", picture) == 0
+    assert cubereel.out.startswith("dark/0.mp4: none of the classes (likeliest: ")
+    assert "labelled ;" in cubereel.out
+    assert cubereel("optimise-attention", checkpoint, labelled, "--video", dark) == 2
+    assert "was fitted with --multi-label" in cubereel.err
+
+
 def test_a_head_without_attention_says_so(cubereel, run, store, tmp_path):
     checkpoint = run / "checkpoints" / "mean-pool" / "fold0-seed0.json"
     out = tmp_path / "x.png"

@@ -52,22 +52,22 @@ def test_sharma_files(tmp_path):
 
 
 def test_several_labels_a_video(tmp_path):
-    """Hollywood2 has 0 and 1 for each of its classes; one may have no video."""
+    """Hollywood2 has 0 and 1 for each of its classes; a class, or a video, may have none."""
     folder = tmp_path / "h2"
     folder.mkdir()
     with h5py.File(folder / "train_features.h5", "w") as file:
         file["features"] = np.random.default_rng(0).random((5, 49 * 2), np.float32)
     texts = {
-        "framenum": "2\n2\n1\n",
-        "filename": "a\nb\nc\n",
-        "labels": "0,1,1,0\n0,0,0,0\n1,0,0,0\n",
+        "framenum": "2\n1\n1\n1\n",
+        "filename": "a\nb\nc\nd\n",
+        "labels": "0,1,1,0\n0,0,0,0\n1,0,0,0\n-1,-1,-1,-1\n",
     }
     for name, text in texts.items():
         (folder / f"train_{name}.txt").write_text(text)
     import_features(folder, tmp_path / "s.cubes", kind="sharma", name="googlenet", fps=30)
 
     with Store(tmp_path / "s.cubes") as opened:
-        assert [row.label for row in opened.manifest.values()] == ["1;2", "", "0"]
+        assert [row.label for row in opened.manifest.values()] == ["1;2", ";", "0", ""]
         assert opened.read("a", "pts_seconds").tolist() == [0, 1 / 30]
     export_store(tmp_path / "s.cubes", tmp_path / "again", kind="sharma")
     for name, text in texts.items():

@@ -10,6 +10,7 @@ from torch import nn
 from features_store.errors import UsageError
 from tests.batches import small_tail
 from train.batch import Batch, HeadOutput, InputShape
+from train.fit import training_loss
 from train.heads import (
     Head,
     build_head,
@@ -22,6 +23,7 @@ from train.heads.differences import diff_features
 from train.heads.recurrent import StackedLSTM
 from train.heads.standardise import Standardise
 from train.losses import sequence_cross_entropy
+from train.tasks import MULTI_LABEL
 
 NUM_CLASSES, DIM, DIFF_GRID = 5, 8, 4
 VARIANTS = [
@@ -199,6 +201,20 @@ def test_every_parameter_gets_a_gradient(variant):
         n for n, p in head.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-10
     ]
     assert without == DEAD_PARAMETERS.get(variant_id(variant), [])
+
+
+def test_a_step_with_several_labels_a_clip_is_finite(variant):
+    head, batch = build(variant), clips()
+    table = torch.tensor([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).bool()
+    weights = MULTI_LABEL.class_weights(table.numpy(), NUM_CLASSES)
+
+    loss = training_loss(head, batch, table, weights, MULTI_LABEL)
+    loss.backward()
+
+    assert loss.isfinite()
+    grads = [p.grad for p in head.parameters() if p.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads)
+    assert any(grad.abs().max() > 0 for grad in grads)
 
 
 def test_masked_frames_get_no_gradient(variant):

@@ -12,8 +12,9 @@ from features_store.store import Store
 from tests.stores import make_store
 from train.clips import Clips
 from train.heads import build_head
+from train.label_tables import missing_classes
 from train.metrics import aggregate, balanced_accuracy, bootstrap_scores, score
-from train.splits import make_folds, missing_classes, split_by_manifest, split_hash
+from train.splits import make_folds, split_by_manifest, split_hash
 from train.windows import WindowPlan, even_rows, sliding_rows
 
 

@@ -12,6 +12,7 @@ class TrainConfig(BaseModel):
     """Options of `cubereel train`, the same as flags, in a TOML file and in Python.
 
     Attributes:
+        multi_label: a video has any number of the classes, not one.
         learning_rates: tried on the validation videos, as are `weight_decays`; empty means the
             head's own rate, a third of it and three times it, and the head's own decay.
         split_seed: of the shuffle that makes folds and validation parts.
@@ -21,6 +22,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    multi_label: bool = False
     layers: tuple[str, ...] = ()
     windows: WindowKind = "even"
     clip_frames: int = Field(default=16, ge=1)

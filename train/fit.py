@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from train.batch import Batch
 from train.clips import Clips
 from train.config import TrainConfig
 from train.heads import Head
-from train.losses import clip_probabilities, sequence_cross_entropy
+from train.label_tables import Labels
 from train.metrics import aggregate
+from train.tasks import SINGLE_LABEL, Task, task_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def candidates(head: type[Head], config: TrainConfig) -> list[Candidate]:
 def fit(
     head: Head,
     clips: Clips,
-    labels: np.ndarray,
+    labels: Labels,
     *,
     train: np.ndarray,
     candidate: Candidate,
@@ -48,15 +49,16 @@ def fit(
     """Fit a head in place by Adam, the rate falling as a cosine; return each epoch's mean loss.
 
     Args:
-        labels: of every video of `clips`, as class numbers.
+        labels: of every video of `clips`, as the task of `config` has them.
         train: positions of videos.
     """
+    task = task_of(config)
     generator = np.random.default_rng(seed)
     positions = clips.of_videos(train)
     weights = None
     if config.class_weights:
         of_clips = labels[clips.videos_of(positions)]
-        weights = class_weights(of_clips, head.num_classes).to(clips.device)
+        weights = task.class_weights(of_clips, head.num_classes).to(clips.device)
     head.fit_statistics(b for _, b in clips.batches(positions, batch_size=config.batch_size))
     optimiser = make_optimiser(head, candidate, config)
     num_steps = config.epochs * math.ceil(len(positions) / config.batch_size)
@@ -68,7 +70,7 @@ def fit(
         order = generator.permutation(positions)
         for chosen, batch in clips.batches(order, batch_size=config.batch_size):
             targets = torch.from_numpy(labels[clips.videos_of(chosen)]).to(clips.device)
-            loss = training_loss(head, batch, targets, weights)
+            loss = training_loss(head, batch, targets, weights, task)
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimiser.step()
@@ -79,22 +81,15 @@ def fit(
 
 
 def training_loss(
-    head: Head, batch: Batch, targets: Tensor, weights: Tensor | None
+    head: Head, batch: Batch, targets: Tensor, weights: Tensor | None, task: Task = SINGLE_LABEL
 ) -> Float[Tensor, ""]:
-    """Return cross-entropy plus the head's regularisers by their weights."""
+    """Return the task's loss plus the head's regularisers by their weights."""
     output = head(batch)
-    loss = sequence_cross_entropy(output.logits, targets, batch.mask, class_weights=weights)
+    loss = task.loss(output.logits, targets, batch.mask, weights)
     for name, weight in head.loss_weights.items():
         if weight:
             loss = loss + weight * output.losses[name]
     return loss
-
-
-def class_weights(labels: np.ndarray, num_classes: int) -> Float[Tensor, " classes"]:
-    """Return weights by which every class that occurs counts the same; 0 for the others."""
-    counts = np.bincount(labels, minlength=num_classes)
-    weights = np.where(counts > 0, 1 / np.maximum(counts, 1), 0)
-    return torch.from_numpy(weights * len(labels) / (counts > 0).sum()).float()
 
 
 def make_optimiser(head: Head, candidate: Candidate, config: TrainConfig) -> torch.optim.Optimizer:
@@ -115,21 +110,14 @@ def predict(
 ) -> Float[np.ndarray, "n classes"]:
     """Return the class probabilities of videos, in their order."""
     head.eval()
+    task = task_of(config)
     positions = clips.of_videos(videos)
     probs = np.zeros((len(positions), head.num_classes))
     done = 0
     for chosen, batch in clips.batches(positions, batch_size=config.batch_size):
         output = head(batch)
-        block = clip_probabilities(output.logits, batch.mask, last_n=config.last_n)
+        block = task.clip_probabilities(output.logits, batch.mask, last_n=config.last_n)
         probs[done : done + len(chosen)] = block.double().cpu().numpy()
         done += len(chosen)
     present, per_video = aggregate(probs, clips.videos_of(positions), how=config.aggregate)
     return per_video[np.searchsorted(present, videos)]
-
-
-def balanced_log_loss(
-    probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
-) -> float:
-    """Return −log p of the true class, every class that occurs counting the same."""
-    of_truth = -np.log(np.maximum(probs[np.arange(len(labels)), labels], 1e-12))
-    return float(np.mean([of_truth[labels == c].mean() for c in np.unique(labels)]))

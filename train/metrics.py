@@ -1,10 +1,14 @@
 """How good predictions are: scikit-learn's numbers, and how far chance moves them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix
+from sklearn.metrics import accuracy_score, confusion_matrix
+
+from features_store.errors import ContractError
+from train.average_precision import average_precisions
+from train.label_tables import Labels, as_table
 
 
 @dataclass(frozen=True)
@@ -12,31 +16,51 @@ class Metrics:
     """Scores of a set of videos.
 
     Attributes:
-        balanced_accuracy: mean recall over the classes that occur.
         mean_average_precision: mean over the classes that occur, non-interpolated.
-        confusion: rows are labels, columns predictions.
+        average_precisions: of each class, None for one that does not occur.
+        class_counts: how many of the videos have each class.
+        accuracy, balanced_accuracy, confusion: None where a video may have several classes; the
+            second is the mean recall over the classes that occur, and rows of the third are labels,
+            columns predictions.
     """
 
     num_videos: int
-    accuracy: float
-    balanced_accuracy: float
     mean_average_precision: float
-    confusion: list[list[int]]
+    average_precisions: list[float | None]
+    class_counts: list[int]
+    accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    confusion: list[list[int]] | None = None
 
 
-def score(probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> Metrics:
-    """Return all metrics of class probabilities."""
+def score(probs: Float[np.ndarray, "n classes"], labels: Labels) -> Metrics:
+    """Return all metrics of class probabilities that make sense for these labels.
+
+    Raises:
+        ContractError: no video has any class.
+    """
     num_classes = probs.shape[1]
-    predictions = probs.argmax(1)
-    confusion = confusion_matrix(labels, predictions, labels=range(num_classes))
-    present = np.unique(labels)
-    precisions = [average_precision_score(labels == c, probs[:, c]) for c in present]
-    return Metrics(
+    table = as_table(labels, num_classes)
+    precisions = average_precisions(probs, table)
+    if not table.any():
+        raise ContractError(
+            f"none of {len(labels)} videos that are to be scored shows a class, so there is no "
+            "average precision; take another split or fewer folds"
+        )
+    metrics = Metrics(
         num_videos=len(labels),
+        mean_average_precision=float(np.mean([p for p in precisions if p is not None])),
+        average_precisions=precisions,
+        class_counts=table.sum(0).tolist(),
+    )
+    if labels.ndim == 2:
+        return metrics
+    predictions = probs.argmax(1)
+    return replace(
+        metrics,
         accuracy=float(accuracy_score(labels, predictions)),
         balanced_accuracy=balanced_accuracy(predictions, labels),
-        mean_average_precision=float(np.mean(precisions)),
-        confusion=confusion.tolist(),
+        confusion=confusion_matrix(labels, predictions, labels=range(num_classes)).tolist(),
     )
 
 

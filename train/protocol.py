@@ -9,17 +9,18 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import nn
 
 from train.clips import Clips
 from train.config import TrainConfig
-from train.fit import Candidate, balanced_log_loss, candidates, fit, predict
+from train.fit import Candidate, candidates, fit, predict
 from train.heads import Head, build_head
 from train.heads.registry import head_class
-from train.metrics import balanced_accuracy
+from train.label_tables import Labels, missing_classes
 from train.seeding import seeded
-from train.splits import Split, missing_classes
+from train.splits import Split
+from train.tasks import SINGLE_LABEL, Task
 
 logger = logging.getLogger("cubereel")
 
@@ -68,12 +69,13 @@ class HeadChoice:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Videos with what is said about them; `labels` are positions in `classes`."""
+    """Videos with what is said about them; `labels` are of `classes`, as the task has them."""
 
     clips: Clips
-    labels: Int[np.ndarray, " n"]
+    labels: Labels
     groups: np.ndarray
     classes: tuple[str, ...]
+    task: Task = SINGLE_LABEL
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,12 @@ class Selection:
 
     candidate: Candidate
     validation_loss: float
-    validation_balanced_accuracy: float
+    validation_score: float
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Larger is better: by balanced accuracy, then by loss."""
-        return self.validation_balanced_accuracy, -self.validation_loss
+        """Larger is better: by the metric of the task, then by loss."""
+        return self.validation_score, -self.validation_loss
 
 
 @dataclass(frozen=True)
@@ -193,18 +195,19 @@ def _select(
 ) -> Selection:
     """Fit every candidate on the inner train videos; return the best on the validation videos.
 
-    The best has the highest balanced accuracy, which is what will be reported; ties, which are
-    common among few videos, go to the lower loss.
+    The best has the highest balanced accuracy (mean average precision where videos may have several
+    classes), which is what will be reported; ties, which are common among few videos, go to the
+    lower loss.
     """
     selections = []
     for candidate in candidates(head_class(choice.name), config):
-        losses, accuracies = [], []
+        scores, losses = [], []
         for inner, (train, validation) in enumerate(split.inner):
             probs = validate(inner, train, validation, candidate).probs
-            truth = data.labels[validation]
-            losses.append(balanced_log_loss(probs, truth))
-            accuracies.append(balanced_accuracy(probs.argmax(1), truth))
-        selections.append(Selection(candidate, float(np.mean(losses)), float(np.mean(accuracies))))
+            score, loss = data.task.validate(probs, data.labels[validation])
+            scores.append(score)
+            losses.append(loss)
+        selections.append(Selection(candidate, float(np.mean(losses)), float(np.mean(scores))))
     return max(selections, key=lambda selection: selection.rank)
 
 

@@ -1,7 +1,7 @@
 """Which side of a new split every set of videos goes to: near the shares asked for, in every class.
 
-Folds are cut by scikit-learn (`train.splits`); that cuts equal parts, and here the sides are of any
-size.
+Folds of videos that have one class each are cut by scikit-learn (`train.splits`); that cuts equal
+parts by one class a video, and here sides are of any size and videos may have several classes.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from features_store.errors import ContractError, UsageError
+from train.label_tables import Labels, as_table
 
 # Every pair is tried, and the small sets beyond these were placed where they fit.
 SWAPPED_SETS = 500
 
 
 def choose_sides(
-    labels: Int[np.ndarray, " n"],
+    labels: Labels,
     sets: Int[np.ndarray, " n"],
     *,
     shares: Mapping[str, float],
@@ -39,8 +40,7 @@ def choose_sides(
         raise UsageError(
             f"every side of a split must have a share between 0 and 1, got {', '.join(wrong)}"
         )
-    counts = np.zeros((sets.max() + 1, labels.max() + 1))
-    np.add.at(counts, (sets, labels), 1)
+    counts = _count_classes(labels, sets)
     if len(counts) < len(shares):
         raise ContractError(
             f"a split into {', '.join(shares)} needs {len(shares)} sets of videos that share no "
@@ -55,6 +55,17 @@ def choose_sides(
     sides[order] = side_of
     names = list(shares)
     return [names[i] for i in sides[sets]]
+
+
+def _count_classes(
+    labels: Labels, numbers: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "sets columns"]:
+    """Return how many videos of each class every set has; having none of them is a class too."""
+    table = as_table(labels, int(labels.max()) + 1)
+    table = np.column_stack([table, ~table.any(1)])
+    counts = np.zeros((numbers.max() + 1, table.shape[1]))
+    np.add.at(counts, numbers, table)
+    return counts[:, counts.any(0)]
 
 
 def _place(

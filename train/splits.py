@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from jaxtyping import Bool
 from sklearn.model_selection import StratifiedGroupKFold
 
 from features_store.errors import ContractError, UsageError
 from features_store.manifest import SPLITS
 from features_store.spec import canonical_json
+from train.label_tables import Labels
+from train.sides import choose_sides
 
 VALIDATION_PARTS = 4  # a quarter of the videos that are not for testing
 
@@ -29,7 +32,7 @@ class Split:
 
 
 def make_folds(
-    labels: np.ndarray, groups: np.ndarray, *, num_folds: int, inner_folds: int = 1, seed: int = 0
+    labels: Labels, groups: np.ndarray, *, num_folds: int, inner_folds: int = 1, seed: int = 0
 ) -> list[Split]:
     """Return `num_folds` splits whose tests cover every video once; no group is on two sides.
 
@@ -51,9 +54,11 @@ def make_folds(
 
 
 def _stratified_tests(
-    labels: np.ndarray, groups: np.ndarray, *, num_folds: int, seed: int
+    labels: Labels, groups: np.ndarray, *, num_folds: int, seed: int
 ) -> list[np.ndarray]:
     """Return the test positions of each fold; classes rarer than the folds are allowed."""
+    if labels.ndim == 2:
+        return _tests_of_table(labels, groups, num_folds=num_folds, seed=seed)
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     # Stratification is by what scikit-learn can count: it refuses classes with fewer members than
     # folds, and those are told apart by nothing anyway.
@@ -64,8 +69,21 @@ def _stratified_tests(
     return [test for _, test in splitter.split(np.zeros(len(labels)), strata, groups)]
 
 
+def _tests_of_table(
+    table: Bool[np.ndarray, "n classes"], groups: np.ndarray, *, num_folds: int, seed: int
+) -> list[np.ndarray]:
+    """Return the test positions of each fold where videos may have several classes.
+
+    scikit-learn keeps the shares of one label a video; here those of every class are kept.
+    """
+    shares = {str(fold): 1 / num_folds for fold in range(num_folds)}
+    sets = np.unique(groups, return_inverse=True)[1]
+    sides = np.array(choose_sides(table, sets, shares=shares, seed=seed))
+    return [np.flatnonzero(sides == fold) for fold in shares]
+
+
 def _inner(
-    fitting: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, num_folds: int, seed: int
+    fitting: np.ndarray, labels: Labels, groups: np.ndarray, *, num_folds: int, seed: int
 ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """Return `num_folds` pairs (train, validation), each validation about a quarter, disjoint."""
     num_parts = min(VALIDATION_PARTS, len(np.unique(groups[fitting])))
@@ -82,7 +100,7 @@ def _inner(
 
 def split_by_manifest(
     splits: Sequence[str],
-    labels: np.ndarray,
+    labels: Labels,
     groups: np.ndarray,
     *,
     inner_folds: int = 1,
@@ -134,13 +152,3 @@ def split_hash(video_ids: Sequence[str], split: Split) -> str:
     named |= {f"validation{i}": validation for i, (_, validation) in enumerate(split.inner)}
     sides = {name: sorted(video_ids[i] for i in side) for name, side in named.items()}
     return hashlib.sha256(canonical_json(sides)).hexdigest()[:12]
-
-
-def missing_classes(labels: np.ndarray, positions: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """Return the classes of which there is no video among `positions`.
-
-    >>> missing_classes(np.array([0, 1, 0]), np.array([0, 2]), ["walk", "run"])
-    ['run']
-    """
-    present = set(labels[positions].tolist())
-    return [name for i, name in enumerate(classes) if i not in present]

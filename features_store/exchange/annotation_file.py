@@ -7,7 +7,8 @@ for each video, which both projects otherwise take from their configuration, whe
 calls the latter `num_frames` and OpenTAD has half of it as `offset_frames`.
 
 A store says one thing of a whole video. So labels of segments become the video's label, joined by
-`;` where they differ; a list that says more is kept in the manifest's column `annotations`.
+`;` where they differ; a list that says more is kept in the manifest's column `annotations`. A video
+without segments has no label, unless `has_no_class` (ours) says that it shows none of the classes.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ from typing import Any
 
 from features_store.errors import ContractError, UsageError
 from features_store.exchange.features import ImportOptions
-from features_store.exchange.labels import SEPARATOR, split_of
+from features_store.exchange.labels import split_of
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import Timing, number_text, timing_from
+from features_store.label_text import NONE_OF_THEM, check_class_name, join_label, split_label
 from features_store.manifest import ManifestRow
 from features_store.records import VideoRecord
 from features_store.safety import read_json
 
 FILE_NAME = "annotations.json"
 COLUMN = "annotations"
+HAS_NO_CLASS = "has_no_class"
 Segments = Sequence[Mapping[str, Any]]
 
 
@@ -125,7 +128,7 @@ def _parse(entry: Any, options: ImportOptions, where: str) -> Annotation:
         int(_number(entry, "frame", where) or 0),
         _number(entry, "duration", where) or math.nan,
         split_of(entry.get("subset", "")),
-        _label(segments),
+        _label(segments, where) or (NONE_OF_THEM if entry.get(HAS_NO_CLASS) is True else ""),
         segments,
     )
     if said.fps is not None and said.feat_stride is None:
@@ -142,8 +145,10 @@ def _number(entry: Mapping[str, Any], name: str, where: str) -> float | None:
     return float(value)
 
 
-def _label(segments: Segments) -> str:
-    return SEPARATOR.join(dict.fromkeys(str(segment["label"]) for segment in segments))
+def _label(segments: Segments, where: str) -> str:
+    names = dict.fromkeys(str(segment["label"]).strip() for segment in segments)
+    said = [check_class_name(name, where=where) for name in names if name]
+    return join_label(said) if said else ""
 
 
 def to_json(selection: Selection) -> str:
@@ -154,7 +159,7 @@ def to_json(selection: Selection) -> str:
 
 
 def _number_names(labels: Sequence[str]) -> dict[str, int]:
-    names = {name for label in labels for name in label.split(SEPARATOR) if name}
+    names = {name for label in labels for name in split_label(label)}
     return {name: position for position, name in enumerate(sorted(names))}
 
 
@@ -162,8 +167,7 @@ def _segments_of(label: str, duration_seconds: float, numbers: Mapping[str, int]
     """Return one segment over the whole video for each of its labels."""
     known = not math.isnan(duration_seconds)
     segment = {"segment": [0.0, duration_seconds]} if known else {}
-    names = [name for name in label.split(SEPARATOR) if name]
-    return [segment | {"label": name, "label_id": numbers[name]} for name in names]
+    return [segment | {"label": name, "label_id": numbers[name]} for name in split_label(label)]
 
 
 def _entry(selection: Selection, record: VideoRecord, numbers: Mapping[str, int]) -> dict[str, Any]:
@@ -182,6 +186,8 @@ def _entry(selection: Selection, record: VideoRecord, numbers: Mapping[str, int]
             "feat_stride": float(timing.feat_stride),
             "feat_num_frames": timing.feat_num_frames,
         }
+    if row.label == NONE_OF_THEM:
+        entry[HAS_NO_CLASS] = True
     entry["annotations"] = _kept_segments(row) or _segments_of(row.label, duration, numbers)
     return entry
 
@@ -208,6 +214,6 @@ def _kept_segments(row: ManifestRow) -> Segments:
     """Return the segments that were imported, unless the label was edited since."""
     try:
         segments = json.loads(row.extra.get(COLUMN, "[]"))
-        return segments if _label(segments) == row.label else []
-    except (ValueError, TypeError, KeyError):
+        return segments if _label(segments, COLUMN) == row.label else []
+    except (ValueError, TypeError, KeyError, ContractError):
         return []

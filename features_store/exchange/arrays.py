@@ -30,6 +30,7 @@ from features_store.exchange.features import (
 from features_store.exchange.labels import name_label, number_labels
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import timing_from
+from features_store.label_text import SEPARATOR
 from features_store.manifest import ManifestRow
 
 KEEPS: tuple[str, ...] = ()
@@ -40,7 +41,7 @@ SPLITS = {0: "", 1: "train", 2: "test", 3: "val"}
 
 
 def check_export(selection: Selection) -> None:
-    """Raise `UsageError` for videos of several lengths, and for splits without a number."""
+    """Raise `UsageError` for videos of several lengths or labels, and splits without a number."""
     lengths = sorted({selection.num_rows(video_id) for video_id in selection.ids})
     if len(lengths) > 1:
         raise UsageError(
@@ -48,6 +49,11 @@ def check_export(selection: Selection) -> None:
             "take --format npz"
         )
     for video_id in selection.ids:
+        if SEPARATOR in (label := selection.rows[video_id].label):
+            raise UsageError(
+                f"video {video_id!r} has the label {label!r}, and this format has one class a "
+                "video; take --format npz, or sharma"
+            )
         if (split := selection.rows[video_id].split) not in SPLITS.values():
             raise UsageError(
                 f"video {video_id!r} has the split {split!r}; this format knows train, test and "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from features_store.errors import ContractError
+from features_store.label_text import check_class_name
 from features_store.manifest import SPLITS
 
-SEPARATOR = ";"  # between the labels of a video that has several
 UNLABELLED = -1
 _WORDS = {
     "train": ("training",),
@@ -50,7 +50,7 @@ def name_label(number: int, classes: Sequence[str], *, first: int, where: str) -
             f"{where}: label {number} is none of the {len(classes)} classes, which are "
             f"{first} to {first + len(classes) - 1}; {UNLABELLED} stands for no label"
         )
-    return classes[number - first]
+    return check_class_name(classes[number - first], where=where)
 
 
 def _is_number(label: str) -> bool:

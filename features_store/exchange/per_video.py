@@ -24,6 +24,7 @@ from features_store.exchange.features import (
     foreign_features,
 )
 from features_store.exchange.selection import Selection
+from features_store.label_text import classes_of
 
 OPTIONS = ("fps", "feat_stride", "feat_num_frames", "annotations")
 
@@ -56,8 +57,12 @@ class Source(Protocol):
 
 
 def check_export(selection: Selection, suffix: str) -> None:
-    """Raise `UsageError` for ids that cannot all be files, or that an import would not see."""
+    """Raise `UsageError` for ids that cannot all be files, or that an import would not see.
+
+    And `ContractError` for a label that is not rightly written.
+    """
     for video_id in selection.ids:
+        classes_of(selection.rows[video_id])
         if video_id.split("/")[-1].startswith("."):
             raise UsageError(
                 f"video {video_id!r} would be a hidden file, which nobody reads; take --format "

@@ -9,8 +9,9 @@ of the 49 at row p // 7, column p % 7. So the value of cell (y, x), channel c st
 c·K·K + y·K + x.
 
 Not kept: times, groups, frame differences, other layers. Ours alone is `<prefix>_classes.txt`, the
-names of classes in the order of their numbers. A label -1 stands for none. A set whose videos have
-several labels has them in the manifest with `;` between them.
+names of classes in the order of their numbers. A label -1 says that none is known; with 0 and 1 for
+every class, -1 for each of them. In the manifest such labels have `;` between the classes, and all
+0 is a lone `;`.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def explain(
         print_json(result)
     else:
         said = f", labelled {result.label}" if result.label else ""
-        typer.echo(f"{result.video_id}: {result.prediction} ({result.prob:.2f}){said}")
+        typer.echo(f"{result.video_id}: {result.verdict}{said}")
         typer.echo(result.path)
 
 
@@ -60,8 +60,8 @@ def predict(
         print_json({"predictions": [vars(p) for p in predictions], "failed": failed})
     else:
         for prediction in predictions:
-            prob = prediction.probs[prediction.prediction]
-            typer.echo(f"{prediction.video}\t{prediction.prediction}\t{prob:.3f}")
+            probs = ";".join(f"{prob:.3f}" for prob in prediction.predicted_probs)
+            typer.echo(f"{prediction.video}\t{prediction.prediction}\t{probs}")
     if failed:
         raise CoverageError(f"{len(failed)} of {len(videos)} videos failed: {failed[0]['error']}")
 

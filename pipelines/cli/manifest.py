@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Check a manifest, split it, count what it says.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+MultiLabel = Annotated[
+    bool, typer.Option("--multi-label", help="As of 'cubereel train': labels such as 'sit;talk'.")
+]
 ManifestPath = Annotated[
     Path, typer.Argument(help="A manifest CSV, a folder with a manifest.csv, or a store.")
 ]
@@ -53,12 +56,16 @@ def split(
     replace: Annotated[
         bool, typer.Option("--replace", help="Write even where the column says something.")
     ] = False,
+    multi_label: MultiLabel = False,
     as_json: AsJson = False,
 ) -> None:
     """Choose test videos: no group, file or content on two sides, classes spread evenly."""
     from pipelines.manifest_splits import split as run
 
-    report = run(path, test=test, validation=validation, seed=seed, write=write, replace=replace)
+    report = run(
+        path, test=test, validation=validation, seed=seed, write=write, replace=replace,
+        multi_label=multi_label,
+    )  # fmt: skip
     if as_json:
         print_json(report)
         return
@@ -74,12 +81,13 @@ def folds(
     seed: Annotated[
         int, typer.Option("--split-seed", min=0, max=2**32 - 1, help="As of 'cubereel train'.")
     ] = 0,
+    multi_label: MultiLabel = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the test videos of each fold that 'cubereel train --folds' uses."""
     from pipelines.manifest_splits import folds as run
 
-    report = run(path, num_folds=folds, seed=seed)
+    report = run(path, num_folds=folds, seed=seed, multi_label=multi_label)
     if as_json:
         print_json(report)
         return
@@ -123,7 +131,7 @@ def counts(path: ManifestPath, as_json: AsJson = False) -> None:
         print_json(report)
         return
     rows = [
-        [cell.label or "(no label)", cell.split or "(no split)", *_figures(cell.counts)]
+        [_NAMES.get(cell.label, cell.label), cell.split or "(no split)", *_figures(cell.counts)]
         for cell in report.cells
     ]
     columns = ["label", "split", "videos", "groups", "frames"]
@@ -131,6 +139,9 @@ def counts(path: ManifestPath, as_json: AsJson = False) -> None:
         columns if report.total.frames is not None else columns[:-1],
         [*rows, ["all videos", "", *_figures(report.total)]],
     )
+
+
+_NAMES = {"": "(no label)", ";": "(none of the classes)"}
 
 
 def _figures(counts: Tally) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,9 @@ from pipelines.cli.show import print_json, print_table
 
 if TYPE_CHECKING:
     from pipelines.training import TrainReport
+    from train.metrics import Metrics
 
+SCORES = {"balanced_accuracy": "balanced", "accuracy": "accuracy", "mean_average_precision": "mAP"}
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -47,6 +51,10 @@ def train(
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with the options below; flags win.")
+    ] = None,
+    multi_label: Annotated[
+        bool | None,
+        typer.Option("--multi-label", help="Labels name any number of classes: 'sit;talk'."),
     ] = None,
     layer: Annotated[
         list[str] | None, typer.Option(help="Layer; repeat. The last is the top.")
@@ -85,6 +93,7 @@ def train(
     from pipelines.training import train as run
 
     flags: dict[str, Any] = {
+        "multi_label": multi_label,
         "layers": layer, "windows": windows and windows.value, "clip_frames": clip_frames,
         "frame_stride": frame_stride, "window_stride": window_stride, "epochs": epochs,
         "batch_size": batch_size, "learning_rates": lr, "weight_decays": weight_decay,
@@ -105,29 +114,21 @@ def train(
 
 def print_report(report: TrainReport) -> None:
     """Print the table of a run, and where everything is."""
-    rows = [
-        [
-            row.head,
-            f"{row.balanced_accuracy:.3f}",
-            f"{row.standard_error:.3f}",
-            _signed(row.difference, row.interval),
-            f"{row.accuracy:.3f}",
-            f"{row.mean_average_precision:.3f}",
-            f"{row.validation_balanced_accuracy:.3f}",
-            f"{row.num_parameters}",
-            f"{row.seconds:.0f}",
-        ]
-        for row in report.heads
-    ]
-    columns = [
-        "head", "balanced", "s.e.", "to the first (95 %)", "accuracy", "mAP", "validation",
-        "parameters", "seconds",
-    ]  # fmt: skip
-    print_table(columns, rows)
+    is_only = report.config["multi_label"]
+    scores = {name: SCORES[name] for name in ([report.metric] if is_only else SCORES)}
+    rows = []
+    for row in report.heads:
+        first, *others = (f"{getattr(row, name):.3f}" for name in scores)
+        error = [f"{row.standard_error:.3f}", _signed(row.difference, row.interval)]
+        figures = [f"{row.validation_score:.3f}", f"{row.num_parameters}", f"{row.seconds:.0f}"]
+        rows.append([row.head, first, *error, *others, *figures])
+    first, *others = scores.values()
+    error = ["s.e.", "to the first (95 %)"]
+    print_table(["head", first, *error, *others, "validation", "parameters", "seconds"], rows)
     if report.chosen:
         typer.echo(
             f"chosen by validation in each fold ({', '.join(report.chosen['head_of_fold'])}): "
-            f"balanced {report.chosen['balanced_accuracy']:.3f} "
+            f"{first} {report.chosen[report.metric]:.3f} "
             f"± {report.chosen['standard_error']:.3f}, "
             f"{_signed(report.chosen['difference'], report.chosen['interval'])} to the first"
         )
@@ -157,11 +158,22 @@ def evaluate(
 
     metrics, classes = run(checkpoint, store, split=split, device=device)
     if as_json:
-        print_json(metrics)
+        print_json({**asdict(metrics), "classes": classes})
+        return
+    precision = f"mAP {metrics.mean_average_precision:.3f}"
+    if metrics.confusion is None:
+        typer.echo(f"{metrics.num_videos} videos: {precision}")
+        print_table(["class", "videos", "AP"], _per_class(metrics, classes))
         return
     typer.echo(
         f"{metrics.num_videos} videos: balanced accuracy {metrics.balanced_accuracy:.3f}, "
-        f"accuracy {metrics.accuracy:.3f}, mAP {metrics.mean_average_precision:.3f}"
+        f"accuracy {metrics.accuracy:.3f}, {precision}"
     )
     rows = [[name, *map(str, row)] for name, row in zip(classes, metrics.confusion, strict=True)]
     print_table(["label \\ predicted", *classes], rows)
+
+
+def _per_class(metrics: Metrics, classes: Sequence[str]) -> list[list[str]]:
+    """Return a line for each class; of one that no video has there is no precision."""
+    found = zip(classes, metrics.class_counts, metrics.average_precisions, strict=True)
+    return [[name, str(count), "–" if ap is None else f"{ap:.3f}"] for name, count, ap in found]

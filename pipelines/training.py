@@ -101,7 +101,10 @@ def train(
     keep_freed_memory()
     rows = _rows(heads, grid, options)
     if not rows or seeds < 1:
-        raise UsageError(f"at least one head and one seed are needed: {list(heads)}, {seeds}")
+        raise UsageError(
+            f"at least one head (--head or --grid) and one seed are needed, got {len(rows)} heads, "
+            f"{seeds} seeds"
+        )
     refuse_idle_weights([row.choice for row in rows], weights)
     with Store(store) as opened:
         data, groups_said, unlabelled, missing = load_labelled(opened, config, device)

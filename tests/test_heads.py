@@ -32,6 +32,8 @@ VARIANTS = [
     ("max-lstm", {"layers": 2, "diffs": "frames"}),
     ("soft-attention", {"attention": "content"}),
     ("soft-attention", {"layers": 3, "doubly_stochastic": 1.0}),
+    ("soft-attention", {"query": "bottom", "layers": 2, "scaling": "code"}),
+    ("soft-attention", {"query": "own", "attention": "content", "layers": 3}),
     ("hm-an", {"attention": "soft", "boundary": "slope", "layers": 2, "top_boundary": True}),
     ("hm-an", {"temperature": "annealed", "query": "all"}),
     ("hm-an", {"temperature": "constant", "query": "top", "layers": 1}),

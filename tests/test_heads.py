@@ -39,6 +39,8 @@ VARIANTS = [
     ("hm-an", {"temperature": "constant", "query": "top", "layers": 1}),
     ("saliency-convlstm", {"energy": "linear", "scaling": "code"}),
     ("saliency-convlstm", {"energy": "detached"}),
+    ("saliency-convlstm", {"attention": "spatial"}),
+    ("saliency-convlstm", {"attention": "temporal"}),
     ("pyramid-attention", {"attention": "spatio-temporal", "fusion": "max"}),
     ("pyramid-attention", {"fusion": "product", "bases": 3}),
     ("self-attention-pool", {"attention": "spatio-temporal"}),

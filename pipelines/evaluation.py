@@ -25,12 +25,20 @@ from train.heads import Head
 from train.label_tables import Labels
 from train.metrics import Metrics, score
 from train.tasks import task_of
+from train.windows import FrameOrder
 
 
 def evaluate(
-    checkpoint: Path, store: Path, *, split: str | None = None, device: str = "auto"
+    checkpoint: Path,
+    store: Path,
+    *,
+    split: str | None = None,
+    frame_order: FrameOrder = "forward",
+    device: str = "auto",
 ) -> tuple[Metrics, tuple[str, ...]]:
     """Score a checkpoint; return the metrics and the classes in their order.
+
+    Another `frame_order` than that of fitting asks what the head makes of the order of frames.
 
     Raises:
         ContractError: the store has other features than the head was fitted on, none of the
@@ -41,7 +49,7 @@ def evaluate(
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
         wanted = videos_to_score(opened, description, split=split)
         labels = stored_labels(opened, description, wanted)
-        probs = probabilities(head, description, opened, wanted, device)
+        probs = probabilities(head, description, opened, wanted, device, frame_order=frame_order)
     return score(probs, labels), description.classes
 
 
@@ -153,7 +161,13 @@ def predict(
 
 
 def probabilities(
-    head: Head, description: Checkpoint, store: Store, ids: Sequence[str], device: str
+    head: Head,
+    description: Checkpoint,
+    store: Store,
+    ids: Sequence[str],
+    device: str,
+    *,
+    frame_order: FrameOrder = "forward",
 ) -> np.ndarray:
     """Return the class probabilities (n, classes) of stored videos, in their order."""
     target = choose_device(device)
@@ -162,6 +176,7 @@ def probabilities(
         ids,
         windows=description.config.window_plan,
         layers=list(description.layers),
+        frame_order=frame_order,
         device=target,
     )
     videos = np.arange(len(ids))

@@ -216,6 +216,16 @@ def test_a_checkpoint_scores_the_same_again(cubereel, run, store):
     assert cubereel.out.startswith("4 videos")
 
 
+def test_the_order_of_frames_is_nothing_to_a_mean(cubereel, run, store):
+    checkpoint = run / "checkpoints" / "mean-pool" / "fold0-seed0.json"
+    for order in ("forward", "reversed", "shuffled"):
+        assert cubereel("eval", checkpoint, store, "--frame-order", order, "--json") == 0
+        assert json.loads(cubereel.out)["balanced_accuracy"] == 1.0
+
+    assert cubereel("eval", checkpoint, store, "--frame-order", "backwards") == 2
+    assert "'forward', 'reversed', 'shuffled'" in cubereel.err
+
+
 def test_a_new_video_is_classified_end_to_end(cubereel, run, videos):
     checkpoint = run / "checkpoints" / "mean-pool" / "fold0-seed0.json"
 

@@ -246,6 +246,40 @@ def test_a_mask_of_ones_and_equal_energies_leave_a_plain_conv_lstm():
     torch.testing.assert_close(output.logits[:, 0], plain_conv_lstm(head, batch.top))
 
 
+def test_without_a_mask_it_is_the_head_with_a_mask_of_ones():
+    whole, part, batch = (
+        saliency_convlstm(),
+        saliency_convlstm(attention="temporal"),
+        random_batch(),
+    )
+    spare = part.load_state_dict(whole.state_dict(), strict=False)
+
+    output = part(batch)
+
+    expected = whole(batch, attention=torch.ones_like(batch.top[..., 0]))
+    assert {name.split(".")[0] for name in spare.unexpected_keys} == {"saliency"}
+    torch.testing.assert_close(output.logits, expected.logits)
+    torch.testing.assert_close(output.maps, expected.maps)
+
+
+def test_without_temporal_attention_frames_come_one_by_one_and_the_last_state_is_read():
+    head, batch = saliency_convlstm(attention="spatial"), padded_batch()
+    output = head(batch)
+    for clip, num_frames in ((0, 4), (1, 2)):
+        frames = batch.top[clip : clip + 1, :num_frames].permute(0, 1, 4, 2, 3)
+        frames = frames * output.maps["spatial"][clip : clip + 1, :num_frames].unsqueeze(2)
+        mean = frames.mean(1)
+        hidden, cell_state = head.initial_hidden(mean), head.initial_cell_state(mean)
+        for frame in frames.unbind(1):
+            from_input = head.conv_lstm.from_input(frame)
+            hidden, cell_state = head.conv_lstm.step(from_input, hidden, cell_state)
+
+        logits = head.classify(hidden.mean((2, 3)))
+        torch.testing.assert_close(output.logits[clip], logits)
+        equal = [1 / num_frames] * num_frames + [0] * (4 - num_frames)
+        assert output.maps["temporal"][clip].tolist() == pytest.approx(equal)
+
+
 def test_its_own_mask_given_back_changes_nothing():
     head, batch = saliency_convlstm(), random_batch()
     computed = head(batch)

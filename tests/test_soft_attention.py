@@ -6,10 +6,13 @@ from tests import planted
 from tests.batches import batch_of, random_batch
 from tests.oracles import TIGHT, load_oracle
 from train.batch import Batch, InputShape
+from train.config import TrainConfig
+from train.fit import Candidate, make_optimiser
 from train.heads import build_head
 from train.losses import doubly_stochastic_penalty, sequence_cross_entropy
 
 FORMS = ["location", "content"]
+QUERIES = ["top", "bottom", "own"]
 
 
 def soft_attention(*, grid=3, dim=6, **options):
@@ -154,15 +157,69 @@ def test_no_attention_tells_the_cells_of_a_constant_cube_apart():
     torch.testing.assert_close(head(batch).logits, head(batch, attention=corner).logits)
 
 
+@pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("form", FORMS)
-def test_its_own_weights_given_back_change_nothing(form):
-    head, batch = soft_attention(attention=form, layers=2), random_batch()
+def test_its_own_weights_given_back_change_nothing(form, query):
+    head, batch = soft_attention(attention=form, layers=3, query=query), random_batch()
     computed = head(batch)
 
     replaced = head(batch, attention=computed.maps["spatial"])
 
     torch.testing.assert_close(replaced.logits, computed.logits)
+    torch.testing.assert_close(replaced.maps, computed.maps)
     torch.testing.assert_close(replaced.losses, computed.losses)
+
+
+# --- Who looks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("query", QUERIES)
+def test_with_one_layer_all_queries_are_the_same(form, query):
+    options = {"attention": form, "layers": 1}
+    default, other = soft_attention(**options), soft_attention(**options, query=query)
+    batch = random_batch()
+
+    torch.testing.assert_close(other.state_dict(), default.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(other(batch).logits, default(batch).logits, rtol=0, atol=0)
+    assert other(batch).maps.keys() == {"spatial"}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_two_layers_by_hand(query):
+    head, batch = soft_attention(layers=2, query=query), random_batch()
+    output, cubes = head(batch), batch.top.flatten(2, 3)
+    bottom, top = head.initial_state(cubes.mean((1, 2)))
+    for t in range(4):
+        looks = {
+            "top": [(head.attend, top)],
+            "bottom": [(head.attend, bottom)],
+            "own": [(look, bottom) for look in head.attend_below] + [(head.attend, top)],
+        }
+        weights = [look.score(hidden).softmax(-1) for look, (hidden, _) in looks[query]]
+        seen = [torch.einsum("bp,bpd->bd", each, cubes[:, t]) for each in weights]
+        first, second = head.lstm.layers
+        bottom = first.step(first.from_input(seen[0]), *bottom)
+        top = second.step(second.from_input(torch.cat([bottom[0], *seen[1:]], -1)), *top)
+
+        torch.testing.assert_close(output.logits[:, t], head.output(top[0].unsqueeze(1))[:, 0])
+        torch.testing.assert_close(output.maps["spatial"][:, t].flatten(1), weights[-1])
+        if query == "own":
+            of_layers = output.maps["spatial_of_layers"][:, t].flatten(2)
+            torch.testing.assert_close(of_layers, torch.stack(weights, 1))
+
+
+def test_given_attention_replaces_that_of_the_top_layer_alone():
+    head, batch = soft_attention(layers=3, query="own"), random_batch()
+    corner = one_hot(torch.zeros(2, 4, dtype=torch.long), 9).double().reshape(2, 4, 3, 3)
+
+    own, given = (head(batch, attention=a).maps["spatial_of_layers"] for a in (None, corner))
+
+    torch.testing.assert_close(given[:, :, 2], corner)
+    torch.testing.assert_close(given[:, :, :2], own[:, :, :2])  # nothing comes down from the top
+
+
+# --- Losses --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -198,6 +255,41 @@ def test_lambda_weighs_the_penalty_as_in_the_formula_of_the_paper():
     summed = -output.logits.log_softmax(-1)[0, :, 1].sum()
     penalty = (1 - output.maps["spatial"].sum(1)).square().sum()
     torch.testing.assert_close(4 * ours, summed + 10 * penalty)
+
+
+def test_lambda_weighs_the_penalty_as_in_the_released_code():
+    batch = random_batch()
+    head, as_in_paper = soft_attention(doubly_stochastic=10, scaling="code"), soft_attention()
+    labels = torch.tensor([1, 2])
+
+    output = head(batch)
+    ours = sequence_cross_entropy(output.logits, labels, batch.mask)
+    ours += head.loss_weights["doubly_stochastic"] * output.losses["doubly_stochastic"]
+
+    # Sums over clips and time, but a mean over the 9 cells.
+    summed = -output.logits.log_softmax(-1)[torch.arange(2), :, labels].sum()
+    penalty = (1 - output.maps["spatial"].sum(1)).square().sum(0).mean()
+    torch.testing.assert_close(2 * 4 * ours, summed + 10 * penalty)
+    torch.testing.assert_close(
+        as_in_paper(batch).losses["doubly_stochastic"], 9 * output.losses["doubly_stochastic"]
+    )
+
+
+def test_the_papers_weight_decay_is_adams_two_gamma_over_t():
+    gamma, num_frames = 1e-2, 4
+    head, batch, labels = soft_attention(), random_batch(), torch.tensor([1, 2])
+    config = TrainConfig(optimiser="adam")
+    optimiser = make_optimiser(head, Candidate(1e-3, 2 * gamma / num_frames), config)
+    sequence_cross_entropy(head(batch).logits, labels, batch.mask).backward()
+    optimiser.step()
+
+    plain = soft_attention()
+    loss = sequence_cross_entropy(plain(batch).logits, labels, batch.mask) * num_frames
+    loss += gamma * sum(p.square().sum() for p in plain.parameters() if p.ndim > 1)
+    (loss / num_frames).backward()
+    torch.optim.Adam(plain.parameters(), lr=1e-3).step()
+
+    torch.testing.assert_close(head.state_dict(), plain.state_dict())
 
 
 def test_the_penalty_of_a_padded_clip_is_divided_by_its_valid_frames():

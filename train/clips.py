@@ -14,7 +14,7 @@ from features_store.layout import DIFF_GRID, cube_path
 from features_store.store import Store
 from train.batch import Batch, InputShape
 from train.heads import Head
-from train.windows import WindowPlan
+from train.windows import FrameOrder, WindowPlan, reordered
 
 VIEW = "center"
 Positions = Sequence[int] | np.ndarray
@@ -33,6 +33,8 @@ class Clips:
 
     Args:
         layers: in the order in which heads are to get them; the last is the top.
+        frame_order: of the frames within each clip; a shuffle is another for each clip, and the
+            same for the same videos. Frame differences stay with their frame.
         memory_bytes: clips are kept in memory when they all fit into this; by default a third of
             the machine's, or of what is free on a GPU.
     """
@@ -44,6 +46,7 @@ class Clips:
         *,
         windows: WindowPlan,
         layers: Sequence[str] = (),
+        frame_order: FrameOrder = "forward",
         device: torch.device | None = None,
         memory_bytes: int | None = None,
     ) -> None:
@@ -52,8 +55,9 @@ class Clips:
         self.windows = windows
         self.layers = [la.name for la in store.header.layers] if not layers else list(layers)
         self.device = device or torch.device("cpu")
+        rng = np.random.default_rng(0)
         self.clips = [
-            Clip(video, rows)
+            Clip(video, reordered(rows, frame_order, rng))
             for video, video_id in enumerate(self.video_ids)
             for rows in windows.rows(store.num_frames_of(video_id))
         ]
@@ -149,7 +153,7 @@ class Clips:
         blocks = [np.zeros((*shape, *array.row_shape), array.dtype) for array in self._arrays]
         for i, position in enumerate(positions):
             clip = self.clips[position]
-            first, last = int(clip.rows[0]), int(clip.rows[-1])
+            first, last = int(clip.rows.min()), int(clip.rows.max())
             for array, block in zip(self._arrays, blocks, strict=True):
                 # One slice that spans the clip; where it is a view, only the chosen rows are read.
                 span = self.store.read(

@@ -12,6 +12,7 @@ import numpy as np
 from features_store.errors import UsageError
 
 WindowKind = Literal["even", "sliding"]
+FrameOrder = Literal["forward", "reversed", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,14 @@ def sliding_rows(
     span = num_steps * frame_stride
     starts = range(0, max(1, num_frames - span + 1), window_stride)
     return [np.arange(start, min(start + span, num_frames), frame_stride) for start in starts]
+
+
+def reordered(rows: np.ndarray, order: FrameOrder, rng: np.random.Generator) -> np.ndarray:
+    """Return the rows of a clip in another order.
+
+    >>> reordered(np.arange(3), "reversed", np.random.default_rng(0)).tolist()
+    [2, 1, 0]
+    """
+    if order == "shuffled":
+        return rng.permutation(rows)
+    return rows[::-1] if order == "reversed" else rows

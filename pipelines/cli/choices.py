@@ -43,6 +43,14 @@ class Windows(StrEnum):
     sliding = "sliding"
 
 
+class Order(StrEnum):
+    """Of the frames within a clip."""
+
+    forward = "forward"
+    reversed = "reversed"
+    shuffled = "shuffled"
+
+
 class Aggregate(StrEnum):
     """How clips of a video decide together."""
 

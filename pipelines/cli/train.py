@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.choices import Aggregate, Windows
+from pipelines.cli.choices import Aggregate, Order, Windows
 from pipelines.cli.show import print_json, print_table
 
 if TYPE_CHECKING:
@@ -150,13 +150,19 @@ def evaluate(
         str | None,
         typer.Option(help="A split of the manifest; by default the checkpoint's test videos."),
     ] = None,
+    frame_order: Annotated[
+        Order,
+        typer.Option(help="Of the frames within a clip: does the head need the right one?"),
+    ] = Order.forward,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint on the videos it was not fitted on, or on a split of the manifest."""
     from pipelines.evaluation import evaluate as run
 
-    metrics, classes = run(checkpoint, store, split=split, device=device)
+    metrics, classes = run(
+        checkpoint, store, split=split, frame_order=frame_order.value, device=device
+    )
     if as_json:
         print_json({**asdict(metrics), "classes": classes})
         return

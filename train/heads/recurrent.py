@@ -5,7 +5,7 @@ Everything that does not depend on the state is computed for all steps in one pr
 Masks are prefix-shaped, so later steps cannot reach valid ones and the recurrence needs no mask.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from einops import rearrange
@@ -44,11 +44,16 @@ class LSTMLayer(nn.Module):
 
 
 class StackedLSTM(nn.Module):
-    """Layers of LSTM, each fed with the hidden state of the one below; no dropout in between."""
+    """Layers of LSTM, each fed with the hidden state of the one below; no dropout in between.
 
-    def __init__(self, input_size: int, hidden_size: int, *, num_layers: int) -> None:
+    With `beside_size` every layer but the first gets that many values more, see `step`.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, num_layers: int, beside_size: int = 0
+    ) -> None:
         super().__init__()
-        sizes = [input_size] + [hidden_size] * (num_layers - 1)
+        sizes = [input_size] + [hidden_size + beside_size] * (num_layers - 1)
         self.layers = nn.ModuleList(LSTMLayer(size, hidden_size) for size in sizes)
 
     def _paired_with(self, state: LSTMState) -> Iterator[tuple[LSTMLayer, Tensor, Tensor]]:
@@ -56,10 +61,18 @@ class StackedLSTM(nn.Module):
             assert isinstance(layer, LSTMLayer)  # ModuleList forgets what it holds
             yield layer, hidden, cell_state
 
-    def step(self, inputs: Float[Tensor, "b d"], state: LSTMState) -> LSTMState:
-        """Advance all layers by one frame; for inputs that depend on the state."""
+    def step(
+        self, inputs: Float[Tensor, "b d"], state: LSTMState, *, beside: Sequence[Tensor] = ()
+    ) -> LSTMState:
+        """Advance all layers by one frame; for inputs that depend on the state.
+
+        Args:
+            beside: (b, beside_size) of each layer but the first, appended to what comes from below.
+        """
         new_state: LSTMState = []
-        for layer, hidden, cell_state in self._paired_with(state):
+        for index, (layer, hidden, cell_state) in enumerate(self._paired_with(state)):
+            if index and beside:
+                inputs = torch.cat([inputs, beside[index - 1]], dim=-1)
             new_state.append(layer.step(layer.from_input(inputs), hidden, cell_state))
             inputs = new_state[-1][0]
         return new_state

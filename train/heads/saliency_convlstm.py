@@ -50,6 +50,12 @@ def conv_stack(dim: int, hidden_size: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def saliency_mask(dim: int, hidden_size: int) -> nn.Sequential:
+    """Return the network from frames (n, D, K, K) to masks (n, 1, K, K)."""
+    last = Conv3x3(hidden_size, 1, bias=False)
+    return nn.Sequential(*conv_stack(dim, hidden_size), last, nn.Sigmoid())
+
+
 class LinearEnergy(nn.Module):
     """e_j = w_xᵀ GAP(x̃_j), the released code's form.
 
@@ -77,6 +83,11 @@ class SaliencyConvLSTM(Head):
     `hidden` is the width of the ConvLSTM and of the convolutions that lead to the mask and to the
     initial state; the paper has 512, which wants a GPU. `dropout` drops a channel of a whole clip.
 
+    `attention` takes one of the two away, as the paper's ablations do. With `temporal` there is no
+    mask, all cells count as they are. With `spatial` the ConvLSTM reads frame after frame and its
+    last hidden state is classified. The maps are then ones, and equal weights; their penalties are
+    constants.
+
     Energies of the form `tanh` are e_{s,j} = vᵀ tanh(W_x GAP(x̃_j) + b + W_h GAP(H_{s−1})).
 
     The map "spatial" is the mask M, between 0 and 1 and not normalised, which `attention=`
@@ -96,6 +107,7 @@ class SaliencyConvLSTM(Head):
         *,
         shape: InputShape,
         num_classes: int,
+        attention: Literal["spatio-temporal", "spatial", "temporal"] = "spatio-temporal",
         hidden: int = 64,
         energy: Literal["tanh", "linear", "detached"] = "tanh",
         dropout: float = 0.2,
@@ -112,15 +124,16 @@ class SaliencyConvLSTM(Head):
         )
         _, dim = shape.top
         self.dropout, self.scaling = dropout, scaling
-        last = Conv3x3(hidden, 1, bias=False)
-        self.saliency = nn.Sequential(*conv_stack(dim, hidden), last, nn.Sigmoid())
+        self.saliency = saliency_mask(dim, hidden) if attention != "temporal" else None
         self.initial_hidden = conv_stack(dim, hidden)
         self.initial_cell_state = conv_stack(dim, hidden)
-        self.energy: ContentAttention | LinearEnergy = (
-            ContentAttention(hidden, dim, hidden)
-            if energy == "tanh"
-            else LinearEnergy(dim, detached=energy == "detached")
-        )
+        self.energy: ContentAttention | LinearEnergy | None = None
+        if attention != "spatial":
+            self.energy = (
+                ContentAttention(hidden, dim, hidden)
+                if energy == "tanh"
+                else LinearEnergy(dim, detached=energy == "detached")
+            )
         self.conv_lstm = ConvLSTMCell(dim, hidden)
         self.classify = nn.Linear(hidden, num_classes)
 
@@ -135,10 +148,10 @@ class SaliencyConvLSTM(Head):
         self.check_attention(attention, batch)
         # Valid frames only, one behind the other: padding must not enter the batch statistics.
         frames = rearrange(self._drop_channels(batch.top)[batch.mask], "n h w d -> n d h w")
-        if attention is None:
-            saliency = self.saliency(frames)
-        else:
+        if attention is not None:
             saliency = attention[batch.mask].unsqueeze(1)
+        else:
+            saliency = self.saliency(frames) if self.saliency else torch.ones_like(frames[:, :1])
         hidden, temporal = self._recur(saliency * frames, batch.mask)
         spatial = padded(saliency.squeeze(1), batch.mask)
         return HeadOutput(
@@ -156,24 +169,39 @@ class SaliencyConvLSTM(Head):
     def _recur(
         self, salient: Float[Tensor, "n d k k"], mask: Bool[Tensor, "b t"]
     ) -> tuple[Float[Tensor, "b hidden"], Float[Tensor, "b t"]]:
-        """Return mean over cells and steps of the hidden states, and of the temporal weights."""
+        """Return what is read of the hidden states, and the mean over steps of temporal weights."""
         # The convolution of Σ_j w_j x̃_j is Σ_j w_j of the convolutions, here of all frames at once.
         from_inputs = padded(self.conv_lstm.from_input(salient), mask)
-        keys = padded(self.energy.keys(reduce(salient, "n d h w -> n d", "mean")), mask)
+        pooled = reduce(salient, "n d h w -> n d", "mean")
+        keys = None if self.energy is None else padded(self.energy.keys(pooled), mask)
         mean_frame = mean_over_time(salient, mask)
         hidden = self.initial_hidden(mean_frame)
         cell_state = self.initial_cell_state(mean_frame)
         all_hidden, all_weights = [], []
-        for _ in range(mask.shape[1]):
-            energies = self.energy(reduce(hidden, "b n h w -> b n", "mean"), keys)
-            weights = masked_softmax(energies.unsqueeze(1), mask).squeeze(1)
+        for step in range(mask.shape[1]):
+            weights = self._weights(step, reduce(hidden, "b n h w -> b n", "mean"), keys, mask)
             from_input = einsum(weights, from_inputs, "b t, b t n h w -> b n h w")
             hidden, cell_state = self.conv_lstm.step(from_input, hidden, cell_state)
             all_hidden.append(reduce(hidden, "b n h w -> b n", "mean"))
             all_weights.append(weights)
         # A clip has as many steps as valid frames.
         temporal = masked_mean(torch.stack(all_weights, dim=1), mask)
-        return masked_mean(torch.stack(all_hidden, dim=1), mask), temporal
+        is_read = mask if self.energy is not None else last_valid(mask)
+        return masked_mean(torch.stack(all_hidden, dim=1), is_read), temporal
+
+    def _weights(
+        self,
+        step: int,
+        hidden: Float[Tensor, "b n"],
+        keys: Float[Tensor, "b t a"] | None,
+        mask: Bool[Tensor, "b t"],
+    ) -> Float[Tensor, "b t"]:
+        """Return how much of each frame goes into a step: all of one without temporal attention."""
+        if self.energy is None:
+            frame = torch.zeros_like(mask, dtype=hidden.dtype)
+            frame[:, step] = 1
+            return frame
+        return masked_softmax(self.energy(hidden, keys).unsqueeze(1), mask).squeeze(1)
 
     def _losses(
         self,
@@ -205,3 +233,8 @@ def mean_over_time(
     clips: Int[Tensor, " n"] = mask.nonzero()[:, 0]
     summed = frames.new_zeros(len(mask), *frames.shape[1:]).index_add(0, clips, frames)
     return summed / rearrange(mask.sum(1).clamp(min=1), "b -> b 1 1 1").to(frames.dtype)
+
+
+def last_valid(mask: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+    """Return a mask of the last valid frame of every clip."""
+    return mask & ~F.pad(mask[:, 1:], (0, 1))

@@ -1,22 +1,21 @@
 """Action recognition using visual attention (Sharma, Kiros, Salakhutdinov 2015, arXiv 1511.04119).
 
 The paper's equation 4 and the released code disagree on what the attention sees; both are here, as
-`attention=location` (the paper) and `attention=content` (the code). The query is the top layer's
-hidden state.
+`attention=location` (the paper) and `attention=content` (the code).
 """
 
 from typing import ClassVar, Literal
 
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from train.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
 from train.heads.masked import mean_cube, zero_masked
 from train.heads.options import check_option
-from train.heads.recurrent import InitialState, OutputModule, StackedLSTM
+from train.heads.recurrent import InitialState, LSTMState, OutputModule, StackedLSTM
 from train.heads.registry import register_head
 from train.losses import doubly_stochastic_penalty
 
@@ -61,18 +60,44 @@ class ContentAttention(nn.Module):
         return scores.squeeze(-1)
 
 
+def build_attention(
+    form: Literal["location", "content"], hidden_size: int, shape: InputShape, attention_size: int
+) -> LocationAttention | ContentAttention:
+    """Return an attention over the cells of the top cube."""
+    grid_size, dim = shape.top
+    if form == "location":
+        return LocationAttention(hidden_size, grid_size**2)
+    return ContentAttention(hidden_size, dim, attention_size)
+
+
 @register_head("soft-attention")
 class SoftAttention(Head):
     """A stack of LSTM layers whose input is the attention-weighted mean of the cells.
 
-    The map "spatial" is l_{t,i} of the paper; `attention=` replaces it. `attention_size` is the
-    width of content attention's hidden layer, which the released code sets to D.
+    `query` says whose hidden state of the step before looks: the `top` layer's, as in the paper's
+    figure, or the `bottom` one's. The mean goes into the first layer, each other layer gets the
+    hidden state h_t of the one below. With `own`, the form of arctic-captions with several layers,
+    every layer has an attention of its own and looks by its own hidden state: the first gets its
+    mean x_t, layer ℓ gets [h_t of the layer below; its own mean x_t^ℓ]. With one layer all three
+    are the same.
 
-    The loss "doubly_stochastic" is Σ_i (1 − Σ_t l_{t,i})² divided by the number of valid frames,
-    averaged over clips, and `doubly_stochastic` its weight λ. The paper's loss of a clip is
-    Σ_t CE_t + λ Σ_i (…)²; ours takes the mean of CE over time, so the penalty is divided too,
-    and λ means what it means in the paper's formula. The released code also divides the penalty by
-    the number of cells (49): λ of a published script is λ/49 here.
+    The map "spatial" is l_{t,i} of the paper, with `own` that of the top layer, as arctic-captions
+    has it; `attention=` replaces it and nothing else. With `own` and several layers the map
+    "spatial_of_layers" is (B, T, layers, K, K), the top last. `attention_size` is the width of
+    content attention's hidden layer, which the released code sets to D.
+
+    The loss "doubly_stochastic" is that of the map "spatial", `doubly_stochastic` its weight λ. A
+    clip's loss is Σ_t CE_t + λ Σ_i (1 − Σ_t l_{t,i})² in the paper; the released code takes the
+    mean over the K² cells instead of the sum. Ours is the mean of CE over the T valid frames, so
+    both are divided by T, and λ is that of the paper with `scaling=paper` and that of a script
+    with `scaling=code`: λ there is λ / K² here.
+
+    γ Σθ² of the paper beside a sum over T frames is γ/T beside our mean, with gradient 2γ/T · θ,
+    which is what `--optimiser adam --weight-decay` 2γ/T adds: 6.7e-7 for γ = 1e-5, T = 30. In the
+    code the sum is over B clips too: 2γ/(BT), 5.2e-9 for B = 128. AdamW, our default, subtracts
+    rate · decay · θ instead, whatever the gradient; of a weight whose gradient is of size g Adam
+    subtracts rate · (2γ/T)/g · θ, so that the two agree where decay = (2γ/T)/g, which is no single
+    number. Both decay matrices alone, the code biases too.
     """
 
     learning_rate: ClassVar[float] = 1e-3
@@ -86,10 +111,12 @@ class SoftAttention(Head):
         num_classes: int,
         attention: Literal["location", "content"] = "location",
         attention_size: int = 128,
+        query: Literal["top", "bottom", "own"] = "top",
         layers: int = 1,
         hidden: int = 128,
         dropout: float = 0.5,
         doubly_stochastic: float = 0.0,
+        scaling: Literal["paper", "code"] = "paper",
         inverse_temperature: float = 1.0,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
@@ -98,17 +125,20 @@ class SoftAttention(Head):
         check_option("hidden", hidden, at_least=1)
         check_option("dropout", dropout, at_least=0, below=1)
         check_option("inverse_temperature", inverse_temperature, at_least=0)
-        grid_size, dim = shape.top
+        _, dim = shape.top
         self.weigh_losses(doubly_stochastic=doubly_stochastic)
+        self.query, self.scaling = query, scaling
         self.inverse_temperature = inverse_temperature
-        self.attend: LocationAttention | ContentAttention = (
-            LocationAttention(hidden, grid_size**2)
-            if attention == "location"
-            else ContentAttention(hidden, dim, attention_size)
-        )
+        self.attend = build_attention(attention, hidden, shape, attention_size)
         self.initial_state = InitialState(dim, hidden, num_layers=layers)
-        self.lstm = StackedLSTM(dim, hidden, num_layers=layers)
+        is_own = query == "own"
+        self.lstm = StackedLSTM(dim, hidden, num_layers=layers, beside_size=dim if is_own else 0)
         self.output = OutputModule(hidden, num_classes, dropout=dropout)
+        # Of the layers below the top, bottom first.
+        self.attend_below = nn.ModuleList(
+            build_attention(attention, hidden, shape, attention_size)
+            for _ in range(layers - 1 if is_own else 0)
+        )
 
     def forward(
         self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
@@ -120,33 +150,57 @@ class SoftAttention(Head):
         """
         self.check_attention(attention, batch)
         hidden, weights = self._recur(batch, attention)
-        spatial = zero_masked(weights, batch.mask)
-        penalty = doubly_stochastic_penalty(spatial, batch.mask)
-        num_frames = batch.mask.sum(1).clamp(min=1)
+        weights = zero_masked(weights, batch.mask)
+        maps = {"spatial": weights[:, :, -1]}
+        if self.attend_below:
+            maps["spatial_of_layers"] = weights
         return HeadOutput(
             logits=self.output(hidden),
-            maps={"spatial": spatial},
-            losses={"doubly_stochastic": (penalty / num_frames).mean()},
+            maps=maps,
+            losses={"doubly_stochastic": self._penalty(maps["spatial"], batch.mask)},
         )
+
+    def _penalty(
+        self, spatial: Float[Tensor, "b t k k"], mask: Bool[Tensor, "b t"]
+    ) -> Float[Tensor, ""]:
+        """Return the doubly stochastic penalty beside a mean of CE over frames and clips."""
+        penalty = doubly_stochastic_penalty(spatial, mask)
+        if self.scaling == "code":
+            penalty = penalty / self.shape.top[0] ** 2
+        return (penalty / mask.sum(1).clamp(min=1)).mean()
 
     def _recur(
         self, batch: Batch, attention: Float[Tensor, "b t k k"] | None
-    ) -> tuple[Float[Tensor, "b t n"], Float[Tensor, "b t k k"]]:
-        """Return the top layer's hidden states and the weights that led to them."""
+    ) -> tuple[Float[Tensor, "b t n"], Float[Tensor, "b t looks k k"]]:
+        """Return the top layer's hidden states and the weights that led to them.
+
+        There is one look per attention, that of the top layer last.
+        """
         cubes = rearrange(batch.top, "b t h w d -> b t (h w) d")
-        hidden: list[Tensor] = []
+        given = None if attention is None else rearrange(attention, "b t h w -> b t (h w)")
         state = self.initial_state(mean_cube(batch.top, batch.mask))
         # Whatever does not depend on the state is computed here, for all frames at once.
-        keys = self.attend.keys(cubes) if attention is None else cubes
-        weights: list[Tensor] = []
-        for t, (frame, frame_keys) in enumerate(zip(cubes.unbind(1), keys.unbind(1), strict=True)):
-            if attention is None:
-                top_hidden, _ = state[-1]
-                scores = self.inverse_temperature * self.attend(top_hidden, frame_keys)
-                weights.append(scores.softmax(dim=-1))
-            else:
-                weights.append(rearrange(attention[:, t], "b h w -> b (h w)"))
-            state = self.lstm.step(einsum(weights[-1], frame, "b p, b p d -> b d"), state)
+        looks = [*self.attend_below, *([self.attend] if given is None else [])]
+        keys = [look.keys(cubes).unbind(1) for look in looks]
+        hidden, all_weights = [], []
+        for t, frame in enumerate(cubes.unbind(1)):
+            # Where the top layer's weights are given, its query is one too many.
+            asked = zip(looks, self._queries(state), keys, strict=False)
+            scores = [look(query, of_frames[t]) for look, query, of_frames in asked]
+            weights = [(self.inverse_temperature * score).softmax(dim=-1) for score in scores]
+            if given is not None:
+                weights.append(given[:, t])
+            all_weights.append(torch.stack(weights, 1))
+            seen = einsum(all_weights[-1], frame, "b looks p, b p d -> looks b d")
+            state = self.lstm.step(seen[0], state, beside=seen[1:].unbind(0))
             hidden.append(state[-1][0])
-        grid = rearrange(torch.stack(weights, 1), "b t (h w) -> b t h w", h=batch.top.shape[2])
+        stacked, height = torch.stack(all_weights, 1), batch.top.shape[2]
+        grid = rearrange(stacked, "b t looks (h w) -> b t looks h w", h=height)
         return torch.stack(hidden, 1), grid
+
+    def _queries(self, state: LSTMState) -> list[Float[Tensor, "b n"]]:
+        """Return the hidden states that look, one per attention, that of the top layer last."""
+        hidden = [layer_hidden for layer_hidden, _ in state]
+        if self.query == "own":
+            return hidden
+        return hidden[-1:] if self.query == "top" else hidden[:1]

@@ -227,7 +227,7 @@ def test_a_fitted_tail_is_scored_again_and_classifies_new_videos(
     assert cubereel("train", store, *TAIL, "--weights", weights, "--out", run, *QUICK) == 0
     assert json.loads((run / "results.json").read_text()) == results
     assert cubereel("eval", checkpoint, store, "--json") == 0
-    assert json.loads(cubereel.out) == results["heads"][0]["seeds"][0]
+    assert json.loads(cubereel.out).items() >= results["heads"][0]["seeds"][0].items()
 
     video = videos / "dark" / "0.mp4"
     assert cubereel("predict", checkpoint, video, "--weights", weights, "--json") == 0

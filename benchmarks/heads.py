@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--grid", default=GRID)
     parser.add_argument("--among", default="", help="labels whose confusion is shown")
     arguments = parser.parse_args()
+    if len({store.stem for store in arguments.stores}) < len(arguments.stores):
+        parser.error("two stores have the same name, and so would their run folders")
     threads = max(1, (os.cpu_count() or 1) // len(arguments.stores))
     os.environ["OMP_NUM_THREADS"] = str(threads)
     started = time.monotonic()

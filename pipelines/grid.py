@@ -69,6 +69,8 @@ class Row:
                     f"{self.label}: no layer {layer!r}; {nearest_name(layer, list(known))}"
                 )
             names.append(known[layer] if isinstance(layer, int) else layer)
+        if len(set(names)) < len(names):
+            raise UsageError(f"{self.label}: a layer is asked for twice: {', '.join(names)}")
         return names
 
 
@@ -108,7 +110,8 @@ def parse_grid(
     """Return the rows of a grid; `options` are given to every head."""
     _require_known(document, ("about", "defaults", "rows"), f"grid {name}")
     defaults, tables = document.get("defaults", {}), document.get("rows", [])
-    if not isinstance(defaults, dict) or not isinstance(tables, list) or not tables:
+    is_list = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
+    if not isinstance(defaults, dict) or not is_list or not tables:
         raise UsageError(f"grid {name} needs [[rows]], and [defaults] may be given once")
     rows = [_parse_row({**defaults, **table}, name, options) for table in tables]
     labels = [row.label for row in rows]
@@ -128,6 +131,8 @@ def _parse_row(table: Mapping[str, Any], grid: str, options: Sequence[tuple[str,
     settings = {key: table[key] for key in ROW_OPTIONS if key in table}
     parse_config(settings)
     choice = HeadChoice.parse(head, options)
+    if not any(sign.isalnum() for sign in table.get("name", choice.label)):
+        raise UsageError(f"{where}: a name needs a letter or a digit")
     return Row(table.get("name", choice.label), choice, tuple(layers), settings)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from features_store.disk import remove_leftovers, write_atomically
 from features_store.errors import ContractError, UsageError
+from train.fit import Candidate
 from train.heads import Head
 from train.protocol import Fit, MakeFit
 
@@ -85,11 +86,12 @@ class KeptFits:
         """Return the fit of that name, made now unless it is there."""
         return self._keep(name, make, lambda _: None)
 
-    def test(self, fold: int, seed: int, make: MakeFit) -> Fit:
-        """Return the fit of a fold and seed; made now, its head is saved too."""
-        name = f"fold{fold}-seed{seed}"
+    def test(self, fold: int, seed: int, candidate: Candidate, make: MakeFit) -> Fit:
+        """Return the fit of a fold and seed with what validation chose; made now, its head too."""
+        place = f"fold{fold}-seed{seed}"
+        path = self.checkpoints / place
         return self._keep(
-            name, make, lambda head: self._save_head(self.checkpoints / name, head, fold, seed)
+            f"{place}-{candidate.name}", make, lambda head: self._save_head(path, head, fold, seed)
         )
 
     def _keep(self, name: str, make: MakeFit, save: Callable[[Head], None]) -> Fit:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from extract.allocator import keep_freed_memory
-from features_store.disk import write_atomically
+from features_store.disk import check_folder, write_atomically
 from features_store.errors import UsageError
-from features_store.spec import Spec
+from features_store.spec import Spec, canonical_json
 from features_store.store import Store
 from pipelines.grid import Row, load_grid
 from pipelines.labelled import load_labelled, make_splits
@@ -27,7 +27,7 @@ from train.checkpoint import Checkpoint, library_versions, save_checkpoint
 from train.config import TrainConfig
 from train.fit import candidates
 from train.heads import Head
-from train.heads.registry import head_class
+from train.heads.registry import head_class, head_options
 from train.protocol import (
     FoldResult,
     HeadChoice,
@@ -131,7 +131,10 @@ def train(
         if not groups_said:
             report.warnings.append("the manifest has no groups: each video is its own")
             logger.warning("%s", report.warnings[-1])
+        check_folder(run)
         claim(run / "run.json", _identity(report, data))
+        if out is None:
+            logger.info("run folder %s; with --out %s a run that was stopped goes on", run, run)
         results: dict[str, list[FoldResult]] = {}
         reference: Pooled | None = None
         for task in tasks:
@@ -196,14 +199,21 @@ def _task(
 
 
 def _identity(report: TrainReport, data: Labelled) -> dict[str, Any]:
-    """Return what all fits of a run folder have in common."""
-    said = [data.clips.video_ids, data.labels.tolist(), list(data.classes)]
+    """Return what all fits of a run folder have in common: features to the bit, labels, splits."""
+    ids, store = data.clips.video_ids, data.clips.store
+    records = (store.video(video_id) for video_id in ids)
     return {
         "spec_digest": report.spec_digest,
-        "labels": hashlib.sha256(json.dumps(said).encode()).hexdigest(),
+        "dtype": store.header.dtype,
+        "features": _digest([[record.length, *record.checksums] for record in records]),
+        "labels": _digest([ids, data.labels.tolist(), list(data.classes)]),
         "split_hashes": report.split_hashes,
         "versions": report.versions,
     }
+
+
+def _digest(said: Any) -> str:
+    return hashlib.sha256(canonical_json(said)).hexdigest()
 
 
 def default_run_folder(store: Path) -> Path:
@@ -216,10 +226,12 @@ def _run_task(
 ) -> tuple[list[FoldResult], float]:
     """Return a head's results and the seconds that its fits took, in this run or before."""
     run = Path(report.run)
+    grid = candidates(head_class(task.choice.name), task.config)
     said = {
         "head": task.choice.name,
         "label": task.label,
-        "options": dict(task.choice.options),
+        "options": head_options(task.choice.name) | dict(task.choice.options),
+        "candidates": [asdict(candidate) for candidate in grid],
         "config": task.config.model_dump(),
     }
     claim(run / "fits" / folder_name(task.label) / "row.json", said)
@@ -227,8 +239,8 @@ def _run_task(
     def save_head(path: Path, head: Head, fold: int, seed: int) -> None:
         save_checkpoint(path, head, _checkpoint(task, splits[fold], report, fold, seed, store))
 
-    inner = len(splits[0].inner) * len(candidates(head_class(task.choice.name), task.config))
-    progress = ProgressLog(task.label, total=len(splits) * (inner + seeds), unit="fits")
+    fits_of_fold = len(splits[0].inner) * len(grid) + seeds
+    progress = ProgressLog(task.label, total=len(splits) * fits_of_fold, unit="fits")
     with progress:
         kept = KeptFits(run, task.label, save_head=save_head, on_fit=progress.step)
         results = run_folds(

@@ -183,6 +183,27 @@ def test_an_empty_split_is_said(cubereel, store, tmp_path):
     assert "the split 'test' of the manifest is empty" in cubereel.err
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"options": []}, {"options": {"tail": "x"}}, {"options": {"diffs": "all"}}, {"head": []},
+        {"head": "mean-poll"}, {"layers": {}}, {"layers": {"top": [2]}},
+        {"layers": {"top": [-1, 8]}}, {"layers": {"top": [7, 8]}},
+        {"diff_grid": "x"}, {"spec": None}, {"config": {"epoch": 1}},
+        {"classes": 3}, {"test_ids": None},
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_is_none_is_refused(cubereel, store, tmp_path, said):
+    run = tmp_path / "run"
+    cubereel("train", store, "--head", "mean-pool", "--out", run, "--epochs", 1)
+    checkpoint = run / "checkpoints" / "mean-pool" / "fold0-seed0.json"
+    checkpoint.write_text(json.dumps(json.loads(checkpoint.read_text()) | said))
+
+    assert cubereel("eval", checkpoint, store) in (2, 3)
+    assert cubereel.err.startswith("error: ")
+    assert "Traceback" not in cubereel.err
+
+
 def test_a_checkpoint_of_other_features_is_refused(cubereel, store, tmp_path):
     from pipelines.extraction import extract
 

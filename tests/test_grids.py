@@ -1,10 +1,12 @@
 """Grids of heads, and runs that go on where they were stopped."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from features_store.errors import ContractError, UsageError
@@ -14,6 +16,7 @@ from pipelines.grid import Row, grid_names, load_grid, parse_grid
 from pipelines.run_folder import KeptFits, read_fit
 from pipelines.training import train
 from tests.stores import header, make_store
+from train import protocol
 from train.clips import Clips
 from train.config import TrainConfig
 from train.heads import head_class
@@ -95,6 +98,8 @@ def test_layers_are_names_or_counted_from_the_top(layers, expected):
         ({"rows": [{"head": "mean-pool", "layers": "top"}]}, "layers must be names or places"),
         ({"rows": [{"name": "x"}]}, 'needs head = "NAME"'),
         ({"rows": [{"head": "mean-pool"}] * 2}, "has two rows 'mean-pool'"),
+        ({"rows": ["mean-pool"]}, r"needs \[\[rows\]\]"),
+        ({"rows": [{"head": "mean-pool", "name": ".."}]}, "a name needs a letter"),
     ],
 )
 def test_a_wrong_grid_says_what_is_wrong(document, message):
@@ -179,7 +184,7 @@ def test_a_run_that_was_stopped_goes_on(store, tmp_path, monkeypatch):
 
 def test_more_seeds_and_heads_are_added_to_a_run(store, tmp_path):
     _run(store, tmp_path, heads=["mean-pool"])
-    fit = tmp_path / "fits" / "mean-pool" / "fold0-seed0.json"
+    (fit,) = (tmp_path / "fits" / "mean-pool").glob("fold0-seed0-*.json")
     before = fit.stat().st_mtime_ns
 
     report = _run(store, tmp_path, heads=["mean-pool", "max-lstm:hidden=3"], seeds=2)
@@ -193,6 +198,7 @@ def test_more_seeds_and_heads_are_added_to_a_run(store, tmp_path):
     [
         ({"folds": 3}, "split_hashes: there"),
         ({"config": TrainConfig(clip_frames=3, epochs=3, batch_size=4)}, "config: there"),
+        ({"config": TWO.model_copy(update={"learning_rates": (0.1,)})}, "candidates: there"),
     ],
 )
 def test_fits_of_something_else_are_refused(store, tmp_path, said, message):
@@ -202,13 +208,64 @@ def test_fits_of_something_else_are_refused(store, tmp_path, said, message):
         _run(store, tmp_path, heads=["mean-pool"], **said)
 
 
+def test_fits_of_other_features_are_refused(store, tmp_path):
+    _run(store, tmp_path / "run", heads=["mean-pool"])
+    videos = {f"{label}/{i}": 5 for label in ("a", "b") for i in range(GROUPS)}
+    make_store(tmp_path / "s", videos, store_header=header(layers=LAYERS))
+    shutil.copy(store / "manifest.csv", tmp_path / "s")
+
+    with pytest.raises(UsageError, match=r"holds fits of another run; features: there"):
+        _run(tmp_path / "s", tmp_path / "run", heads=["mean-pool"])
+
+
+def test_fits_of_other_defaults_are_refused(store, tmp_path, monkeypatch):
+    _run(store, tmp_path, heads=["mean-pool"])
+
+    monkeypatch.setattr(head_class("mean-pool"), "learning_rate", 0.5)
+    with pytest.raises(UsageError, match=r"holds fits of another run; candidates: there"):
+        _run(store, tmp_path, heads=["mean-pool"])
+
+
+def test_a_run_folder_cannot_be_a_file(store, tmp_path):
+    (tmp_path / "run").write_text("x")
+
+    with pytest.raises(UsageError, match="run is not a folder"):
+        _run(store, tmp_path / "run")
+
+
+def test_a_rate_that_diverges_loses_or_is_named(store, tmp_path, monkeypatch):
+    def diverge(head, *rest, candidate, **said):
+        losses = fit(head, *rest, candidate=candidate, **said)
+        if candidate.learning_rate == 10:
+            nn.init.constant_(head.classify.weight, torch.nan)
+        return losses
+
+    fit = protocol.fit
+    monkeypatch.setattr(protocol, "fit", diverge)
+    rates = TrainConfig(clip_frames=3, epochs=2, batch_size=4, learning_rates=(10, 1e-3))
+    report = _run(store, tmp_path / "a", heads=["mean-pool"], config=rates)
+
+    chosen = [s["candidate"]["learning_rate"] for s in report.heads[0].selections]
+    assert chosen == [1e-3, 1e-3]
+    alone = rates.model_copy(update={"learning_rates": (10.0,)})
+    with pytest.raises(UsageError, match=r"mean-pool diverged in fold 0, seed 0, .* 10; give"):
+        _run(store, tmp_path / "b", heads=["mean-pool"], config=alone)
+
+
+@pytest.mark.parametrize("option", ["tail", "shape", "num_classes", "name"])
+def test_what_is_no_option_of_a_head_is_refused(store, tmp_path, option):
+    with pytest.raises(UsageError, match=f"head 'mean-pool' has no option '{option}'"):
+        _run(store, tmp_path / "run", heads=[f"mean-pool:{option}=x"])
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_record_is_named(store, tmp_path):
     _run(store, tmp_path, heads=["mean-pool"])
-    path = tmp_path / "fits" / "mean-pool" / "fold1-seed0.json"
+    (path,) = (tmp_path / "fits" / "mean-pool").glob("fold1-seed0-*.json")
 
     for text in ("{", "[]", '{"probs": 3}'):
         path.write_text(text)
-        with pytest.raises(ContractError, match=r"fold1-seed0\.json .*remove it"):
+        with pytest.raises(ContractError, match=r"fold1-seed0-.*\.json .*remove it"):
             _run(store, tmp_path, heads=["mean-pool"])
     path.unlink()
     _run(store, tmp_path, heads=["mean-pool"])

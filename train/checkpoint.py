@@ -3,18 +3,22 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, PositiveInt, TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from features_store.disk import write_atomically
 from features_store.errors import ContractError
 from train.batch import InputShape
-from train.config import TrainConfig, parse_config
+from train.config import TrainConfig
 from train.heads import Head, build_head, head_class
+from train.heads.registry import refuse_unknown_options
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Checkpoint:
 
     head: str
     options: dict[str, str]
-    layers: dict[str, tuple[int, int]]
-    diff_grid: int | None
+    layers: Annotated[dict[str, tuple[PositiveInt, PositiveInt]], Field(min_length=1)]
+    diff_grid: PositiveInt | None
     classes: tuple[str, ...]
     config: TrainConfig
     spec: dict[str, Any]
@@ -41,13 +45,16 @@ class Checkpoint:
     versions: dict[str, str]
 
 
+_CHECKPOINT = TypeAdapter(Checkpoint)
+
+
 def save_checkpoint(path: Path, head: Head, checkpoint: Checkpoint) -> None:
     """Write ``<path>.safetensors`` and, when that is whole, ``<path>.json``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous().cpu() for name, value in head.state_dict().items()}
-    save_file(state, path.with_suffix(".safetensors"))
+    write_atomically(path.with_suffix(".safetensors"), save(state))
     document = asdict(checkpoint) | {"config": checkpoint.config.model_dump()}
-    path.with_suffix(".json").write_text(json.dumps(document, indent=1))
+    write_atomically(path.with_suffix(".json"), json.dumps(document, indent=1).encode())
 
 
 def load_checkpoint(
@@ -64,19 +71,15 @@ def load_checkpoint(
     """
     description, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
-        document = json.loads(description.read_bytes())
-        document["config"] = parse_config(document["config"])
-        document["layers"] = {name: tuple(shape) for name, shape in document["layers"].items()}
-        for name in ("classes", "test_ids"):
-            document[name] = tuple(document[name])
-        checkpoint = Checkpoint(**document)
+        checkpoint = _CHECKPOINT.validate_json(description.read_bytes())
         state = load_file(weights)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as err:
+    except (OSError, ValueError, SafetensorError) as err:
         raise ContractError(
             f"{path} is not a checkpoint of 'cubereel train' ({description.name} and "
             f"{weights.name} are expected): {err}"
         ) from err
     takes_tail = head_class(checkpoint.head).takes_tail
+    refuse_unknown_options(checkpoint.head, checkpoint.options)
     head = build_head(
         checkpoint.head,
         shape=InputShape(checkpoint.layers, checkpoint.diff_grid),
@@ -98,4 +101,8 @@ def library_versions() -> dict[str, str]:
     """Return what a result may depend on besides its configuration."""
     import sklearn
 
-    return {"torch": str(torch.__version__), "scikit-learn": sklearn.__version__}
+    return {
+        "cubereel": version("cubereel"),
+        "torch": str(torch.__version__),
+        "scikit-learn": sklearn.__version__,
+    }

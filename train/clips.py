@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from features_store.errors import UsageError
 from features_store.layout import DIFF_GRID, cube_path
 from features_store.store import Store
 from train.batch import Batch, InputShape
@@ -54,6 +55,8 @@ class Clips:
         self.video_ids = list(video_ids)
         self.windows = windows
         self.layers = [la.name for la in store.header.layers] if not layers else list(layers)
+        if double := next((la for la in self.layers if self.layers.count(la) > 1), None):
+            raise UsageError(f"layer {double!r} is asked for twice")
         self.device = device or torch.device("cpu")
         rng = np.random.default_rng(0)
         self.clips = [

@@ -1,6 +1,6 @@
 """What a training run is told, validated: unknown keys are refused with the nearest name."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,8 +31,8 @@ class TrainConfig(BaseModel):
     epochs: int = Field(default=15, ge=1)
     batch_size: int = Field(default=32, ge=1)
     optimiser: Literal["adam", "adamw"] = "adamw"
-    learning_rates: tuple[float, ...] = ()
-    weight_decays: tuple[float, ...] = ()
+    learning_rates: tuple[Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)], ...] = ()
+    weight_decays: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = ()
     class_weights: bool = True
     split_seed: int = Field(default=0, ge=0, lt=2**32)
     inner_folds: int = Field(default=1, ge=1)

@@ -27,6 +27,11 @@ class Candidate:
     learning_rate: float
     weight_decay: float
 
+    @property
+    def name(self) -> str:
+        """For files."""
+        return f"lr{self.learning_rate:g}-wd{self.weight_decay:g}"
+
 
 def candidates(head: type[Head], config: TrainConfig) -> list[Candidate]:
     """Return the grid: every rate with every weight decay."""

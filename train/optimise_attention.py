@@ -3,7 +3,8 @@
 Where would a fitted head have to look to be right? The poster shows the pictures and not the
 procedure. Here the head is frozen, one number per cell and frame is free, and −Σ_t log ŷ_{t,y*} of
 the label y* is minimised by Adam. Because the label is given, being right then is no accuracy. A
-head that looks at a single cell (hm-an with `attention=hard`) is here given a soft attention too.
+head that looks at a single cell (hm-an with `attention=hard`) is here given a soft attention too,
+and one with an attention for each of several heads (attentive-probe) a single one for all.
 """
 
 from dataclasses import dataclass

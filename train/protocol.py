@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from features_store.errors import UsageError
 from train.clips import Clips
 from train.config import TrainConfig
 from train.fit import Candidate, candidates, fit, predict
 from train.heads import Head, build_head
-from train.heads.registry import head_class
+from train.heads.registry import head_class, refuse_unknown_options
 from train.label_tables import Labels, missing_classes
 from train.seeding import seeded
 from train.splits import Split
@@ -57,6 +58,7 @@ class HeadChoice:
 
     def build(self, clips: Clips, num_classes: int) -> Head:
         """Return a new head for these clips."""
+        refuse_unknown_options(self.name, dict(self.options))
         head = build_head(
             self.name,
             shape=clips.input_shape,
@@ -132,7 +134,7 @@ class FitKeeper(Protocol):
     def validation(self, name: str, make: MakeFit) -> Fit:
         """Return a fit by which a candidate is judged; `name` is unique within a head's run."""
 
-    def test(self, fold: int, seed: int, make: MakeFit) -> Fit:
+    def test(self, fold: int, seed: int, candidate: Candidate, make: MakeFit) -> Fit:
         """Return a fit that is tested, and whose head is kept too."""
 
 
@@ -166,8 +168,15 @@ def run_folds(
         of_fold = partial(_validate, keeper, f"fold{fold}", fit_and_predict)
         selection = _select(choice, data, split, config=config, validate=of_fold)
         for seed in range(num_seeds):
-            make = partial(fit_and_predict, split.fitting, split.test, selection.candidate, seed)
-            results.append(FoldResult(fold, seed, selection, keeper.test(fold, seed, make)))
+            candidate = selection.candidate
+            make = partial(fit_and_predict, split.fitting, split.test, candidate, seed)
+            kept = keeper.test(fold, seed, candidate, make)
+            if not np.isfinite(kept.probs).all():
+                raise UsageError(
+                    f"{choice.label} diverged in fold {fold}, seed {seed}, at learning rate "
+                    f"{candidate.learning_rate:g}; give smaller ones (--lr)"
+                )
+            results.append(FoldResult(fold, seed, selection, kept))
     return results
 
 
@@ -181,7 +190,7 @@ def _validate(
     candidate: Candidate,
 ) -> Fit:
     """Return the fit of one candidate on one inner split, with seed 0."""
-    name = f"{fold}-inner{inner}-lr{candidate.learning_rate:g}-wd{candidate.weight_decay:g}"
+    name = f"{fold}-inner{inner}-{candidate.name}"
     return keeper.validation(name, partial(fit_and_predict, train, validation, candidate, 0))
 
 
@@ -197,14 +206,17 @@ def _select(
 
     The best has the highest balanced accuracy (mean average precision where videos may have several
     classes), which is what will be reported; ties, which are common among few videos, go to the
-    lower loss.
+    lower loss. One that diverged comes last.
     """
     selections = []
     for candidate in candidates(head_class(choice.name), config):
         scores, losses = [], []
         for inner, (train, validation) in enumerate(split.inner):
             probs = validate(inner, train, validation, candidate).probs
-            score, loss = data.task.validate(probs, data.labels[validation])
+            if np.isfinite(probs).all():
+                score, loss = data.task.validate(probs, data.labels[validation])
+            else:
+                score, loss = -np.inf, np.inf
             scores.append(score)
             losses.append(loss)
         selections.append(Selection(candidate, float(np.mean(losses)), float(np.mean(scores))))

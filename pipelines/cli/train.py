@@ -152,7 +152,9 @@ def evaluate(
     ] = None,
     frame_order: Annotated[
         Order,
-        typer.Option(help="Of the frames within a clip: does the head need the right one?"),
+        typer.Option(
+            help="Of cubes and stored differences within a clip: does the head need the right one?"
+        ),
     ] = Order.forward,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     as_json: AsJson = False,

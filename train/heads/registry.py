@@ -1,6 +1,6 @@
 """Heads by name. A head is one file with `@register_head` and one import line in `train.heads`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from torch import nn
@@ -54,6 +54,15 @@ def head_options(name: str) -> dict[str, Any]:
     return declared_options(head_class(name).__init__)
 
 
+def refuse_unknown_options(name: str, options: Iterable[str]) -> None:
+    """Raise `UsageError` unless head `name` has all these options."""
+    known = list(declared_types(head_class(name).__init__))
+    for option in options:
+        if option not in known:
+            hint = nearest_name(option, known) if known else "it takes none"
+            raise UsageError(f"head {name!r} has no option {option!r}; {hint}")
+
+
 def build_head(
     name: str,
     *,
@@ -73,10 +82,7 @@ def build_head(
     """
     cls = head_class(name)
     types = declared_types(cls.__init__)
-    for option in options:
-        if option not in types:
-            known = nearest_name(option, list(types)) if types else "it takes none"
-            raise UsageError(f"head {name!r} has no option {option!r}; {known}")
+    refuse_unknown_options(name, options)
     if cls.takes_tail and tail is None:
         raise UsageError(
             f"head {name!r} needs tail=, what the network has after the stored layer; "

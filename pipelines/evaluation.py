@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from train.label_tables import Labels
 from train.metrics import Metrics, score
 from train.tasks import task_of
 from train.windows import FrameOrder
+
+logger = logging.getLogger("cubereel")
 
 
 def evaluate(
@@ -69,6 +72,12 @@ def videos_to_score(store: Store, description: Checkpoint, *, split: str | None)
             f"{store.path} has no video of "
             + (f"the split {split!r}" if split else "the test videos of this checkpoint")
         )
+    if others := len(set(wanted) - set(description.test_ids)):
+        logger.warning(
+            "%d of these %d videos are no test videos of the checkpoint: its head may have been "
+            "fitted on them",
+            others, len(wanted),
+        )  # fmt: skip
     return wanted
 
 

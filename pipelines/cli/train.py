@@ -153,7 +153,7 @@ def evaluate(
     frame_order: Annotated[
         Order,
         typer.Option(
-            help="Of cubes and stored differences within a clip: does the head need the right one?"
+            help="Of cubes and stored differences within a clip: is the right one needed?"
         ),
     ] = Order.forward,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",

@@ -166,6 +166,19 @@ class Clips:
         return [torch.from_numpy(block) for block in blocks]
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """The batches of some clips in order, read anew whenever they are iterated over."""
+
+    clips: Clips
+    positions: Positions
+    batch_size: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield a batch at a time."""
+        return (b for _, b in self.clips.batches(self.positions, batch_size=self.batch_size))
+
+
 class CondensedClips(Clips):
     """Clips of which only a head's condensed tensors are kept, all in memory."""
 

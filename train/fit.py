@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from train.batch import Batch
-from train.clips import Clips
+from train.clips import Clips, Epoch
 from train.config import TrainConfig
 from train.heads import Head
 from train.label_tables import Labels
@@ -64,7 +64,7 @@ def fit(
     if config.class_weights:
         of_clips = labels[clips.videos_of(positions)]
         weights = task.class_weights(of_clips, head.num_classes).to(clips.device)
-    head.fit_statistics(b for _, b in clips.batches(positions, batch_size=config.batch_size))
+    head.fit_statistics(Epoch(clips, positions, config.batch_size))
     optimiser = make_optimiser(head, candidate, config)
     num_steps = config.epochs * math.ceil(len(positions) / config.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)

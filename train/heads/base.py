@@ -87,7 +87,7 @@ class Head(nn.Module, ABC):
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit buffers such as means to the training set; called once, before the first step.
 
-        `batches` are those of one epoch, and are only read when they are iterated over.
+        `batches` are those of one epoch, and are read whenever they are iterated over.
         """
 
     def check_attention(self, attention: Tensor | None, batch: Batch) -> None:

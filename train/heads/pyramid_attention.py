@@ -4,11 +4,12 @@ In the paper the layer stands inside a network that is trained with it. Here the
 and what follows it is the mean over its bases and a linear classifier.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
+import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from train.batch import Batch, HeadOutput, InputShape
@@ -23,9 +24,10 @@ from train.heads.interaction import (
     orthogonality_term,
     variance_term,
 )
-from train.heads.masked import masked_mean, mean_cube
+from train.heads.masked import masked_mean
 from train.heads.options import check_option
 from train.heads.registry import register_head
+from train.heads.standardise import Standardise
 
 
 @register_head("pyramid-attention")
@@ -38,6 +40,10 @@ class PyramidAttention(Head):
     With `attention` "spatial" each frame is attended to by itself and has its own logits, with
     "spatio-temporal" all cells of the clip at once, which has a single row of logits. The latter
     does not know the order of frames.
+
+    Scores are of standardised cells, by the mean and std of each layer's channels in the training
+    set. W_j and b_j could take that up; but a softmax over cells as they are, whose norms differ
+    from layer to layer, would start as the choice of one or two cells, and stay there.
 
     The map "bases" is A, (B, T, bases, K, K). Its rows have unit length and a sum between 1 and √n;
     hence the mean over bases is divided by √n, by which uniform attention gives the mean cube. That
@@ -73,12 +79,19 @@ class PyramidAttention(Head):
         self.extent: Extent = attention
         self.attention_form = "frame" if attention == "spatial" else "clip"
         dims = [dim for _, dim in shape.layers.values()]
+        self.dims = dims
+        self.standardise = Standardise(sum(dims))
         self.attend = InteractionAttention(dims, bases, fusion=fusion)
         self.classify = PooledClassifier(dims[-1], num_classes, dropout=dropout)
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Fit mean and std of the mean cube, which is what uniform attention would classify."""
-        self.classify.fit(mean_cube(batch.top, batch.mask) for batch in batches)
+        """Fit those of the cells that are scored, then of what is classified before training.
+
+        The first frame of each clip speaks for its cells.
+        """
+        with torch.no_grad():
+            self.standardise.fit(torch.cat(self._first_cells(batch), -1) for batch in batches)
+            self.classify.fit(self._pooled_clips(batch) for batch in batches)
 
     def forward(
         self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
@@ -89,23 +102,47 @@ class PyramidAttention(Head):
             UsageError: `attention` has another shape than the cubes' (B, T, K, K).
         """
         self.check_attention(attention, batch)
+        sets, scales = self._sets(batch.cubes, batch.mask)
+        attended = self._attend(scales, sets)
+        weights = self._weights(attended, sets) if attention is None else sets.from_map(attention)
         grid_size, _ = self.shape.top
-        sets = CellSets(batch.mask, grid_size, self.extent)
-        scales = [sets.group(pool_to_grid(cubes, grid_size)) for cubes in batch.cubes.values()]
-        attended = self.attend(scales, sets.valid)
-        rows, num_cells = attended.rows, sets.valid.sum(1, keepdim=True).clamp(min=1)
-        if attention is None:
-            weights = rows.mean(1) / num_cells.to(rows.dtype).sqrt()
-        else:
-            weights = sets.from_map(attention)
         per_frame = "(b t) m (h w) -> b t m h w"
         axes = per_frame if self.extent == "spatial" else "b m (t h w) -> b t m h w"
-        bases = rearrange(rows, axes, b=batch.mask.shape[0], h=grid_size, w=grid_size)
+        bases = rearrange(attended.rows, axes, b=batch.mask.shape[0], h=grid_size, w=grid_size)
         return HeadOutput(
             logits=self.classify(sets.pool(scales[-1], weights)),
             maps={"spatial": sets.to_map(weights), "bases": bases},
             losses=self._losses(attended, scales[-1], sets),
         )
+
+    def _sets(
+        self, cubes: Mapping[str, Tensor], mask: Bool[Tensor, "b t"]
+    ) -> tuple[CellSets, list[Float[Tensor, "s n _"]]]:
+        """Return the cells of every layer on the top's grid."""
+        grid_size, _ = self.shape.top
+        sets = CellSets(mask, grid_size, self.extent)
+        return sets, [sets.group(pool_to_grid(layer, grid_size)) for layer in cubes.values()]
+
+    def _first_cells(self, batch: Batch) -> list[Float[Tensor, "n _"]]:
+        first = {name: cubes[:, :1] for name, cubes in batch.cubes.items()}
+        sets, scales = self._sets(first, batch.mask[:, :1])
+        return [cells[sets.valid] for cells in scales]
+
+    def _attend(self, scales: Sequence[Float[Tensor, "s n _"]], sets: CellSets) -> CellAttention:
+        standard = self.standardise(torch.cat([*scales], -1)).split(self.dims, -1)
+        attended: CellAttention = self.attend(standard, sets.valid)
+        return attended
+
+    def _weights(self, attended: CellAttention, sets: CellSets) -> Float[Tensor, "s n"]:
+        """Return the mean over bases, divided by √n."""
+        rows, num_cells = attended.rows, sets.valid.sum(1, keepdim=True).clamp(min=1)
+        return rows.mean(1) / num_cells.to(rows.dtype).sqrt()
+
+    def _pooled_clips(self, batch: Batch) -> Float[Tensor, "b d"]:
+        """Return what is classified, as its mean over each clip."""
+        sets, scales = self._sets(batch.cubes, batch.mask)
+        weights = self._weights(self._attend(scales, sets), sets)
+        return masked_mean(sets.pool(scales[-1], weights), sets.step_mask)
 
     def _losses(
         self, attended: CellAttention, top: Float[Tensor, "s n d"], sets: CellSets

@@ -7,7 +7,7 @@ on a CPU touching all those fresh pages costs a third of the time of a GoogLeNet
 import ctypes
 import sys
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # from malloc.h
 _KEEP_BYTES = 2**30
 
 
@@ -18,4 +18,6 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return all(mallopt(name, _KEEP_BYTES) == 1 for name in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
+    # Threads have arenas of their own otherwise, of 64 MB pieces that are unmapped when they empty.
+    settings = {_M_MMAP_THRESHOLD: _KEEP_BYTES, _M_TRIM_THRESHOLD: _KEEP_BYTES, _M_ARENA_MAX: 1}
+    return all(mallopt(name, value) == 1 for name, value in settings.items())

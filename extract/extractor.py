@@ -1,6 +1,6 @@
 """One unit of extraction: decode → batches packed across videos → cubes → a committed video each.
 
-Decoding runs ahead in child processes; computing and writing take turns here. Queues are bounded
+Decoding runs ahead in child processes, computing in threads, writing here. Queues are bounded
 everywhere, so memory depends neither on the length of a video nor on how many there are.
 """
 
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from jaxtyping import UInt8
 
 from extract.batching import BatchPacker, FrameBlock
 from extract.compute import ComputedFrames, CubeComputer
 from extract.decode_pool import DecodePool, DecodeTask, Failed, Finished, Frames
+from extract.lanes import ComputeLanes
 from extract.preprocess import frame_diffs
 from features_store.errors import DecodeError
 from features_store.layout import cube_path
@@ -23,6 +24,7 @@ from features_store.records import VideoRecord
 from features_store.store_writer import UnitWriter
 
 VIEW = "center"
+Batch = list[FrameBlock | Finished | Failed]
 
 
 @dataclass(frozen=True)
@@ -61,29 +63,33 @@ class UnitExtractor:
     def run(self, jobs: Sequence[VideoJob], pool: DecodePool) -> None:
         """Extract every job; a video that fails is reported and costs no other."""
         packer: BatchPacker[Finished | Failed] = BatchPacker(self._computer.batch_size)
+        lanes: ComputeLanes[Batch] = ComputeLanes(self._computer)
         tasks = [
             DecodeTask(i, str(job.path), job.start_seconds, job.end_seconds)
             for i, job in enumerate(jobs)
         ]
-        for event in pool.decode(tasks):
-            if isinstance(event, Frames):
-                packer.add(FrameBlock(event.pixels, event.pts_seconds, event.frame_index))
-            else:
-                packer.add(event)
-            for batch in packer.full():
-                self._process(batch, jobs)
-        self._process(packer.rest(), jobs)
+        with lanes:
+            for event in pool.decode(tasks):
+                if isinstance(event, Frames):
+                    packer.add(FrameBlock(event.pixels, event.pts_seconds, event.frame_index))
+                else:
+                    packer.add(event)
+                for batch in packer.full():
+                    lanes.add(batch, joined_pixels(batch))
+                for batch, computed in lanes.ready():
+                    self._record(batch, computed, jobs)
+            rest = packer.rest()
+            lanes.add(rest, joined_pixels(rest))
+            for batch, computed in lanes.rest():
+                self._record(batch, computed, jobs)
 
-    def _process(
-        self, batch: Sequence[FrameBlock | Finished | Failed], jobs: Sequence[VideoJob]
+    def _record(
+        self, batch: Batch, computed: ComputedFrames | None, jobs: Sequence[VideoJob]
     ) -> None:
-        blocks = [item for item in batch if isinstance(item, FrameBlock)]
-        if blocks:
-            pixels = np.concatenate([block.pixels for block in blocks])
-            computed = self._computer(torch.from_numpy(pixels))
         start = 0
         for item in batch:
             if isinstance(item, FrameBlock):
+                assert computed is not None, "there are frames, so they were computed"
                 self._write(item, computed, slice(start, start + len(item)))
                 start += len(item)
             elif isinstance(item, Finished):
@@ -137,6 +143,12 @@ class UnitExtractor:
         self._writer.abandon()
         self._previous = None
         self._on_video((job, error))
+
+
+def joined_pixels(batch: Batch) -> UInt8[np.ndarray, "n h w 3"] | None:
+    """Return the frames of a batch one behind the other, None if it has none."""
+    blocks = [item.pixels for item in batch if isinstance(item, FrameBlock)]
+    return np.concatenate(blocks) if blocks else None
 
 
 def media_fields(path: Path) -> dict[str, Any]:

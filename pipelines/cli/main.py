@@ -15,6 +15,7 @@ import typer
 
 from features_store.errors import CubereelError
 from pipelines.cli import (
+    bench,
     exchange,
     explain,
     extract,
@@ -44,6 +45,7 @@ train.register(app)
 explain.register(app)
 optimise_attention.register(app)
 listing.register(app)
+app.add_typer(bench.app, name="bench")
 app.add_typer(store.app, name="store")
 exchange.register(store.app)
 app.add_typer(manifest.app, name="manifest")

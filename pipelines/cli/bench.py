@@ -1,0 +1,74 @@
+"""`cubereel bench`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.choices import Fit, Precision
+from pipelines.cli.show import print_json, print_table
+
+app = typer.Typer(help="Measure this machine against its own floors.", no_args_is_help=True)
+MEANINGS = {
+    "decode_floor": "decode: bare, and swscale, one core",
+    "decode": "decode: ours, one core",
+    "decode_naive": "decode: to_ndarray and PIL, one core",
+    "decode_pool": "decode: ours, in the workers",
+    "backbone": "backbone: as the pipeline runs it",
+    "backbone_eager": "backbone: eager fp32, NCHW",
+    "whole": "whole: from videos to a sealed store",
+    "plain": "plain loop: PyAV, PIL, eager network, a video at a time",
+}
+
+
+@app.command("extract")
+def extract(
+    source: Annotated[Path, typer.Argument(help="As for 'cubereel extract'; whole videos.")],
+    backbone: Annotated[
+        str, typer.Option(help="source:name; see 'cubereel list backbones'.")
+    ] = "torchvision:googlenet",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file instead of the library's own download.")
+    ] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="Layer to keep; repeat.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Keep every n-th decoded frame.")] = None,
+    fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
+    precision: Annotated[Precision, typer.Option(help="As for 'extract'.")] = Precision.auto,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Frames that travel together.")] = 32,
+    workers: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
+    videos: Annotated[int, typer.Option(help="How many, evenly chosen from the source.")] = 16,
+    rounds: Annotated[int, typer.Option(help="Of which the fastest counts.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Extraction beside its floors and a plain loop, in frames per second and ratios."""
+    from pipelines.bench_extract import bench_extract
+
+    report = bench_extract(
+        source, backbone=backbone, weights=weights, layers=layer or (), fps=fps, stride=stride,
+        fit=fit.value, precision=precision.value, device=device, batch_size=batch_size,
+        workers=workers, num_videos=videos, rounds=rounds,
+    )  # fmt: skip
+    if as_json:
+        print_json(report)
+        return
+    typer.echo(
+        f"{report.backbone} on {report.device} in {report.precision}, {report.num_cores} cores, "
+        f"{report.workers} decode workers, {report.num_videos} videos, "
+        f"{report.num_frames} frames kept\n"
+    )
+    parts = {MEANINGS[name]: rate for name, rate in asdict(report.rates).items()}
+    floor = "min(decode, backbone)" if report.device != "cpu" else "1/(1/decode + 1/backbone)"
+    parts[f"floor of the whole: {floor}, decoding on all cores"] = report.floor
+    print_table(["part", "frames/s"], [[name, f"{rate:.1f}"] for name, rate in parts.items()])
+    typer.echo("")
+    print_table(["ratio", ""], [[name, f"{ratio:.2f}"] for name, ratio in report.ratios.items()])
+    typer.echo(
+        f"\n{report.gflop_per_frame:.2f} GFLOP a frame; the network reaches "
+        f"{report.matmul_share:.0%} of a large matrix product's rate\n"
+        f"{report.video_hours_per_hour:.2f} hours of video an hour, every frame of 25 a second"
+    )

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from extract.backbones import load_backbone
-from features_store.errors import ContractError, UsageError
+from features_store.errors import ContractError, DecodeError, UsageError
 from features_store.spec import Fit, Sampling
 from pipelines.bench import Bench, Rates, extraction_floor, matmul_gflops
 from pipelines.extraction import build_computer, extract
@@ -66,8 +66,7 @@ def bench_extract(
 
     Raises:
         UsageError: a number makes no sense, or the source names spans.
-        ContractError: extracting a video failed.
-        DecodeError: a video cannot be decoded.
+        ContractError: a video cannot be decoded.
     """
     if min(num_videos, rounds, workers, batch_size) < 1:
         raise UsageError("videos, rounds, workers and batch size must be at least 1")
@@ -93,10 +92,13 @@ def bench_extract(
                 raise ContractError(f"cannot measure: {report.failed[0]['error']}")
             return report.extracting_seconds
 
-        bench = Bench(
-            paths, sampling=sampling, computer=computer, network=network, workers=workers,
-            extract=extract_once,
-        )  # fmt: skip
+        try:
+            bench = Bench(
+                paths, sampling=sampling, computer=computer, network=network, workers=workers,
+                extract=extract_once,
+            )  # fmt: skip
+        except DecodeError as err:
+            raise ContractError(f"cannot measure: {err}") from err
         rates = bench.measure(rounds)
     num_cores = torch.get_num_threads()
     floor = extraction_floor(rates, num_cores=num_cores, shares_cores=computer.device.type == "cpu")

@@ -1,8 +1,10 @@
-"""The chunks of a dataset as they lie in the file: mapped when they are raw, else through HDF5."""
+"""The chunks of a dataset as they lie in the file: past HDF5 when they are raw, else through it."""
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -24,17 +26,14 @@ class MappedRows:
     """
 
     def __init__(self, mapped: np.ndarray, dataset: h5py.Dataset, path: Path) -> None:
-        offsets, sizes = chunk_places(dataset, path, len(mapped))
-        chunk_bytes = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.dtype.itemsize
-        if (sizes != chunk_bytes).any():
-            raise DamageError(f"{path}: {dataset.name} has chunks of other sizes than it declares")
-        starts = [0, *(np.flatnonzero(np.diff(offsets) != chunk_bytes) + 1).tolist()]
-        stops = [*starts[1:], len(offsets)]
-        self._first_rows = [start * dataset.chunks[0] for start in starts]
-        self._runs = []
-        for start, stop in zip(starts, stops, strict=True):
-            block = mapped[offsets[start] : offsets[start] + (stop - start) * chunk_bytes]
-            self._runs.append(block.view(dataset.dtype).reshape(-1, *dataset.shape[1:]))
+        runs = chunk_runs(dataset, path, len(mapped))
+        self._first_rows = [run.first_row for run in runs]
+        self._runs = [
+            mapped[run.offset : run.offset + run.num_bytes]
+            .view(dataset.dtype)
+            .reshape(-1, *dataset.shape[1:])
+            for run in runs
+        ]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Return rows `start` to `stop`; a view of the map where they lie in one run."""
@@ -49,6 +48,34 @@ class MappedRows:
             run += 1
             pieces.append(self._runs[run][: stop - start])
         return np.concatenate(pieces)
+
+
+class PlacedRows:
+    """Rows of an uncompressed dataset, written past HDF5 to where they belong in the file.
+
+    HDF5 must have allocated all chunks and keep none of them in a cache.
+    """
+
+    def __init__(self, descriptor: int, dataset: h5py.Dataset, path: Path) -> None:
+        self._descriptor = descriptor
+        self._runs = chunk_runs(dataset, path, os.fstat(descriptor).st_size)
+        self._first_rows = [run.first_row for run in self._runs]
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Write contiguous rows of the dataset's dtype from row `start` on."""
+        while len(rows):
+            run = self._runs[bisect_right(self._first_rows, start) - 1]
+            count = min(len(rows), run.first_row + run.num_rows - start)
+            place = run.offset + (start - run.first_row) * run.row_bytes
+            write_at(self._descriptor, rows[:count].reshape(-1).view(np.uint8).data, place)
+            rows, start = rows[count:], start + count
+
+
+def write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write all bytes; the system may take them in several pieces."""
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
 
 
 class CompressedRows:
@@ -84,6 +111,41 @@ class CompressedRows:
             where = f"{self._name}: rows {rows.start} to {rows.stop}"
             raise DamageError(f"{where} cannot be unpacked: {err}") from err
         return block
+
+
+@dataclass(frozen=True)
+class ChunkRun:
+    """Raw chunks that lie one behind the other in a file."""
+
+    first_row: int
+    num_rows: int
+    offset: int
+    row_bytes: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all its rows."""
+        return self.num_rows * self.row_bytes
+
+
+def chunk_runs(dataset: h5py.Dataset, path: Path, file_bytes: int) -> list[ChunkRun]:
+    """Return the runs of an uncompressed dataset, in the order of rows.
+
+    Raises:
+        DamageError: a chunk is missing, or has another size than the dataset declares.
+        UnsafeStoreError: a chunk lies outside the file.
+    """
+    offsets, sizes = chunk_places(dataset, path, file_bytes)
+    chunk_rows = dataset.chunks[0]
+    row_bytes = int(np.prod(dataset.chunks[1:], dtype=np.int64)) * dataset.dtype.itemsize
+    if (sizes != chunk_rows * row_bytes).any():
+        raise DamageError(f"{path}: {dataset.name} has chunks of other sizes than it declares")
+    starts = [0, *(np.flatnonzero(np.diff(offsets) != chunk_rows * row_bytes) + 1).tolist()]
+    stops = [*starts[1:], len(offsets)]
+    return [
+        ChunkRun(start * chunk_rows, (stop - start) * chunk_rows, int(offsets[start]), row_bytes)
+        for start, stop in zip(starts, stops, strict=True)
+    ]
 
 
 def chunk_places(

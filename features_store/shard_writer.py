@@ -9,6 +9,7 @@ of it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 import xxhash
 
+from features_store.chunks import PlacedRows
 from features_store.disk import Reservation, fsync_path, require_space
 from features_store.errors import StoreError
 from features_store.layout import BLOCK_BYTES, CHUNK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
@@ -113,6 +115,13 @@ def write_record(table: h5py.Dataset, position: int, record: VideoRecord) -> Non
     table[position : position + 1] = pack_record(record, table.dtype)
 
 
+def check_shape(rows: np.ndarray, array: ArraySpec, *, num_rows: int) -> None:
+    """Raise `StoreError` for rows of another shape: they are written as bytes, which fit anyhow."""
+    wanted = (num_rows, *array.row_shape)
+    if rows.shape != wanted:
+        raise StoreError(f"{array.path} wants rows {wanted}, got {rows.shape}")
+
+
 def cast_rows(rows: np.ndarray, array: ArraySpec) -> np.ndarray:
     """Return rows as they are stored; raise `StoreError` for values that the dtype cannot hold."""
     with np.errstate(over="ignore"):
@@ -170,6 +179,8 @@ class ShardWriter:
         # Looking a dataset up takes as long as writing a hundred small rows.
         self._datasets = [self._file[array.path] for array in arrays]
         self._table = self._file["videos"]
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        self._places = [PlacedRows(self._descriptor, data, path) for data in self._datasets]
         self._rows, self._id_bytes = rows, id_bytes
         self._committed_rows = self._next_row = 0
         self.video_ids: list[str] = []
@@ -191,12 +202,18 @@ class ShardWriter:
         return self._next_row - self._committed_rows
 
     def write_rows(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Append frames of the video in work: array path -> (n, …)."""
+        """Append frames of the video in work: array path -> (n, …).
+
+        Raises:
+            StoreError: rows have another shape, or values that their dtype cannot hold.
+        """
         start = self._next_row
         stop = start + len(rows["pts_seconds"])
-        for array, dataset, hasher in zip(self.arrays, self._datasets, self._hashers, strict=True):
+        for array in self.arrays:
+            check_shape(rows[array.path], array, num_rows=stop - start)
+        for array, places, hasher in zip(self.arrays, self._places, self._hashers, strict=True):
             block = cast_rows(rows[array.path], array)
-            dataset[start:stop] = block
+            places.write(start, block)
             update_checksum(hasher, block)
         self._next_row = stop
 
@@ -242,3 +259,4 @@ class ShardWriter:
     def close(self) -> None:
         """Close the file; what is committed stays."""
         self._file.close()
+        os.close(self._descriptor)

@@ -21,6 +21,7 @@ from pipelines.cli import (
     listing,
     manifest,
     optimise_attention,
+    plan,
     store,
     train,
 )
@@ -39,6 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+plan.register(app)
 extract.register(app)
 train.register(app)
 explain.register(app)

@@ -1,18 +1,19 @@
 """How many frames a video keeps, from what its header says of their number and rate. Pure.
 
-Frame i is taken to be shown at i / rate, rounded to a tick, which is what `extract.sampling` is
-then asked about: so a count is exact where frames do follow each other at that rate.
+Frame i is taken to be shown at i / rate, rounded to a tick, and kept as `extract.sampling` decides:
+so a count is exact where frames do follow each other at that rate.
 """
 
 import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from extract.sampling import make_sampler
+import numpy as np
+
 from extract.spans import span_ticks
 from features_store.spec import Sampling
 
-# Beyond this, a sampler that may miss targets is not asked frame by frame.
+# Beyond this, targets that pass between two frames are not looked for one by one.
 MAX_STEPS = 1_000_000
 
 
@@ -83,10 +84,21 @@ def count_kept(sampling: Sampling, timing: NominalTiming, frames: range) -> int:
     jitter = fps * timing.time_base if timing.ticks_per_frame.denominator > 1 else Fraction(0)
     if passing - jitter >= 1:
         return len(frames)
-    origin = timing.tick(frames[0])
+    per_tick = fps * timing.time_base
+    reached = per_tick * (timing.tick(frames[-1]) - timing.tick(frames[0]) + Fraction(1, 2))
     if passing + jitter <= 1 or len(frames) > MAX_STEPS:
-        ticks = timing.tick(frames[-1]) - origin
-        reached = math.floor(fps * timing.time_base * (ticks + Fraction(1, 2)))
-        return min(reached + 1, len(frames))
-    sampler = make_sampler(sampling, time_base=timing.time_base)
-    return sum(sampler.keep(timing.tick(frame) - origin) for frame in frames)
+        return min(math.floor(reached) + 1, len(frames))
+    return _count_steps(timing, frames, per_tick)
+
+
+def _count_steps(timing: NominalTiming, frames: range, per_tick: Fraction) -> int:
+    """Count the frames at which another target is reached, as `FpsSampler` decides it."""
+    step = timing.ticks_per_frame
+    # Python's own integers where 64 bits may not hold the products.
+    largest = 2 * frames.stop * step.numerator * max(1, per_tick.numerator)
+    dtype = np.int64 if largest < 2**62 else object
+    number = np.arange(frames.start, frames.stop).astype(dtype)
+    ticks = (2 * number * step.numerator + step.denominator) // (2 * step.denominator)
+    half_ticks = 2 * (ticks - ticks[0]) + 1
+    reached = per_tick.numerator * half_ticks // (2 * per_tick.denominator)
+    return 1 + int(np.count_nonzero(reached[1:] > reached[:-1]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from extract.decode_pool import DecodePool, DecodeTask, Frames
 from extract.precision import fixed_frames
 from features_store.spec import Sampling
 
-NUM_VIDEOS = 64  # at most, drawn with a fixed seed
 SPAN_SECONDS = 10.0  # at most of each, so that a long video is not all there is
 
 
@@ -51,14 +49,13 @@ def time_decoding(
     workers: int,
     seconds: float,
 ) -> Timing:
-    """Decode some of the clips as extraction would, over and over, for as long as is said.
+    """Decode the clips as extraction would, over and over, for as long as is said.
 
     Frames count whether they are kept or not. The clock starts when the first frames are there,
     because starting processes is no part of a long job. Nothing is timed when no clip can be
     decoded.
     """
-    chosen = random.Random(0).sample(list(clips), min(NUM_VIDEOS, len(clips)))
-    tasks = (_task(number, chosen[number % len(chosen)]) for number in count() if chosen)
+    tasks = (_task(number, clips[number % len(clips)]) for number in count()) if clips else ()
     decoded: dict[int, int] = {}
     first: dict[int, int] = {}
     started: float | None = None
@@ -75,9 +72,9 @@ def time_decoding(
             if started is None:
                 started, num_before = now, sum(decoded.values())
             elapsed = now - started
-            if elapsed > seconds or (event.index >= len(chosen) and not decoded):
+            if elapsed > seconds or (event.index >= len(clips) and not decoded):
                 break
-    videos = len({number % len(chosen) for number in decoded})
+    videos = len({number % len(clips) for number in decoded})
     return Timing(sum(decoded.values()) - num_before, elapsed, videos)
 
 

@@ -24,11 +24,17 @@ class FrameCount(NamedTuple):
         decoded: of which they are chosen.
         is_counted: whether the header counts them; else it only tells a duration, or frames do not
             come evenly, and both numbers are estimates.
+        most: for how many there is to be room, because headers round; see `max_kept_frames`.
     """
 
     kept: int
     decoded: int
     is_counted: bool
+    most: int
+
+
+# Decoding a video without a header will fail in the same way and be reported.
+NO_HEADER = FrameCount(kept=0, decoded=0, is_counted=True, most=1)
 
 
 @lru_cache(2**17)
@@ -36,40 +42,40 @@ def count_frames(
     header: VideoHeader, sampling: Sampling, start: float | None, end: float | None
 ) -> FrameCount:
     """Return the frames of a video, or of a time span of it in seconds after its first frame."""
+    most = _most_frames(header, sampling, start, end)
     num_frames = header.num_frames or round(header.duration_seconds * header.rate)
     is_whole = not start and end is None
     if not header.rate:
-        return _without_rate(header, sampling, start or 0.0, end)
+        return FrameCount(*_without_rate(header, sampling, start or 0.0, end), most)
     timing = NominalTiming(num_frames, header.rate, header.time_base or _FINE)
     frames = frames_between(timing, start_seconds=start, end_seconds=end)
     # Every n-th frame of a whole video does not depend on when they are shown.
     is_timed = header.is_even or (sampling.kind == "stride" and is_whole)
     is_counted = header.num_frames > 0 and is_timed
-    return FrameCount(count_kept(sampling, timing, frames), len(frames), is_counted)
+    return FrameCount(count_kept(sampling, timing, frames), len(frames), is_counted, most)
 
 
 def _without_rate(
     header: VideoHeader, sampling: Sampling, start: float, end: float | None
-) -> FrameCount:
+) -> tuple[int, int, bool]:
     """Count where no rate is known: nothing but every n-th frame of a whole video is certain."""
     is_whole = not start and end is None
     if sampling.kind == "stride":
         kept = -(-header.num_frames // int(sampling.value))
-        return FrameCount(kept, header.num_frames, is_whole and header.num_frames > 0)
+        return kept, header.num_frames, is_whole and header.num_frames > 0
     lasts = header.duration_seconds if end is None else min(end, header.duration_seconds or end)
     in_time = ceil(max(lasts - start, 0.0) * Fraction(sampling.value))
     kept = min(in_time, header.num_frames or in_time)
-    return FrameCount(kept, max(header.num_frames, kept), False)
+    return kept, max(header.num_frames, kept), False
 
 
-@lru_cache(2**17)
-def most_frames(
+def _most_frames(
     header: VideoHeader, sampling: Sampling, start: float | None, end: float | None
 ) -> int:
-    """Return for how many frames there is to be room; see `max_kept_frames`."""
     duration, num_frames = header.duration_seconds, header.num_frames
     if end is not None:
         duration, num_frames = end - (start or 0), 0
-    return max_kept_frames(
+    kept = max_kept_frames(
         sampling, duration_seconds=duration, num_frames_hint=num_frames, source_fps=header.fps
     )
+    return max(1, kept)

@@ -13,7 +13,7 @@ from features_store.layout import SHARD_BYTES, ArraySpec, split_units
 from features_store.manifest import ManifestRow
 from features_store.records import VideoRecord
 from features_store.spec import Sampling
-from pipelines.frame_counts import most_frames
+from pipelines.frame_counts import NO_HEADER, FrameCount, count_frames
 from pipelines.header_cache import HeaderCache
 from pipelines.headers import survey_headers
 from pipelines.sources import Source
@@ -58,7 +58,7 @@ def plan_extraction(
             plan.replaced.append(row.video_id)
         rows.append(row)
     headers = survey_headers(source.root, rows, cache=cache).headers
-    room = rooms(rows, headers, sampling=sampling, arrays=arrays)
+    room = rooms(count_rows(rows, headers, sampling), arrays)
     for positions in split_units(room, row_bytes=row_bytes_of(arrays)):
         plan.units.append([_job(source, rows[i], room[i]) for i in positions])
     return plan
@@ -91,23 +91,23 @@ def _job(source: Source, row: ManifestRow, room: int) -> VideoJob:
     return VideoJob(row.video_id, source.path(row), row.start_seconds, row.end_seconds, room)
 
 
-def rooms(
-    rows: Sequence[ManifestRow],
-    headers: Sequence[VideoHeader | None],
-    *,
-    sampling: Sampling,
-    arrays: Sequence[ArraySpec],
-) -> list[int]:
+def count_rows(
+    rows: Sequence[ManifestRow], headers: Sequence[VideoHeader | None], sampling: Sampling
+) -> list[FrameCount]:
+    """Return the frames of each row, by its header."""
+    return [
+        NO_HEADER
+        if header is None
+        else count_frames(header, sampling, row.start_seconds, row.end_seconds)
+        for row, header in zip(rows, headers, strict=True)
+    ]
+
+
+def rooms(counts: Sequence[FrameCount], arrays: Sequence[ArraySpec]) -> list[int]:
     """Return for how many frames of each row there is to be room in its shard."""
     # Headers lie; a video that does need more moves to a larger shard.
     most = SHARD_BYTES // row_bytes_of(arrays)
-    result = []
-    for row, header in zip(rows, headers, strict=True):
-        frames = 1  # decoding a video without a header will fail in the same way and be reported
-        if header is not None:
-            frames = most_frames(header, sampling, row.start_seconds, row.end_seconds)
-        result.append(min(max(1, frames), most))
-    return result
+    return [min(count.most, most) for count in counts]
 
 
 def row_bytes_of(arrays: Sequence[ArraySpec]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
@@ -18,14 +19,14 @@ from features_store.shard_size import UnitRows, shard_bytes
 from features_store.spec import Fit, Sampling
 from pipelines.calibration import Clip, TimeEstimate, estimate_time
 from pipelines.extraction import DEFAULT_BACKBONE, build_computer
-from pipelines.frame_counts import FrameCount, count_frames
+from pipelines.frame_counts import FrameCount
 from pipelines.header_cache import HeaderCache, default_cache_folder
 from pipelines.headers import HeaderSurvey, survey_headers
-from pipelines.plan import rooms, row_bytes_of
+from pipelines.plan import count_rows, rooms, row_bytes_of
 from pipelines.sources import Source, read_source
 
+NUM_TIMED = 64  # videos that decoding is timed on, as far as the seconds for it reach
 NUM_NAMED = 5  # videos with problems that a report names
-NO_FRAMES = FrameCount(0, 0, True)
 
 
 @dataclass
@@ -114,9 +115,7 @@ def plan(
     if network is None:
         return report
     report.layers = network.layers
-    report.bytes = {
-        name: _bytes(videos, survey, counts, report, dtype=name) for name in get_args(Dtype)
-    }
+    report.bytes = {name: _bytes(videos, counts, report, dtype=name) for name in get_args(Dtype)}
     if calibrate_seconds <= 0:
         report.time_problem = "not asked for"
         return report
@@ -147,12 +146,7 @@ def _load(
 
 def _count(report: PlanReport, videos: Source, survey: HeaderSurvey) -> list[FrameCount]:
     """Return the frames of each row; fill in all that the report says of them."""
-    counts = [
-        NO_FRAMES
-        if header is None
-        else count_frames(header, report.sampling, row.start_seconds, row.end_seconds)
-        for row, header in zip(videos.rows, survey.headers, strict=True)
-    ]
+    counts = count_rows(videos.rows, survey.headers, report.sampling)
     report.videos = len(counts)
     report.frames = sum(count.kept for count in counts)
     report.decoded = sum(count.decoded for count in counts)
@@ -191,16 +185,11 @@ def sample_spread(values: Sequence[int], *, of: int) -> float | None:
 
 
 def _bytes(
-    videos: Source,
-    survey: HeaderSurvey,
-    counts: Sequence[FrameCount],
-    report: PlanReport,
-    *,
-    dtype: str,
+    videos: Source, counts: Sequence[FrameCount], report: PlanReport, *, dtype: str
 ) -> dict[str, int]:
     """Return the bytes of a store of one dtype: of each layer, of differences, of the rest."""
     arrays = shard_arrays(report.layers, views=(VIEW,), dtype=dtype)
-    room = rooms(videos.rows, survey.headers, sampling=report.sampling, arrays=arrays)
+    room = rooms(counts, arrays)
     units = (
         UnitRows(
             reserved=sum(room[unit.start : unit.stop]),
@@ -218,8 +207,8 @@ def _bytes(
 
 
 def _clips(videos: Source, counts: Sequence[FrameCount]) -> list[Clip]:
-    return [
-        Clip(str(videos.path(row)), row.start_seconds, row.end_seconds)
-        for row, count in zip(videos.rows, counts, strict=True)
-        if count.kept
-    ]
+    """Return some videos to time decoding on, drawn with a fixed seed."""
+    with_frames = [i for i, count in enumerate(counts) if count.kept]
+    chosen = random.Random(0).sample(with_frames, min(NUM_TIMED, len(with_frames)))
+    rows = [videos.rows[i] for i in chosen]
+    return [Clip(str(videos.path(row)), row.start_seconds, row.end_seconds) for row in rows]

@@ -15,6 +15,7 @@ import typer
 
 from features_store.errors import CubereelError
 from pipelines.cli import (
+    doctor,
     exchange,
     explain,
     extract,
@@ -46,6 +47,7 @@ train.register(app)
 explain.register(app)
 optimise_attention.register(app)
 listing.register(app)
+doctor.register(app)
 app.add_typer(store.app, name="store")
 exchange.register(store.app)
 app.add_typer(manifest.app, name="manifest")

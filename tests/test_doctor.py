@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features_store.diff import frame_cosines
 from pipelines import golden_clip
 from tests.small_disks import needs_namespaces, run_in_namespace
 
@@ -81,7 +82,8 @@ def test_a_library_that_cannot_be_imported_is_a_finding(cubereel, tmp_path, monk
 
 @needs_namespaces
 def test_a_full_disk_is_exit_5(tmp_path):
-    script = 'mount -t tmpfs -o size=8m tmpfs "$1"; "$2" doctor --folder "$1"; echo "code $?"; ls -A "$1"'
+    mount = 'mount -t tmpfs -o size=8m tmpfs "$1"'
+    script = f'{mount}; "$2" doctor --folder "$1"; echo "code $?"; ls -A "$1"'
     cubereel = Path(sys.executable).with_name("cubereel")
     output = run_in_namespace(script, tmp_path, cubereel)
 
@@ -101,5 +103,7 @@ def test_the_golden_clip_is_that_of_the_script(tmp_path):
         np.load(tmp_path / "recorded.npz") as made,
         np.load(golden_clip.FOLDER / "recorded.npz") as committed,
     ):
-        assert np.allclose(made["cubes"], committed["cubes"], atol=0.05)
+        # Not to the last digit: another x264 may encode it otherwise.
+        cosines = frame_cosines(made["cubes"].astype("f4"), committed["cubes"].astype("f4"))
+        assert cosines.min() > 0.99
         assert made["pts_seconds"].tolist() == committed["pts_seconds"].tolist()

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract import nominal
@@ -31,6 +31,7 @@ samplings = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(timings, samplings, st.integers(0, 300), st.integers(0, 300))
 def test_counts_are_those_of_the_sampler(timing, sampling, first, length):
     frames = range(timing.num_frames)[first : first + length]
@@ -41,6 +42,7 @@ def test_counts_are_those_of_the_sampler(timing, sampling, first, length):
     )
 
 
+@settings(deadline=None)
 @given(timings, st.floats(0, 14), st.floats(0, 14))
 def test_a_span_has_the_frames_that_a_reader_finds(timing, start, end):
     first, stop = (span_ticks(s, time_base=timing.time_base) for s in (start, end))

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -260,10 +261,10 @@ def test_time_is_measured_on_the_source_itself(folder, cubereel):
 
 
 def test_a_plan_of_real_clips_is_exact(plan):
-    data = os.environ.get("CUBEREEL_DATA", "nowhere")
-    if not os.path.isdir(f"{data}/fall_rgb"):
+    clips = Path(os.environ.get("CUBEREEL_DATA", "nowhere")) / "fall_rgb"
+    if not clips.is_dir():
         pytest.skip("the fall clips are not here; set CUBEREEL_DATA to their folder")
-    report = plan(f"{data}/fall_rgb", "--fps", 10)
+    report = plan(clips, "--fps", 10)
 
     assert (report["videos"], report["decoded"], report["frames"]) == (288, 66796, 26769)
     assert report["frames_estimated"] == 0

@@ -1,4 +1,4 @@
-"""Open an untrusted video file, choose its stream and read its header, without decoding.
+"""Open an untrusted video file and choose its stream, without decoding.
 
 Every failure is a `DecodeError`. FFmpeg gets the descriptor of a regular file and no protocol but
 that one, so a playlist dressed up as a video can neither fetch a URL nor read another file.
@@ -7,7 +7,6 @@ that one, so a playlist dressed up as a video can neither fetch a URL nor read a
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,26 +19,6 @@ from av.video.stream import VideoStream
 from features_store.errors import DecodeError
 
 MAX_FRAME_SIDE = 16384  # a larger side is a decompression bomb, not a video
-
-
-@dataclass(frozen=True)
-class VideoHeader:
-    """What the header promises; nothing is decoded and nothing is checked.
-
-    Attributes:
-        width, height: of the decoded frame, before any rotation for display.
-        fps: average frames per second, 0 when unknown.
-        duration_seconds: 0 when unknown.
-        num_frames: 0 when the container does not count them.
-        codec: FFmpeg's name of it.
-    """
-
-    width: int
-    height: int
-    fps: float
-    duration_seconds: float
-    num_frames: int
-    codec: str
 
 
 def open_video(path: str | Path) -> InputContainer:
@@ -117,21 +96,3 @@ def stream_seconds(container: InputContainer, stream: VideoStream) -> float:
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return (container.duration or 0) / av.time_base
-
-
-def probe(path: str | Path) -> VideoHeader:
-    """Read a video's header.
-
-    Raises:
-        DecodeError: as `open_video` and `choose_stream`.
-    """
-    with open_video(path) as container:
-        stream = choose_stream(container, path=path)
-        return VideoHeader(
-            width=stream.codec_context.width,
-            height=stream.codec_context.height,
-            fps=float(stream_rate(stream) or 0),
-            duration_seconds=stream_seconds(container, stream),
-            num_frames=stream.frames,
-            codec=stream.codec_context.name,
-        )

@@ -18,14 +18,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from extract.container import VideoHeader as VideoHeader
-from extract.container import (
-    choose_stream,
-    open_video,
-    stream_rate,
-    stream_seconds,
-)
-from extract.container import probe as probe
+from extract.container import choose_stream, open_video, stream_rate, stream_seconds
 from extract.conversion import FrameConverter
 from extract.packets import FrameClock, Tally, check_frames, check_seconds, decode_frames
 from extract.sampling import make_sampler

@@ -14,9 +14,7 @@ from features_store.records import check_id
 from features_store.safety import check_own
 
 FILE_NAME = "manifest.csv"
-_TEXT = ("label", "group", "split")
-_NUMBERS = ("start_seconds", "end_seconds")
-COLUMNS = ("video_id", "path", *_TEXT, *_NUMBERS)
+COLUMNS = ("video_id", "path", "label", "group", "split", "start_seconds", "end_seconds")
 SPLITS = ("train", "val", "validation", "test")  # what the column split may say; or nothing
 
 
@@ -121,10 +119,11 @@ def _parse_fields(columns: list[str], fields: list[str]) -> tuple[ManifestRow | 
         return None, [
             f"it has not as many fields ({len(fields)}) as the header has columns ({len(columns)})"
         ]
-    text = {name: value.strip() for name, value in zip(columns, fields, strict=True)}
+    text = dict(zip(columns, map(str.strip, fields), strict=True))
     path = text.pop("path")
     problems = [] if path else ["the path is empty"]
-    start, end = (_seconds(text.pop(name, ""), name, problems) for name in _NUMBERS)
+    start = _seconds(text.pop("start_seconds", ""), "start_seconds", problems)
+    end = _seconds(text.pop("end_seconds", ""), "end_seconds", problems)
     if start is not None and end is not None and start >= end:
         problems.append(f"the span from {start} to {end} s is empty")
     video_id = text.pop("video_id", "") or span_id(path.lstrip("/"), start, end)
@@ -133,8 +132,8 @@ def _parse_fields(columns: list[str], fields: list[str]) -> tuple[ManifestRow | 
             check_id(video_id)
         except UsageError as err:
             problems.append(str(err))
-    known = {name: text.pop(name, "") for name in _TEXT}
-    row = ManifestRow(video_id, path, **known, start_seconds=start, end_seconds=end, extra=text)
+    label, group, split = text.pop("label", ""), text.pop("group", ""), text.pop("split", "")
+    row = ManifestRow(video_id, path, label, group, split, start, end, extra=text)
     return None if problems else row, problems
 
 

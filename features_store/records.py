@@ -6,6 +6,7 @@ by a kill is not mistaken for a commit.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from math import nan
 from typing import Any
@@ -16,6 +17,8 @@ import xxhash
 from features_store.errors import UsageError
 
 MAX_ID_BYTES = 1024
+_NO_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")  # an empty part of a path, '.' or '..'
+_FORBIDDEN = re.compile(r"[\0\n\r\\]")
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,9 @@ def record_dtype(*, id_bytes: int, num_arrays: int) -> np.dtype:
 def check_id(video_id: str) -> bytes:
     """Return an id as it is stored; raise `UsageError` for one that could leave a store."""
     encoded = video_id.encode()
-    parts = video_id.split("/")
-    if not video_id or video_id.startswith("/") or any(p in ("", ".", "..") for p in parts):
+    if _NO_NAME.search(video_id):
         raise UsageError(f"video id {video_id!r} is not a relative path without '.' and '..'")
-    if any(c in video_id for c in "\0\n\r\\") or len(encoded) > MAX_ID_BYTES:
+    if _FORBIDDEN.search(video_id) or len(encoded) > MAX_ID_BYTES:
         raise UsageError(
             f"video id {video_id!r} has a control character or a backslash, "
             f"or more than {MAX_ID_BYTES} bytes; rename the file or give it a video_id"

@@ -21,8 +21,9 @@ import xxhash
 from features_store.chunks import PlacedRows
 from features_store.disk import Reservation, fsync_path, require_space
 from features_store.errors import StoreError
-from features_store.layout import BLOCK_BYTES, CHUNK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
+from features_store.layout import BLOCK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
 from features_store.records import VideoRecord, pack_record, record_dtype, update_checksum
+from features_store.shard_size import chunk_bytes_of
 from features_store.sidecar import PARTIAL, SEALING
 
 MARGIN_BYTES = 2**20  # of a shard's structure beside its rows and records
@@ -58,7 +59,7 @@ def create_shard_file(
     file.attrs["arrays"] = np.bytes_(json.dumps([array.path for array in arrays]))
     create_dataset(file, "videos", (videos,), table)
     for array in arrays:
-        chunk = chunk_rows(array.stored_row_bytes, rows, chunk_bytes=_chunk_bytes(array))
+        chunk = chunk_rows(array.stored_row_bytes, rows, chunk_bytes=chunk_bytes_of(array))
         dataset = create_dataset(
             file,
             array.path,
@@ -72,11 +73,6 @@ def create_shard_file(
     file.flush()
     Reservation(path).reach(path.stat().st_size)
     return file
-
-
-def _chunk_bytes(array: ArraySpec) -> int:
-    # A window unpacks whole chunks, so compressed ones are smaller.
-    return CHUNK_BYTES // 2 if array.is_compressed else CHUNK_BYTES
 
 
 def create_dataset(

@@ -20,11 +20,10 @@ from features_store.records import VideoRecord, check_id
 from features_store.safety import check_own
 from features_store.sealing import seal_by_copy, seal_copies, seal_in_place
 from features_store.shard_copy import StoredVideo
+from features_store.shard_size import is_sealed_in_place
 from features_store.shard_writer import ShardWriter
 from features_store.sidecar import PARTIAL, SEALING
 from features_store.store import Store
-
-MAX_UNUSED_SHARE = 1 / 16  # of a shard's rows; a shard that wastes more is copied when sealed
 
 
 class StoreWriter:
@@ -107,8 +106,8 @@ class StoreWriter:
 
     def seal(self, writer: ShardWriter) -> Path | None:
         """Seal a closed partial of this run; its videos supersede those of the same ids."""
-        is_raw = writer.arrays == self.header.arrays
-        if is_raw and writer.video_ids and writer.unused_share <= MAX_UNUSED_SHARE:
+        in_place = is_sealed_in_place(self.header.arrays, unused_share=writer.unused_share)
+        if in_place and writer.video_ids:
             return seal_in_place(writer.path, _superseded(writer.video_ids, self._before))
         return self._seal_by_copy(writer.path, self._before)
 

@@ -16,7 +16,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from extract.video import probe
+from extract.headers import probe
 from extract.weights import read_state_dict
 from features_store.errors import ContractError, UsageError
 from features_store.manifest import ManifestRow, span_id, write_manifest

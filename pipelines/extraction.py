@@ -30,6 +30,8 @@ from features_store.records import VideoRecord
 from features_store.runs import new_run_id, write_run
 from features_store.spec import Fit, Sampling, Spec
 from features_store.store_writer import StoreWriter
+from pipelines.header_cache import HeaderCache, default_cache_folder
+from pipelines.headers import check_said
 from pipelines.plan import ExtractionPlan, plan_extraction
 from pipelines.progress import ProgressLog
 from pipelines.sources import Source, read_source
@@ -100,6 +102,7 @@ def extract(
         raise UsageError(f"batch size and workers must be at least 1: {batch_size}, {workers}")
     sampling = Sampling.parse(fps=fps, stride=stride)
     videos = read_source(Path(source), root=None if root is None else Path(root))
+    check_said(videos.rows)
     network = load_backbone(
         backbone, weights=None if weights is None else Path(weights), layers=layers
     )
@@ -123,8 +126,9 @@ def extract(
             logger.info("salvaged %s of a run that was killed", shard.name)
         _record_manifest(writer, videos)
         plan = plan_extraction(
-            videos, sampling=sampling, arrays=header.arrays, find=writer.find, rehash=rehash
-        )
+            videos, sampling=sampling, arrays=header.arrays, find=writer.find, rehash=rehash,
+            cache=HeaderCache(default_cache_folder(), videos.root),
+        )  # fmt: skip
         _check_replaced(plan, writer, videos)
         report = ExtractionReport(run_id, str(out), len(videos.rows), len(plan.done))
         report.salvaged_shards = [shard.name for shard in writer.salvaged]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
 
 from extract.extractor import VideoJob, media_fields
-from extract.sampling import max_kept_frames
-from extract.video import probe
-from features_store.errors import DecodeError
+from extract.headers import VideoHeader
 from features_store.layout import SHARD_BYTES, ArraySpec, split_units
 from features_store.manifest import ManifestRow
 from features_store.records import VideoRecord
 from features_store.spec import Sampling
+from pipelines.frame_counts import NO_HEADER, FrameCount, count_frames
+from pipelines.header_cache import HeaderCache
+from pipelines.headers import survey_headers
 from pipelines.sources import Source
 
 
@@ -43,11 +44,11 @@ def plan_extraction(
     arrays: list[ArraySpec],
     find: Callable[[str], VideoRecord | None],
     rehash: bool,
+    cache: HeaderCache,
 ) -> ExtractionPlan:
-    """Compare a source with what a store has, read the headers of the rest, cut it into units."""
+    """Compare a source with what a store has, find the headers of the rest, cut it into units."""
     plan = ExtractionPlan()
-    jobs = []
-    row_bytes = sum(array.row_bytes for array in arrays)
+    rows = []
     for row in source.rows:
         record = find(row.video_id)
         if record is not None and _is_done(row, source.path(row), record, rehash=rehash):
@@ -55,9 +56,11 @@ def plan_extraction(
             continue
         if record is not None:
             plan.replaced.append(row.video_id)
-        jobs.append(_job(row, source.path(row), sampling, most_frames=SHARD_BYTES // row_bytes))
-    ranges = split_units([job.max_frames for job in jobs], row_bytes=row_bytes)
-    plan.units = [[jobs[i] for i in positions] for positions in ranges]
+        rows.append(row)
+    headers = survey_headers(source.root, rows, cache=cache).headers
+    room = rooms(count_rows(rows, headers, sampling), arrays)
+    for positions in split_units(room, row_bytes=row_bytes_of(arrays)):
+        plan.units.append([_job(source, rows[i], room[i]) for i in positions])
     return plan
 
 
@@ -84,20 +87,29 @@ def is_same_media(path: Path, record: VideoRecord, *, rehash: bool) -> bool:
         return True
 
 
-def _job(row: ManifestRow, path: Path, sampling: Sampling, *, most_frames: int) -> VideoJob:
-    try:
-        header = probe(path)
-        duration, num_frames = header.duration_seconds, header.num_frames
-        if row.end_seconds is not None:
-            duration, num_frames = row.end_seconds - (row.start_seconds or 0), 0
-        frames = max_kept_frames(
-            sampling,
-            duration_seconds=duration,
-            num_frames_hint=num_frames,
-            source_fps=header.fps,
-        )
-    except DecodeError:
-        frames = 1  # decoding it will fail in the same way and be reported
+def _job(source: Source, row: ManifestRow, room: int) -> VideoJob:
+    return VideoJob(row.video_id, source.path(row), row.start_seconds, row.end_seconds, room)
+
+
+def count_rows(
+    rows: Sequence[ManifestRow], headers: Sequence[VideoHeader | None], sampling: Sampling
+) -> list[FrameCount]:
+    """Return the frames of each row, by its header."""
+    return [
+        NO_HEADER
+        if header is None
+        else count_frames(header, sampling, row.start_seconds, row.end_seconds)
+        for row, header in zip(rows, headers, strict=True)
+    ]
+
+
+def rooms(counts: Sequence[FrameCount], arrays: Sequence[ArraySpec]) -> list[int]:
+    """Return for how many frames of each row there is to be room in its shard."""
     # Headers lie; a video that does need more moves to a larger shard.
-    frames = min(max(1, frames), most_frames)
-    return VideoJob(row.video_id, path, row.start_seconds, row.end_seconds, frames)
+    most = SHARD_BYTES // row_bytes_of(arrays)
+    return [min(count.most, most) for count in counts]
+
+
+def row_bytes_of(arrays: Sequence[ArraySpec]) -> int:
+    """Return the bytes of one frame in all arrays, as read."""
+    return sum(array.row_bytes for array in arrays)

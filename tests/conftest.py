@@ -12,6 +12,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _caches_are_the_tests_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "caches"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _random_state_is_restored():
     with torch.random.fork_rng(devices=[]):

@@ -16,12 +16,14 @@ import typer
 from features_store.errors import CubereelError
 from pipelines.cli import (
     bench,
+    doctor,
     exchange,
     explain,
     extract,
     listing,
     manifest,
     optimise_attention,
+    plan,
     store,
     train,
 )
@@ -40,12 +42,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+plan.register(app)
 extract.register(app)
 train.register(app)
 explain.register(app)
 optimise_attention.register(app)
 listing.register(app)
 app.add_typer(bench.app, name="bench")
+doctor.register(app)
 app.add_typer(store.app, name="store")
 exchange.register(store.app)
 app.add_typer(manifest.app, name="manifest")

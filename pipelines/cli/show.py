@@ -51,3 +51,17 @@ def format_bytes(num_bytes: float) -> str:
             return f"{num_bytes:.3g} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.3g} TB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a time as people say it.
+
+    >>> format_seconds(8.31), format_seconds(5400), format_seconds(400_000)
+    ('8.3 s', '1 h 30 min', '4 d 15 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} {seconds % size // smaller:.0f} {name}"
+    return f"{seconds / 60:.0f} min"

@@ -1,0 +1,161 @@
+"""`cubereel plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.cli.choices import Compression, Dtype, Fit, Precision
+from pipelines.cli.show import format_bytes, format_seconds, print_json, print_table
+
+if TYPE_CHECKING:
+    from pipelines.planning import PlanReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("plan")(plan)
+
+
+def plan(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of class folders, manifest CSV, or a list of paths.")
+    ],
+    backbone: Annotated[
+        str, typer.Option(help="source:name; see 'cubereel list backbones'.")
+    ] = "torchvision:googlenet",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights file; without one, random weights of the same shape."),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(help="Layer to keep, or NAME@avg7, NAME@max7; repeat. Last map if none."),
+    ] = None,
+    fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Keep every n-th decoded frame.")] = None,
+    fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
+    precision: Annotated[
+        Precision, typer.Option(help="auto: bf16 where it is fast and agrees with fp32.")
+    ] = Precision.auto,
+    dtype: Annotated[Dtype, typer.Option(help="Of the cubes in the store.")] = Dtype.float16,
+    compression: Annotated[
+        Compression, typer.Option(help="Of the store; bytes are those before it.")
+    ] = Compression.none,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Frames that travel together.")] = 32,
+    workers: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that video ids are relative to.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Read this many headers only, and estimate the rest.")
+    ] = None,
+    calibrate: Annotated[
+        float, typer.Option(help="Seconds to time decoding, and again the backbone; 0: no time.")
+    ] = 2.0,
+    header_cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of headers read before; below ~/.cache/cubereel if none."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Say how many frames, bytes and hours an extraction is, from headers. Writes no store."""
+    from features_store.errors import ContractError, CoverageError
+    from pipelines.planning import plan as run
+
+    report = run(
+        source, backbone=backbone, weights=weights, layers=layer or (), fps=fps, stride=stride,
+        fit=fit.value, precision=precision.value, dtype="8bit" if compact else dtype.value,
+        compression="zstd" if compact else compression.value, device=device,
+        batch_size=batch_size, workers=workers, root=root, sample=sample,
+        calibrate_seconds=calibrate, header_cache=header_cache,
+    )  # fmt: skip
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    if report.backbone_problem:
+        raise ContractError(report.backbone_problem)
+    if not report.frames:
+        raise CoverageError(
+            f"no frame would be kept of {report.videos} videos: {report.problems[0][1]}"
+        )
+
+
+def _show(report: PlanReport) -> None:
+    """Print the report for people."""
+    _show_headers(report)
+    is_sampled = report.spread != 0
+    about = "about " if is_sampled or report.frames_estimated else ""
+    spread = f" ± {report.spread:.0f} (95 %)" if report.spread else ""
+    kept = f"--{report.sampling.kind} {report.sampling.value}"
+    typer.echo(f"frames   {about}{report.frames}{spread} of {report.decoded} ({kept})")
+    if is_sampled:
+        asked, unknown = report.headers["asked"], report.headers["unknown"]
+        few = "" if report.spread else "; too few to say how far off that is"
+        typer.echo(f"         estimated from {asked} of {unknown} unknown headers{few}")
+    if report.frames_estimated:
+        share = f"{report.frames_estimated / report.frames:.1%}"
+        typer.echo(
+            f"         {share} of them are estimates: their headers tell a duration, no count of "
+            "frames, or frames do not come evenly"
+        )
+    for video_id, problem in report.problems:
+        typer.echo(f"problem  {video_id}  {problem}")
+    if report.backbone_problem:
+        typer.echo("bytes    not known without the backbone, nor is the time")
+        return
+    _show_bytes(report)
+    _show_time(report)
+
+
+def _show_headers(report: PlanReport) -> None:
+    bad = []
+    for number, what in ((report.no_header, "no readable header"), (report.no_frames, "no frames")):
+        if number:
+            bad.append(f"; {number} ({number / report.videos:.1%}) with {what}")
+    typer.echo(f"videos   {report.videos}{''.join(bad)}")
+    said = report.headers
+    read = f"{said['files_read']} files read"
+    if said["files_read"]:
+        rate = said["files_read"] / max(said["seconds"], 1e-9)
+        read += f" in {said['seconds']:.1f} s ({rate:.0f} files/s)"
+    typer.echo(f"headers  {said['in_manifest']} in the manifest, {said['in_cache']} known, {read}")
+
+
+def _show_bytes(report: PlanReport) -> None:
+    shapes = {la.name: f"{la.name} {la.grid_size}×{la.grid_size}×{la.dim}" for la in report.layers}
+    dtypes = list(report.bytes)
+    rows = [
+        [
+            f"  {shapes.get(what, what)}",
+            *(format_bytes(report.bytes[name][what]) for name in dtypes),
+        ]
+        for what in report.bytes[dtypes[0]]
+    ]
+    print_table(["bytes", *(f"{n}*" if n == report.dtype else n for n in dtypes)], rows)
+    note = "* as asked for; without compression"
+    typer.echo(note + (", zstd makes it less" if report.compression == "zstd" else ""))
+
+
+def _show_time(report: PlanReport) -> None:
+    if report.time is None:
+        typer.echo(f"time     not estimated: {report.time_problem}")
+        return
+    time = report.time
+    weights = "" if report.has_weights else ", random weights"
+    typer.echo(
+        f"time     about {format_seconds(time.seconds)}, without writing and waiting for disks\n"
+        f"         decoding {format_seconds(time.decode_seconds)}: "
+        f"{time.decode.frames_per_second:.0f} frames/s, measured on {time.decode.items} videos "
+        f"({time.decode.frames} frames) with {time.workers} workers\n"
+        f"         backbone {format_seconds(time.backbone_seconds)}: "
+        f"{time.backbone.frames_per_second:.0f} frames/s, measured on {time.backbone.frames} "
+        f"frames on {time.device} ({time.cores} cores) in {time.precision}{weights}"
+    )

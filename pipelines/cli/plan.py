@@ -91,14 +91,15 @@ def plan(
 def _show(report: PlanReport) -> None:
     """Print the report for people."""
     _show_headers(report)
-    is_sampled = report.spread != 0
+    asked, unknown = report.headers["asked"], report.headers["unknown"]
+    is_sampled = asked < unknown
     about = "about " if is_sampled or report.frames_estimated else ""
-    spread = f" ± {report.spread:.0f} (95 %)" if report.spread else ""
+    is_close = is_sampled and report.spread is not None
+    spread = f" ± {report.spread:.0f} (95 %)" if is_close else ""
     kept = f"--{report.sampling.kind} {report.sampling.value}"
     typer.echo(f"frames   {about}{report.frames}{spread} of {report.decoded} ({kept})")
     if is_sampled:
-        asked, unknown = report.headers["asked"], report.headers["unknown"]
-        few = "" if report.spread else "; too few to say how far off that is"
+        few = "" if is_close else "; too few to say how far off that is"
         typer.echo(f"         estimated from {asked} of {unknown} unknown headers{few}")
     if report.frames_estimated:
         share = f"{report.frames_estimated / report.frames:.1%}"

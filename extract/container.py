@@ -46,7 +46,8 @@ def open_video(path: str | Path) -> InputContainer:
     """Open a local regular file for reading; the caller closes it.
 
     Raises:
-        DecodeError: ``unreadable``, ``not a video``, or ``truncated`` for an MP4 without its index.
+        DecodeError: ``unreadable``, ``not a video``, ``out of memory``, or ``truncated`` for an MP4
+            without its index.
     """
     try:
         # Without O_NONBLOCK a named pipe would block here for ever.
@@ -71,6 +72,9 @@ def _opening_error(path: str | Path, descriptor: int, err: av.FFmpegError) -> De
     size = os.fstat(descriptor).st_size
     if err.errno == errno.EIO:
         return DecodeError(f"cannot read {str(path)!r}: {err.strerror}", reason="unreadable")
+    if err.errno == errno.ENOMEM:
+        message = f"{str(path)!r} asks for more memory than its decoder may have"
+        return DecodeError(message, reason="out of memory")
     if os.pread(descriptor, 8, 0)[4:] == b"ftyp":
         return DecodeError(
             f"{str(path)!r} begins as an MP4 but has no usable index (moov box) in its {size} "

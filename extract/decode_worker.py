@@ -5,6 +5,7 @@ that the parent has not taken. It ends when its parent does, even in the middle 
 """
 
 import os
+import resource
 import select
 import signal
 import sys
@@ -18,6 +19,8 @@ from extract.decode_channel import FrameRing, receive, send
 from extract.video import FrameReader
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
+
+MAX_BYTES = 4 * 2**30  # of memory; 8K video takes about 1 GB, headers that lie ask for any number
 
 
 class DecodeWorker:
@@ -78,6 +81,9 @@ class DecodeWorker:
                     self._flush()
         except DecodeError as err:
             verdict = {"kind": "failed", "reason": err.reason, "message": str(err)}
+        except MemoryError:
+            message = f"{task['path']!r} needs more than {MAX_BYTES / 1e9:.1f} GB to decode"
+            verdict = {"kind": "failed", "reason": "out of memory", "message": message}
         self._flush()
         summary = asdict(reader.summary) if reader.has_summary else None
         send(self._connection, verdict | {"summary": summary})
@@ -114,6 +120,7 @@ def main(connection_descriptor: int, ring_descriptor: int) -> None:
     # Schedulers signal every process of a job. The parent alone decides what a signal means.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_BYTES, MAX_BYTES))
     connection = Connection(connection_descriptor)
     threading.Thread(
         target=die_with_parent, args=(connection,), kwargs={"parent": os.getppid()}, daemon=True

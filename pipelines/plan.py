@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 
@@ -12,10 +12,14 @@ from extract.sampling import max_kept_frames
 from extract.video import probe
 from features_store.errors import DecodeError
 from features_store.layout import SHARD_BYTES, ArraySpec, split_units
+from features_store.ledger import Failure
 from features_store.manifest import ManifestRow
 from features_store.records import VideoRecord
 from features_store.spec import Sampling
+from pipelines.retries import Attempts, Partial
 from pipelines.sources import Source
+
+MIN_FRAME_BYTES = 16  # of a frame that repeats the one before, and its entry in an index
 
 
 @dataclass
@@ -23,11 +27,16 @@ class ExtractionPlan:
     """Units of jobs, and the videos that are done already.
 
     Attributes:
-        replaced: ids in the units whose file changed since they were extracted.
+        done: ids that the store has, of files that are still the same.
+        partial: those of them of which the store has the frames before a break alone.
+        failed_before: what the ledger says of videos that are not tried again.
+        replaced: ids in the units that the store has already.
     """
 
     units: list[list[VideoJob]] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
+    partial: list[str] = field(default_factory=list)
+    failed_before: list[Failure] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
 
     @property
@@ -42,20 +51,37 @@ def plan_extraction(
     sampling: Sampling,
     arrays: list[ArraySpec],
     find: Callable[[str], VideoRecord | None],
+    attempts: Attempts,
+    partial: Partial,
+    retry_failed: bool,
     rehash: bool,
 ) -> ExtractionPlan:
-    """Compare a source with what a store has, read the headers of the rest, cut it into units."""
+    """Compare a source with what a store has, read the headers of the rest, cut it into units.
+
+    Args:
+        attempts: of the runs before; a failure that stands is not tried again.
+        partial: whether a video that breaks off is done when its first frames are in the store.
+        retry_failed: try every video again that failed or is partial.
+    """
     plan = ExtractionPlan()
     jobs = []
     row_bytes = sum(array.row_bytes for array in arrays)
     for row in source.rows:
-        record = find(row.video_id)
-        if record is not None and _is_done(row, source.path(row), record, rehash=rehash):
-            plan.done.append(row.video_id)
+        path, record = source.path(row), find(row.video_id)
+        if record is not None and _is_done(row, path, record, rehash=rehash):
+            is_partial = record.status == "partial"
+            if not is_partial or (partial == "keep" and not retry_failed):
+                plan.done.append(row.video_id)
+                plan.partial += [row.video_id] * is_partial
+                continue
+        job = _job(row, path)
+        failure = None if retry_failed else attempts.verdict(job, partial=partial)
+        if failure is not None:
+            plan.failed_before.append(failure)
             continue
         if record is not None:
             plan.replaced.append(row.video_id)
-        jobs.append(_job(row, source.path(row), sampling, most_frames=SHARD_BYTES // row_bytes))
+        jobs.append(_with_room(job, sampling, most_frames=SHARD_BYTES // row_bytes))
     ranges = split_units([job.max_frames for job in jobs], row_bytes=row_bytes)
     plan.units = [[jobs[i] for i in positions] for positions in ranges]
     return plan
@@ -84,12 +110,22 @@ def is_same_media(path: Path, record: VideoRecord, *, rehash: bool) -> bool:
         return True
 
 
-def _job(row: ManifestRow, path: Path, sampling: Sampling, *, most_frames: int) -> VideoJob:
+def _job(row: ManifestRow, path: Path) -> VideoJob:
+    job = VideoJob(row.video_id, path, row.start_seconds, row.end_seconds, max_frames=1)
     try:
-        header = probe(path)
+        status = path.stat()
+    except OSError:
+        return job
+    return replace(job, media_bytes=status.st_size, media_mtime_ns=status.st_mtime_ns)
+
+
+def _with_room(job: VideoJob, sampling: Sampling, *, most_frames: int) -> VideoJob:
+    """Return a job with an estimate of its frames from the video's header."""
+    try:
+        header = probe(job.path)
         duration, num_frames = header.duration_seconds, header.num_frames
-        if row.end_seconds is not None:
-            duration, num_frames = row.end_seconds - (row.start_seconds or 0), 0
+        if job.end_seconds is not None:
+            duration, num_frames = job.end_seconds - (job.start_seconds or 0), 0
         frames = max_kept_frames(
             sampling,
             duration_seconds=duration,
@@ -98,6 +134,7 @@ def _job(row: ManifestRow, path: Path, sampling: Sampling, *, most_frames: int) 
         )
     except DecodeError:
         frames = 1  # decoding it will fail in the same way and be reported
-    # Headers lie; a video that does need more moves to a larger shard.
-    frames = min(max(1, frames), most_frames)
-    return VideoJob(row.video_id, path, row.start_seconds, row.end_seconds, frames)
+    # Headers lie, and space is taken for what they say. A video that does need more moves to a
+    # larger shard.
+    most_frames = min(most_frames, (job.media_bytes or 0) // MIN_FRAME_BYTES)
+    return replace(job, max_frames=max(1, min(frames, most_frames)))

@@ -93,8 +93,8 @@ class FrameReader:
 
     Raises:
         DecodeError: while iterating; `reason` is one of ``unreadable``, ``not a video``,
-            ``no video stream``, ``no frames``, ``truncated``, ``corrupt``, ``no timestamps``,
-            ``empty span``, ``size changed``, ``size limit``, ``out of memory``.
+            ``no video stream``, ``unknown codec``, ``no frames``, ``truncated``, ``corrupt``,
+            ``no timestamps``, ``empty span``, ``size changed``, ``size limit``, ``out of memory``.
     """
 
     def __init__(

@@ -24,6 +24,7 @@ class Reason:
 REASONS = {
     "not a video": Reason("no container that FFmpeg knows, or one still picture"),
     "no video stream": Reason("sound, subtitles or cover pictures alone"),
+    "unknown codec": Reason("FFmpeg has no decoder for the video stream"),
     "no frames": Reason("the video stream is empty"),
     "no timestamps": Reason("neither frames nor header say when a frame is shown"),
     "truncated": Reason("it ends before its header says, or within a frame", breaks_off=True),

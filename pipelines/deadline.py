@@ -19,7 +19,7 @@ MAX_SECONDS = 366 * 86400.0
 MARGIN_SHARE, MAX_MARGIN_SECONDS = 0.1, 60.0
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(
-    r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?"
+    r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?"
 )
 
 
@@ -90,7 +90,7 @@ def parse_deadline(text: str, *, now: float) -> float:
     >>> parse_deadline("1970-01-02T00:00+00:00", now=100)
     86300.0
     """
-    match = _DURATION.fullmatch(text)
+    match = _DURATION.fullmatch(f"{text}s" if re.fullmatch(r"\d+(\.\d+)?", text) else text)
     if text and match:
         parts = {unit: float(number) for unit, number in match.groupdict().items() if number}
         seconds = sum(_UNITS[unit] * number for unit, number in parts.items())

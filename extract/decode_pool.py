@@ -7,11 +7,14 @@ the ring reaches. A video that crashes or hangs its decoder fails alone, and its
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from pathlib import Path
 from types import TracebackType
+from typing import cast
 
+from extract.container import VideoHeader
 from extract.decode_events import DecodeEvent as DecodeEvent
 from extract.decode_events import DecodeTask as DecodeTask
 from extract.decode_events import Failed as Failed
@@ -113,6 +116,17 @@ class DecodePool:
 
     def decode(self, tasks: Iterable[DecodeTask]) -> Iterator[DecodeEvent]:
         """Yield the events of each task in turn: any `Frames`, then `Finished` or `Failed`."""
+        yield from cast(Iterator[DecodeEvent], self._events(tasks))
+
+    def probe(self, paths: Sequence[Path]) -> Iterator[VideoHeader | None]:
+        """Yield the header of each file in turn; None where there is none to be read.
+
+        FFmpeg may crash, hang or eat memory over a header as over a frame, hence in workers.
+        """
+        for event in self._events(DecodeTask(0, str(path), is_probe=True) for path in paths):
+            yield event if isinstance(event, VideoHeader) else None
+
+    def _events(self, tasks: Iterable[DecodeTask]) -> Iterator[DecodeEvent | VideoHeader]:
         if not self._is_open:
             raise ValueError("the pool is not open; use it as 'with DecodePool(...) as pool:'")
         self._fill()
@@ -176,14 +190,15 @@ class DecodePool:
     def _assign(self, job: _Job, seat: _Seat) -> None:
         job.worker = seat
         seat.jobs.append(job)
-        seat.num_assigned += 1
         task = job.task
+        seat.num_assigned += not task.is_probe
         seat.process.send(
             {
                 "kind": "task",
                 "path": str(task.path),
                 "start_seconds": task.start_seconds,
                 "end_seconds": task.end_seconds,
+                "is_probe": task.is_probe,
             }
         )
 
@@ -199,7 +214,7 @@ class DecodePool:
             if seat.process.is_lost:
                 self._replace(seat, reason="decoder crashed", how=seat.process.wait_for_death())
 
-    def _next_event(self, job: _Job) -> DecodeEvent:
+    def _next_event(self, job: _Job) -> DecodeEvent | VideoHeader:
         """Wait for the next message about `job`, the first one in order."""
         state, since = None, time.monotonic()
         while not job.worker.process.messages:

@@ -7,6 +7,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -139,8 +140,14 @@ def extract(
         citation=citation,
         versions=library_versions(),
     )
+    pool = DecodePool(
+        preprocessing=computer.preprocessing,
+        sampling=sampling,
+        workers=workers,
+        timeout_seconds=timeout_seconds,
+    )
     run_id = new_run_id()
-    with StoreWriter(Path(out), header, run_id=run_id) as writer:
+    with StoreWriter(Path(out), header, run_id=run_id) as writer, ExitStack() as stack:
         for shard in writer.salvaged:
             logger.info("salvaged %s of a run that was killed", shard.name)
         _record_manifest(writer, videos)
@@ -148,16 +155,12 @@ def extract(
             videos, sampling=sampling, arrays=header.arrays, find=writer.find, rehash=rehash,
             attempts=Attempts(read_failures(writer.path)), partial=partial,
             retry_failed=retry_failed,
+            # Its processes start only when there is something to do.
+            read_headers=lambda paths: stack.enter_context(pool).probe(paths) if paths else (),
         )  # fmt: skip
         _check_replaced(plan, writer, videos)
         report = _new_report(run_id, writer, videos, plan)
         if plan.units:
-            pool = DecodePool(
-                preprocessing=computer.preprocessing,
-                sampling=sampling,
-                workers=workers,
-                timeout_seconds=timeout_seconds,
-            )
             run = _Run(writer, computer, report, deadline or Deadline(None), partial == "keep")
             run.extract(plan, pool)
         report.seconds = round(time.monotonic() - started, 3)
@@ -274,7 +277,7 @@ class _Run:
     def extract(self, plan: ExtractionPlan, pool: DecodePool) -> None:
         """Extract the videos of a plan into the store and the report."""
         self._num_ended = 0
-        with ProgressLog("extract", total=plan.num_jobs, unit="videos") as self._progress, pool:
+        with ProgressLog("extract", total=plan.num_jobs, unit="videos") as self._progress:
             for jobs in plan.units:
                 if self.deadline.is_near:
                     break

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 
 from extract.extractor import VideoJob, media_fields
 from extract.sampling import max_kept_frames
-from extract.video import probe
-from features_store.errors import DecodeError
+from extract.video import VideoHeader
 from features_store.layout import SHARD_BYTES, ArraySpec, split_units
 from features_store.ledger import Failure
 from features_store.manifest import ManifestRow
@@ -55,6 +54,7 @@ def plan_extraction(
     partial: Partial,
     retry_failed: bool,
     rehash: bool,
+    read_headers: Callable[[Sequence[Path]], Iterable[VideoHeader | None]],
 ) -> ExtractionPlan:
     """Compare a source with what a store has, read the headers of the rest, cut it into units.
 
@@ -62,6 +62,7 @@ def plan_extraction(
         attempts: of the runs before; a failure that stands is not tried again.
         partial: whether a video that breaks off is done when its first frames are in the store.
         retry_failed: try every video again that failed or is partial.
+        read_headers: returns the header of each file, None where there is none.
     """
     plan = ExtractionPlan()
     jobs = []
@@ -81,7 +82,13 @@ def plan_extraction(
             continue
         if record is not None:
             plan.replaced.append(row.video_id)
-        jobs.append(_with_room(job, sampling, most_frames=SHARD_BYTES // row_bytes))
+        jobs.append(job)
+    headers = read_headers([job.path for job in jobs])
+    most_frames = SHARD_BYTES // row_bytes
+    jobs = [
+        _with_room(job, header, sampling, most_frames=most_frames)
+        for job, header in zip(jobs, headers, strict=True)
+    ]
     ranges = split_units([job.max_frames for job in jobs], row_bytes=row_bytes)
     plan.units = [[jobs[i] for i in positions] for positions in ranges]
     return plan
@@ -119,10 +126,12 @@ def _job(row: ManifestRow, path: Path) -> VideoJob:
     return replace(job, media_bytes=status.st_size, media_mtime_ns=status.st_mtime_ns)
 
 
-def _with_room(job: VideoJob, sampling: Sampling, *, most_frames: int) -> VideoJob:
+def _with_room(
+    job: VideoJob, header: VideoHeader | None, sampling: Sampling, *, most_frames: int
+) -> VideoJob:
     """Return a job with an estimate of its frames from the video's header."""
-    try:
-        header = probe(job.path)
+    frames = 1  # without a header decoding will fail too, and be reported
+    if header is not None:
         duration, num_frames = header.duration_seconds, header.num_frames
         if job.end_seconds is not None:
             duration, num_frames = job.end_seconds - (job.start_seconds or 0), 0
@@ -132,8 +141,6 @@ def _with_room(job: VideoJob, sampling: Sampling, *, most_frames: int) -> VideoJ
             num_frames_hint=num_frames,
             source_fps=header.fps,
         )
-    except DecodeError:
-        frames = 1  # decoding it will fail in the same way and be reported
     # Headers lie, and space is taken for what they say. A video that does need more moves to a
     # larger shard.
     most_frames = min(most_frames, (job.media_bytes or 0) // MIN_FRAME_BYTES)

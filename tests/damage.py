@@ -156,8 +156,13 @@ _AVI: dict[str, Callable[[random.Random, bytes], bytes]] = {
 
 
 def _picture(rng: random.Random, _: Path) -> bytes:
-    codec, pixel_format = rng.choice((("mjpeg", "yuvj420p"), ("png", "rgb24"), ("bmp", "bgr24")))
     pixels = np.frombuffer(rng.randbytes(48 * 64 * 3), np.uint8).reshape(48, 64, 3)
+    return encoded_picture(rng.choice(("mjpeg", "png", "bmp")), pixels=pixels)
+
+
+def encoded_picture(codec: str, *, pixels: np.ndarray) -> bytes:
+    """Return a picture file of RGB pixels (48, 64, 3)."""
+    pixel_format = {"mjpeg": "yuvj420p", "png": "rgb24", "bmp": "bgr24"}[codec]
     encoder = av.CodecContext.create(codec, "w")
     encoder.width, encoder.height, encoder.pix_fmt = 64, 48, pixel_format
     encoder.time_base = Fraction(1, 25)

@@ -231,7 +231,7 @@ def test_training_says_how_many_videos_are_partial(cubereel, videos, tmp_path):
         for i in range(1, 4):
             shutil.copy(videos / label / "0.mp4", videos / label / f"{i}.mp4")
     run(cubereel, videos, store, "--partial", "keep")
-    options = ("--folds", 2, "--epochs", 1, "--clip-frames", 4, "--device", "cpu", "--out", out)
+    options = ("--folds", 2, "--epochs", 1, "--lr", 0.01, "--device", "cpu", "--out", out)
 
     assert cubereel("train", store, "--head", "mean-pool", *options) == 0
     warnings = json.loads((out / "results.json").read_text())["warnings"]

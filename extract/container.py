@@ -25,7 +25,8 @@ def open_video(path: str | Path) -> InputContainer:
     """Open a local regular file for reading; the caller closes it.
 
     Raises:
-        DecodeError: ``unreadable``, ``not a video``, or ``truncated`` for an MP4 without its index.
+        DecodeError: ``unreadable``, ``not a video``, ``out of memory``, or ``truncated`` for an MP4
+            without its index.
     """
     try:
         # Without O_NONBLOCK a named pipe would block here for ever.
@@ -38,11 +39,16 @@ def open_video(path: str | Path) -> InputContainer:
             message = f"cannot open {str(path)!r}: it is not a regular file"
             raise DecodeError(message, reason="unreadable")
         options = {"fd": str(descriptor), "protocol_whitelist": "fd"}
-        return av.open("fd:", mode="r", options=options, metadata_errors="replace")
+        container = av.open("fd:", mode="r", options=options, metadata_errors="replace")
     except av.FFmpegError as err:
         raise _opening_error(path, descriptor, err) from err
     finally:
         os.close(descriptor)  # FFmpeg has its own duplicate
+    if container.format.name.endswith("_pipe"):  # jpeg_pipe, png_pipe, …, whatever the suffix
+        container.close()
+        message = f"{str(path)!r} is not a video: it is a still picture ({container.format.name})"
+        raise DecodeError(message, reason="not a video")
+    return container
 
 
 def _opening_error(path: str | Path, descriptor: int, err: av.FFmpegError) -> DecodeError:
@@ -50,6 +56,9 @@ def _opening_error(path: str | Path, descriptor: int, err: av.FFmpegError) -> De
     size = os.fstat(descriptor).st_size
     if err.errno == errno.EIO:
         return DecodeError(f"cannot read {str(path)!r}: {err.strerror}", reason="unreadable")
+    if err.errno == errno.ENOMEM:
+        message = f"{str(path)!r} asks for more memory than its decoder may have"
+        return DecodeError(message, reason="out of memory")
     if os.pread(descriptor, 8, 0)[4:] == b"ftyp":
         return DecodeError(
             f"{str(path)!r} begins as an MP4 but has no usable index (moov box) in its {size} "
@@ -64,13 +73,17 @@ def choose_stream(container: InputContainer, *, path: str | Path) -> VideoStream
     """Return the default (FFmpeg: best) video stream, set to decode in this thread alone.
 
     Raises:
-        DecodeError: ``no video stream`` (cover pictures of music are none) or ``size limit``.
+        DecodeError: ``no video stream`` (cover pictures of music are none), ``unknown codec`` or
+            ``size limit``.
     """
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or Disposition.attached_pic in stream.disposition:
         names = ", ".join(f"{each.type} {_codec_name(each)}" for each in container.streams)
         message = f"cannot decode {str(path)!r}: no video stream (streams: {names or 'none'})"
         raise DecodeError(message, reason="no video stream")
+    if _codec_name(stream) == "unknown":
+        message = f"cannot decode {str(path)!r}: FFmpeg has no decoder for its video stream"
+        raise DecodeError(message, reason="unknown codec")
     if max(stream.codec_context.width, stream.codec_context.height) > MAX_FRAME_SIDE:
         size = f"{stream.codec_context.width}x{stream.codec_context.height}"
         message = f"{str(path)!r} has frames of {size}; at most {MAX_FRAME_SIDE} a side are decoded"

@@ -93,7 +93,13 @@ def _size(frame: VideoFrame) -> tuple[int, int]:
 
 def _orientation(frame: VideoFrame) -> Orientation:
     # `VideoFrame.rotation` calls a mirrored picture one upside down, hence the matrix itself.
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know all kinds of side data, and then gives none
+        if frame.rotation:
+            message = "frames are turned or mirrored, and PyAV cannot read how; convert the video"
+            raise DecodeError(message, reason="corrupt") from None
+        return Orientation()
     if not isinstance(matrix, SideData):
         return Orientation()
     return read_orientation(np.frombuffer(memoryview(matrix), dtype=np.int32).tolist())

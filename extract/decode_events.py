@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
+from extract.headers import VideoHeader
 from extract.video import VideoSummary
 from extract.worker_process import WorkerProcess
 from features_store.errors import DecodeError
@@ -13,12 +14,17 @@ from features_store.errors import DecodeError
 
 @dataclass(frozen=True)
 class DecodeTask:
-    """One video to decode; `index` is the caller's and comes back with every event."""
+    """One video to decode; `index` is the caller's and comes back with every event.
+
+    Attributes:
+        is_probe: read the header, decode nothing.
+    """
 
     index: int
     path: str
     start_seconds: float | None = None
     end_seconds: float | None = None
+    is_probe: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +57,7 @@ class Failed:
 DecodeEvent = Frames | Finished | Failed
 
 
-def read_event(task: DecodeTask, *, process: WorkerProcess) -> DecodeEvent:
+def read_event(task: DecodeTask, *, process: WorkerProcess) -> DecodeEvent | VideoHeader:
     """Turn the oldest message of a worker, which is about `task`, into an event."""
     message: dict[str, Any] = process.messages.popleft()
     if message["kind"] == "frames":
@@ -61,6 +67,8 @@ def read_event(task: DecodeTask, *, process: WorkerProcess) -> DecodeEvent:
             np.array(message["pts_seconds"], dtype=np.float64),
             np.array(message["frame_index"], dtype=np.int64),
         )
+    if message["kind"] == "header":
+        return VideoHeader.from_plain(message["header"])
     summary = None
     if message["summary"] is not None:
         rectangle = tuple(message["summary"].pop("crop_rectangle"))

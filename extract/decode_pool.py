@@ -7,10 +7,12 @@ the ring reaches. A video that crashes or hangs its decoder fails alone, and its
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 from extract.decode_events import DecodeEvent as DecodeEvent
 from extract.decode_events import DecodeTask as DecodeTask
@@ -19,8 +21,9 @@ from extract.decode_events import Finished as Finished
 from extract.decode_events import Frames as Frames
 from extract.decode_events import read_event
 from extract.geometry import check_preprocessing
+from extract.headers import VideoHeader
 from extract.worker_process import WorkerProcess
-from features_store.errors import MachineError
+from features_store.errors import DecodeError, MachineError
 from features_store.spec import Preprocessing, Sampling
 
 TASKS_AHEAD = 2  # per worker: the one being decoded, and the next, so that it never waits for us
@@ -113,6 +116,18 @@ class DecodePool:
 
     def decode(self, tasks: Iterable[DecodeTask]) -> Iterator[DecodeEvent]:
         """Yield the events of each task in turn: any `Frames`, then `Finished` or `Failed`."""
+        yield from cast(Iterator[DecodeEvent], self._events(tasks))
+
+    def probe(self, paths: Sequence[Path]) -> Iterator[VideoHeader | DecodeError]:
+        """Yield the header of each file in turn, or why it has none.
+
+        FFmpeg may crash, hang or eat memory over a header as over a frame, hence in workers.
+        """
+        for event in self._events(DecodeTask(0, str(path), is_probe=True) for path in paths):
+            assert isinstance(event, VideoHeader | Failed), "a header has no frames"
+            yield event if isinstance(event, VideoHeader) else event.error
+
+    def _events(self, tasks: Iterable[DecodeTask]) -> Iterator[DecodeEvent | VideoHeader]:
         if not self._is_open:
             raise ValueError("the pool is not open; use it as 'with DecodePool(...) as pool:'")
         self._fill()
@@ -176,14 +191,15 @@ class DecodePool:
     def _assign(self, job: _Job, seat: _Seat) -> None:
         job.worker = seat
         seat.jobs.append(job)
-        seat.num_assigned += 1
         task = job.task
+        seat.num_assigned += not task.is_probe
         seat.process.send(
             {
                 "kind": "task",
                 "path": str(task.path),
                 "start_seconds": task.start_seconds,
                 "end_seconds": task.end_seconds,
+                "is_probe": task.is_probe,
             }
         )
 
@@ -199,7 +215,7 @@ class DecodePool:
             if seat.process.is_lost:
                 self._replace(seat, reason="decoder crashed", how=seat.process.wait_for_death())
 
-    def _next_event(self, job: _Job) -> DecodeEvent:
+    def _next_event(self, job: _Job) -> DecodeEvent | VideoHeader:
         """Wait for the next message about `job`, the first one in order."""
         state, since = None, time.monotonic()
         while not job.worker.process.messages:

@@ -5,6 +5,7 @@ that the parent has not taken. It ends when its parent does, even in the middle 
 """
 
 import os
+import resource
 import select
 import signal
 import sys
@@ -15,9 +16,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from extract.decode_channel import FrameRing, receive, send
+from extract.headers import probe
 from extract.video import FrameReader
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
+
+MAX_BYTES = 4 * 2**30  # of memory; 8K video takes about 1 GB, headers that lie ask for any number
 
 
 class DecodeWorker:
@@ -49,7 +53,11 @@ class DecodeWorker:
         while True:
             while not self._tasks:
                 self._receive()
-            self._decode(self._tasks.popleft())
+            task = self._tasks.popleft()
+            if task["is_probe"]:
+                self._probe(task)
+            else:
+                self._decode(task)
 
     def _receive(self) -> None:
         message = receive(self._connection)
@@ -57,6 +65,14 @@ class DecodeWorker:
             self._tasks.append(message)
         else:
             self._num_free += message["count"]
+
+    def _probe(self, task: dict[str, Any]) -> None:
+        answer: dict[str, Any]
+        try:
+            answer = {"kind": "header", "header": probe(task["path"]).to_plain()}
+        except (DecodeError, MemoryError) as err:
+            answer = _failed(task, err) | {"summary": None}
+        send(self._connection, answer)
 
     def _decode(self, task: dict[str, Any]) -> None:
         reader = FrameReader(
@@ -76,8 +92,8 @@ class DecodeWorker:
                 self._batch.append((frame.pts_seconds, frame.frame_index))
                 if len(self._batch) == self._batch_size:
                     self._flush()
-        except DecodeError as err:
-            verdict = {"kind": "failed", "reason": err.reason, "message": str(err)}
+        except (DecodeError, MemoryError) as err:
+            verdict = _failed(task, err)
         self._flush()
         summary = asdict(reader.summary) if reader.has_summary else None
         send(self._connection, verdict | {"summary": summary})
@@ -97,6 +113,13 @@ class DecodeWorker:
             self._batch = []
 
 
+def _failed(task: dict[str, Any], err: DecodeError | MemoryError) -> dict[str, Any]:
+    if isinstance(err, DecodeError):
+        return {"kind": "failed", "reason": err.reason, "message": str(err)}
+    message = f"{task['path']!r} needs more than {MAX_BYTES / 1e9:.1f} GB to decode"
+    return {"kind": "failed", "reason": "out of memory", "message": message}
+
+
 def die_with_parent(connection: Connection, *, parent: int) -> None:
     """End this process as soon as the parent hangs up or is replaced by another; never returns.
 
@@ -109,11 +132,18 @@ def die_with_parent(connection: Connection, *, parent: int) -> None:
     os._exit(0)
 
 
+def _limit_memory() -> None:
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if before == resource.RLIM_INFINITY or before > MAX_BYTES:
+        resource.setrlimit(resource.RLIMIT_DATA, (MAX_BYTES, hard))
+
+
 def main(connection_descriptor: int, ring_descriptor: int) -> None:
     """Serve the parent at the other end of `connection_descriptor`."""
     # Schedulers signal every process of a job. The parent alone decides what a signal means.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    _limit_memory()
     connection = Connection(connection_descriptor)
     threading.Thread(
         target=die_with_parent, args=(connection,), kwargs={"parent": os.getppid()}, daemon=True

@@ -5,7 +5,7 @@ everywhere, so memory depends neither on the length of a video nor on how many t
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from extract.compute import ComputedFrames, CubeComputer
 from extract.decode_pool import DecodePool, DecodeTask, Failed, Finished, Frames
 from extract.lanes import ComputeLanes
 from extract.preprocess import frame_diffs
+from extract.video import VideoSummary
 from features_store.errors import DecodeError
 from features_store.layout import cube_path
+from features_store.reasons import REASONS
 from features_store.records import VideoRecord
 from features_store.store_writer import UnitWriter
 
@@ -29,21 +31,39 @@ Batch = list[FrameBlock | Finished | Failed]
 
 @dataclass(frozen=True)
 class VideoJob:
-    """One video to extract: its id, file and time span, and an upper estimate of its frames."""
+    """One video to extract: its id, file and time span, and an upper estimate of its frames.
+
+    Attributes:
+        media_bytes, media_mtime_ns: of the file when it was planned; None where there was none.
+    """
 
     video_id: str
     path: Path
     start_seconds: float | None
     end_seconds: float | None
     max_frames: int
+    media_bytes: int | None = None
+    media_mtime_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class VideoFailure:
+    """One video that failed, or broke off after `num_frames` rows that are kept as they are."""
+
+    job: VideoJob
+    error: DecodeError
+    num_frames: int
+    is_kept: bool
 
 
 class UnitExtractor:
     """Turns the jobs of one unit into committed videos.
 
     Args:
+        keep_partial: commit the frames of a video that breaks off, instead of forgetting them.
         on_frames: called with the number of frames written, for progress.
-        on_video: called with each video's record, or with its job and error.
+        on_failure: called before what it tells of is committed, so that no kill can hide it.
+        on_video: called once for each video when it is done, with its record if it has one.
     """
 
     def __init__(
@@ -51,25 +71,32 @@ class UnitExtractor:
         computer: CubeComputer,
         writer: UnitWriter,
         *,
+        keep_partial: bool,
         on_frames: Callable[[int], None],
-        on_video: Callable[[VideoRecord | tuple[VideoJob, DecodeError]], None],
+        on_failure: Callable[[VideoFailure], None],
+        on_video: Callable[[VideoRecord | None], None],
     ) -> None:
         self._computer = computer
         self._writer = writer
+        self._keep_partial = keep_partial
         self._on_frames = on_frames
+        self._on_failure = on_failure
         self._on_video = on_video
         self._previous: np.ndarray | None = None
+        self._num_frames = 0  # of the video in work
 
-    def run(self, jobs: Sequence[VideoJob], pool: DecodePool) -> None:
-        """Extract every job; a video that fails is reported and costs no other."""
+    def run(
+        self, jobs: Sequence[VideoJob], pool: DecodePool, *, may_begin: Callable[[], bool]
+    ) -> None:
+        """Extract the jobs; a video that fails is reported and costs no other.
+
+        Args:
+            may_begin: asked before each video is handed out; the first no ends the unit.
+        """
         packer: BatchPacker[Finished | Failed] = BatchPacker(self._computer.batch_size)
         lanes: ComputeLanes[Batch] = ComputeLanes(self._computer)
-        tasks = [
-            DecodeTask(i, str(job.path), job.start_seconds, job.end_seconds)
-            for i, job in enumerate(jobs)
-        ]
         with lanes:
-            for event in pool.decode(tasks):
+            for event in pool.decode(_tasks(jobs, may_begin)):
                 if isinstance(event, Frames):
                     packer.add(FrameBlock(event.pixels, event.pts_seconds, event.frame_index))
                 else:
@@ -93,9 +120,9 @@ class UnitExtractor:
                 self._write(item, computed, slice(start, start + len(item)))
                 start += len(item)
             elif isinstance(item, Finished):
-                self._finish(jobs[item.index], item)
+                self._finish(jobs[item.index], item.summary)
             else:
-                self._fail(jobs[item.index], item.error)
+                self._fail(jobs[item.index], item)
 
     def _write(self, block: FrameBlock, computed: ComputedFrames, rows: slice) -> None:
         small = computed.thumbnails[rows]
@@ -108,21 +135,39 @@ class UnitExtractor:
             }
         )
         self._previous = small[-1]
+        self._num_frames += len(block)
         self._on_frames(len(block))
 
-    def _finish(self, job: VideoJob, event: Finished) -> None:
+    def _finish(self, job: VideoJob, summary: VideoSummary) -> None:
         try:
             media = media_fields(job.path)
         except OSError as err:
-            error = DecodeError(
-                f"{job.path} vanished while it was read: {err}", reason="unreadable"
-            )
-            self._fail(job, error)
+            self._drop(job, _vanished(job, err))
             return
-        summary = event.summary
+        self._commit(job, summary, media, status="ok")
+
+    def _fail(self, job: VideoJob, event: Failed) -> None:
+        """Drop a video that failed, or keep what was decoded before it broke off."""
+        breaks_off = REASONS[event.error.reason].breaks_off
+        if event.summary is None or not self._num_frames or not breaks_off:
+            self._drop(job, event.error)
+        elif not self._keep_partial:
+            self._drop(job, event.error, num_frames=self._num_frames)
+        else:
+            try:
+                media = media_fields(job.path)
+            except OSError as err:
+                self._drop(job, _vanished(job, err))
+                return
+            self._on_failure(VideoFailure(job, event.error, self._num_frames, is_kept=True))
+            self._commit(job, event.summary, media, status="partial")
+
+    def _commit(
+        self, job: VideoJob, summary: VideoSummary, media: dict[str, Any], *, status: str
+    ) -> None:
         record = self._writer.commit(
             id=job.video_id,
-            status="ok",
+            status=status,
             start_seconds=np.nan if job.start_seconds is None else job.start_seconds,
             end_seconds=np.nan if job.end_seconds is None else job.end_seconds,
             source_fps=summary.fps,
@@ -136,13 +181,28 @@ class UnitExtractor:
             colour_range=summary.colour_range,
             **media,
         )
+        self._end(record)
+
+    def _drop(self, job: VideoJob, error: DecodeError, *, num_frames: int = 0) -> None:
+        self._writer.abandon()
+        self._on_failure(VideoFailure(job, error, num_frames, is_kept=False))
+        self._end(None)
+
+    def _end(self, record: VideoRecord | None) -> None:
         self._previous = None
+        self._num_frames = 0
         self._on_video(record)
 
-    def _fail(self, job: VideoJob, error: DecodeError) -> None:
-        self._writer.abandon()
-        self._previous = None
-        self._on_video((job, error))
+
+def _tasks(jobs: Sequence[VideoJob], may_begin: Callable[[], bool]) -> Iterator[DecodeTask]:
+    for i, job in enumerate(jobs):
+        if not may_begin():
+            return
+        yield DecodeTask(i, str(job.path), job.start_seconds, job.end_seconds)
+
+
+def _vanished(job: VideoJob, err: OSError) -> DecodeError:
+    return DecodeError(f"{job.path} vanished while it was read: {err}", reason="unreadable")
 
 
 def joined_pixels(batch: Batch) -> UInt8[np.ndarray, "n h w 3"] | None:

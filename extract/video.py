@@ -86,8 +86,8 @@ class FrameReader:
 
     Raises:
         DecodeError: while iterating; `reason` is one of ``unreadable``, ``not a video``,
-            ``no video stream``, ``no frames``, ``truncated``, ``corrupt``, ``no timestamps``,
-            ``empty span``, ``size changed``, ``size limit``.
+            ``no video stream``, ``unknown codec``, ``no frames``, ``truncated``, ``corrupt``,
+            ``no timestamps``, ``empty span``, ``size changed``, ``size limit``, ``out of memory``.
     """
 
     def __init__(
@@ -140,6 +140,9 @@ class FrameReader:
             with open_video(self._path) as container:
                 stream = choose_stream(container, path=self._path)
                 yield from self._read(container, stream, start)
+        except av.MemoryError as err:
+            message = f"{str(self._path)!r} asks for more memory than its decoder may have"
+            raise DecodeError(message, reason="out of memory") from err
         except av.FFmpegError as err:
             message = f"{str(self._path)!r} broke off: {err.strerror}"
             raise DecodeError(message, reason="corrupt") from err

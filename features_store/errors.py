@@ -17,6 +17,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import ClassVar
 
+from features_store.reasons import REASONS
+
 
 class CubereelError(Exception):
     """An error whose message is meant for the user; shown without a traceback."""
@@ -62,13 +64,15 @@ class DecodeError(CubereelError):
     """One video cannot be turned into frames.
 
     Attributes:
-        reason: the class of failure, one word or two, as written to the ledger.
+        reason: the class of failure, one of `reasons.REASONS`, as written to the ledger.
     """
 
     exit_code = 4
 
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
+        if reason not in REASONS:
+            raise ValueError(f"reason must be one of {', '.join(REASONS)}, got {reason!r}")
         self.reason = reason
 
 

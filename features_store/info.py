@@ -28,6 +28,7 @@ def store_info(path: Path) -> dict[str, Any]:
             "citation": header.citation or "not said",
             "root": header.root,
             "videos": len(store),
+            "partial": len(store.partial_ids),
             "failed": len(failed),
             "frames": store.num_frames,
             "labels": len(labels),

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 from features_store.safety import check_own
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed attempt at one video; `reason` is its class, `error` the message."""
+    """One failed attempt at one video.
+
+    Attributes:
+        reason: its class, one of `reasons.REASONS`; `error` is the message.
+        outcome: ``failed``, or ``partial`` where the frames before the break were kept.
+        num_frames: kept by the sampling and sound before the video broke off.
+        media_bytes, media_mtime_ns: of the file that failed; None where there was none to ask.
+        start_seconds, end_seconds: the time span that was asked for; None where none was.
+    """
 
     video_id: str
     path: str
@@ -24,12 +32,18 @@ class Failure:
     error: str
     host: str
     time: str
+    outcome: str = "failed"
+    num_frames: int = 0
+    media_bytes: int | None = None
+    media_mtime_ns: int | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
 
-def new_failure(*, video_id: str, path: str, stage: str, reason: str, error: str) -> Failure:
-    """Return a failure that happened here and now."""
+def new_failure(**said: Any) -> Failure:
+    """Return a failure that happened here and now; see `Failure` for the fields."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Failure(video_id, path, stage, reason, error, os.uname().nodename, now)
+    return Failure(**said, host=os.uname().nodename, time=now)
 
 
 def append_failure(store: Path, run_id: str, failure: Failure) -> None:
@@ -43,11 +57,32 @@ def append_failure(store: Path, run_id: str, failure: Failure) -> None:
 def read_failures(store: Path) -> Iterator[Failure]:
     """Yield every failed attempt of every run, oldest run first.
 
-    A line that a kill cut short is passed over: the next run tries that video again.
+    A line that a kill cut short, or that is of another kind, is passed over: the next run tries
+    that video again.
     """
     check_own(store / "failures")
     for path in sorted((store / "failures").glob("*.jsonl")):
         check_own(path)
-        for line in path.read_text(errors="replace").splitlines():
-            with contextlib.suppress(ValueError, TypeError):
-                yield Failure(**json.loads(line))
+        with path.open(errors="replace") as file:
+            for line in file:
+                failure = _parse(line)
+                if failure is not None:
+                    yield failure
+
+
+def _parse(line: str) -> Failure | None:
+    try:
+        failure = Failure(**json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    values = ((getattr(failure, name), kind) for name, kind in _TYPES.items())
+    return failure if all(type(value) in kinds for value, kinds in values) else None
+
+
+def _types() -> dict[str, tuple[type, ...]]:
+    hints = get_type_hints(Failure)
+    names = [field.name for field in fields(Failure)]
+    return {name: get_args(hints[name]) or (hints[name],) for name in names}
+
+
+_TYPES = _types()

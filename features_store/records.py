@@ -29,6 +29,7 @@ class VideoRecord:
         crop: x, y, width, height of what the backbone saw, in pixels of the displayed frame.
         start_seconds, end_seconds: the time span that was asked for; nan where none was.
         duration_seconds: as the container says; nan when unknown.
+        status: ``ok``, or ``partial`` where these are the frames before the video broke off.
         checksums: xxh3-64 of the video's rows in every array, in the shard's order of arrays.
     """
 

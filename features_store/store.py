@@ -125,6 +125,23 @@ class Store:
         rows = shard.rows(array, offset + first, offset + max(first, last))
         return rows if rows.flags.owndata or not copy else rows.copy()
 
+    @property
+    def partial_ids(self) -> list[str]:
+        """Ids of videos that broke off, of which the store has the frames before; sorted."""
+        found = []
+        for number in range(len(self.index.shards)):
+            table = self._shard(number).table
+            for row in np.flatnonzero(table["status"] == b"partial"):
+                video_id = table["id"][row].decode()
+                position = self.index.find(video_id)
+                place = number, row  # elsewhere: superseded by another shard
+                if position is not None and place == (
+                    self.index.shard[position],
+                    self.index.row[position],
+                ):
+                    found.append(video_id)
+        return sorted(found)
+
     def records(self) -> Iterator[VideoRecord]:
         """Yield the record of every video, in the order of ids."""
         for video_id in self.ids:

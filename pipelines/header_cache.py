@@ -14,7 +14,6 @@ import logging
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import astuple
 from fractions import Fraction
 from functools import lru_cache
 from math import isfinite
@@ -61,8 +60,7 @@ class HeaderCache:
         """Remember headers; where that is not possible it is said, and nothing else happens."""
         lines = []
         for path, status, header in headers:
-            values = [str(v) if isinstance(v, Fraction) else v for v in astuple(header)]
-            lines.append([path, status.st_size, status.st_mtime_ns, *values])
+            lines.append([path, status.st_size, status.st_mtime_ns, *header.to_plain()])
         if not lines:
             return
         text = b"".join(json.dumps(line).encode() + b"\n" for line in lines)

@@ -1,8 +1,7 @@
 """What is known of videos before they are decoded: said in the manifest, read before, or read now.
 
 A manifest's columns ``num_frames`` and ``fps`` (or ``duration_seconds`` and ``fps``), of the whole
-file, count first; then headers of the same file that were read before; the rest is read, by many
-threads, because waiting for a disk is most of it and PyAV lets other threads run meanwhile.
+file, count first; then headers of the same file that were read before; the rest is read.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,10 +22,13 @@ from features_store.manifest import ManifestRow
 from pipelines.header_cache import HeaderCache
 from pipelines.progress import ProgressLog
 
-PROBE_THREADS = 8
+READ_THREADS = 8
 BATCH = 1000  # files between two writes of the cache
 # How finely timestamps count where only the manifest speaks; None: one tick a frame.
 _TIME_BASES = {"avi": None, "mkv": Fraction(1, 1000), "webm": Fraction(1, 1000)}
+
+
+ReadHeaders = Callable[[Sequence[Path]], Iterable[VideoHeader | DecodeError]]
 
 
 @dataclass
@@ -52,11 +54,17 @@ class HeaderSurvey:
 
 
 def survey_headers(
-    root: Path, rows: Sequence[ManifestRow], *, cache: HeaderCache, sample: int | None = None
+    root: Path,
+    rows: Sequence[ManifestRow],
+    *,
+    cache: HeaderCache,
+    read: ReadHeaders,
+    sample: int | None = None,
 ) -> HeaderSurvey:
     """Find the headers of rows.
 
     Args:
+        read: reads those that are not known.
         sample: how many of the unknown rows to read, one in each of as many equal stretches of
             the source; each then stands for its stretch. None reads all.
 
@@ -81,7 +89,7 @@ def survey_headers(
         strata = cut_evenly(len(unknown), sample)
         rng = random.Random(0)
         survey.asked = [unknown[rng.choice(stratum)] for stratum in strata]
-    found = _probe_all(root, [rows[i].path for i in survey.asked], statuses, cache, survey)
+    found = _read_all(root, [rows[i].path for i in survey.asked], statuses, cache, survey, read)
     for position, stratum in zip(survey.asked, strata, strict=True):
         result = found[rows[position].path]
         for i in stratum:
@@ -150,12 +158,13 @@ def _remembered(
     return cache.find(path, statuses[path])
 
 
-def _probe_all(
+def _read_all(
     root: Path,
     paths: Sequence[str],
     statuses: dict[str, os.stat_result],
     cache: HeaderCache,
     survey: HeaderSurvey,
+    read: ReadHeaders,
 ) -> dict[str, VideoHeader | DecodeError]:
     """Read the headers of files, each once, and remember those that can be read."""
     found: dict[str, VideoHeader | DecodeError] = {}
@@ -163,33 +172,39 @@ def _probe_all(
     if not wanted:
         return found
     started = time.monotonic()
-    progress = ProgressLog("headers", total=len(wanted), unit="files")
-    with progress, ThreadPoolExecutor(PROBE_THREADS) as pool:
-        try:
-            for first in range(0, len(wanted), BATCH):
-                batch = wanted[first : first + BATCH]
-                for path, result in _probe_batch(pool, root, batch):
-                    found[path] = result
-                    progress.step()
-                cache.add(
-                    (path, statuses[path], header)
-                    for path in batch
-                    if isinstance(header := found[path], VideoHeader) and path in statuses
-                )
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    results = iter(read([root / path for path in wanted]))
+    with ProgressLog("headers", total=len(wanted), unit="files") as progress:
+        for first in range(0, len(wanted), BATCH):
+            batch = wanted[first : first + BATCH]
+            for path, result in zip(batch, results, strict=False):
+                found[path] = result
+                progress.step()
+            cache.add(
+                (path, statuses[path], header)
+                for path in batch
+                if isinstance(header := found[path], VideoHeader) and path in statuses
+            )
     survey.num_probed, survey.probe_seconds = len(wanted), time.monotonic() - started
     return found
 
 
-def _probe_batch(
-    pool: ThreadPoolExecutor, root: Path, batch: Sequence[str]
-) -> Iterator[tuple[str, VideoHeader | DecodeError]]:
-    def read(path: str) -> VideoHeader | DecodeError:
+def read_in_threads(paths: Sequence[Path]) -> Iterator[VideoHeader | DecodeError]:
+    """Yield the header of each file in turn, or why it has none.
+
+    Waiting for a disk is most of it, and PyAV lets other threads run meanwhile. A file that crashes
+    FFmpeg ends the process, so `extract` asks its decode workers instead.
+    """
+
+    def read(path: Path) -> VideoHeader | DecodeError:
         try:
-            return probe(root / path)
+            return probe(path)
         except DecodeError as err:
             return err
 
-    yield from zip(batch, pool.map(read, batch), strict=True)
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        try:
+            for first in range(0, len(paths), BATCH):
+                yield from pool.map(read, paths[first : first + BATCH])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 
 from extract.extractor import VideoJob, media_fields
 from extract.headers import VideoHeader
 from features_store.layout import SHARD_BYTES, ArraySpec, split_units
+from features_store.ledger import Failure
 from features_store.manifest import ManifestRow
 from features_store.records import VideoRecord
 from features_store.spec import Sampling
 from pipelines.frame_counts import NO_HEADER, FrameCount, count_frames
 from pipelines.header_cache import HeaderCache
-from pipelines.headers import survey_headers
+from pipelines.headers import ReadHeaders, survey_headers
+from pipelines.retries import Attempts, Partial
 from pipelines.sources import Source
+
+MIN_FRAME_BYTES = 16  # of a frame that repeats the one before, and its entry in an index
 
 
 @dataclass
@@ -24,11 +28,16 @@ class ExtractionPlan:
     """Units of jobs, and the videos that are done already.
 
     Attributes:
-        replaced: ids in the units whose file changed since they were extracted.
+        done: ids that the store has, of files that are still the same.
+        partial: those of them of which the store has the frames before a break alone.
+        failed_before: what the ledger says of videos that are not tried again.
+        replaced: ids in the units that the store has already.
     """
 
     units: list[list[VideoJob]] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
+    partial: list[str] = field(default_factory=list)
+    failed_before: list[Failure] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
 
     @property
@@ -43,24 +52,45 @@ def plan_extraction(
     sampling: Sampling,
     arrays: list[ArraySpec],
     find: Callable[[str], VideoRecord | None],
+    attempts: Attempts,
+    partial: Partial,
+    retry_failed: bool,
     rehash: bool,
     cache: HeaderCache,
+    read_headers: ReadHeaders,
 ) -> ExtractionPlan:
-    """Compare a source with what a store has, find the headers of the rest, cut it into units."""
+    """Compare a source with what a store has, find the headers of the rest, cut it into units.
+
+    Args:
+        attempts: of the runs before; a failure that stands is not tried again.
+        partial: whether a video that breaks off is done when its first frames are in the store.
+        retry_failed: try every video again that failed or is partial.
+        read_headers: of the files that neither manifest nor cache knows.
+    """
     plan = ExtractionPlan()
-    rows = []
+    rows, jobs = [], []
     for row in source.rows:
-        record = find(row.video_id)
-        if record is not None and _is_done(row, source.path(row), record, rehash=rehash):
-            plan.done.append(row.video_id)
+        path, record = source.path(row), find(row.video_id)
+        if record is not None and _is_done(row, path, record, rehash=rehash):
+            is_partial = record.status == "partial"
+            if not is_partial or (partial == "keep" and not retry_failed):
+                plan.done.append(row.video_id)
+                plan.partial += [row.video_id] * is_partial
+                continue
+        job = _job(row, path)
+        failure = None if retry_failed else attempts.verdict(job, partial=partial)
+        if failure is not None:
+            plan.failed_before.append(failure)
             continue
         if record is not None:
             plan.replaced.append(row.video_id)
         rows.append(row)
-    headers = survey_headers(source.root, rows, cache=cache).headers
+        jobs.append(job)
+    headers = survey_headers(source.root, rows, cache=cache, read=read_headers).headers
     room = rooms(count_rows(rows, headers, sampling), arrays)
-    for positions in split_units(room, row_bytes=row_bytes_of(arrays)):
-        plan.units.append([_job(source, rows[i], room[i]) for i in positions])
+    jobs = [_with_room(job, num_frames) for job, num_frames in zip(jobs, room, strict=True)]
+    for positions in split_units([job.max_frames for job in jobs], row_bytes=row_bytes_of(arrays)):
+        plan.units.append([jobs[i] for i in positions])
     return plan
 
 
@@ -87,8 +117,19 @@ def is_same_media(path: Path, record: VideoRecord, *, rehash: bool) -> bool:
         return True
 
 
-def _job(source: Source, row: ManifestRow, room: int) -> VideoJob:
-    return VideoJob(row.video_id, source.path(row), row.start_seconds, row.end_seconds, room)
+def _job(row: ManifestRow, path: Path) -> VideoJob:
+    job = VideoJob(row.video_id, path, row.start_seconds, row.end_seconds, max_frames=1)
+    try:
+        status = path.stat()
+    except OSError:
+        return job
+    return replace(job, media_bytes=status.st_size, media_mtime_ns=status.st_mtime_ns)
+
+
+def _with_room(job: VideoJob, num_frames: int) -> VideoJob:
+    # Headers lie, and space is taken for what they say.
+    most = (job.media_bytes or 0) // MIN_FRAME_BYTES
+    return replace(job, max_frames=max(1, min(num_frames, most)))
 
 
 def count_rows(

@@ -21,7 +21,7 @@ from pipelines.calibration import Clip, TimeEstimate, estimate_time
 from pipelines.extraction import DEFAULT_BACKBONE, build_computer
 from pipelines.frame_counts import FrameCount
 from pipelines.header_cache import HeaderCache, default_cache_folder
-from pipelines.headers import HeaderSurvey, survey_headers
+from pipelines.headers import HeaderSurvey, read_in_threads, survey_headers
 from pipelines.plan import count_rows, rooms, row_bytes_of
 from pipelines.sources import Source, read_source
 
@@ -110,7 +110,9 @@ def plan(
     videos = read_source(Path(source), root=None if root is None else Path(root))
     folder = default_cache_folder() if header_cache is None else Path(header_cache)
     cache = HeaderCache(folder, videos.root)
-    survey = survey_headers(videos.root, videos.rows, cache=cache, sample=sample)
+    survey = survey_headers(
+        videos.root, videos.rows, cache=cache, read=read_in_threads, sample=sample
+    )
     counts = _count(report, videos, survey)
     if network is None:
         return report

@@ -131,6 +131,11 @@ def train(
         if not groups_said:
             report.warnings.append("the manifest has no groups: each video is its own")
             logger.warning("%s", report.warnings[-1])
+        if num_partial := len(set(ids).intersection(opened.partial_ids)):
+            report.warnings.append(
+                f"{num_partial} of {len(ids)} videos are partial: they break off"
+            )
+            logger.warning("%s", report.warnings[-1])
         check_folder(run)
         claim(run / "run.json", _identity(report, data))
         if out is None:

@@ -346,7 +346,7 @@ def test_a_store_on_a_read_only_file_system_is_read(store, tmp_path):
 
 
 def test_a_ledger_line_that_a_kill_cut_short_is_passed_over(store):
-    failure = new_failure(video_id="a", path="a", stage="decode", reason="r", error="e")
+    failure = new_failure(video_id="a", path="a", stage="decode", reason="corrupt", error="e")
     append_failure(store, "run", failure)
     with (store / "failures" / "run.jsonl").open("a") as file:
         file.write('{"video_id": "b", "pa')

@@ -10,6 +10,7 @@ from extract.packets import FrameClock
 from extract.video import FrameReader
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
+from tests.damage import encoded_picture
 from tests.synthetic import (
     BLUE,
     GREEN,
@@ -484,6 +485,48 @@ def test_a_thin_frame_is_not_blown_up(tmp_path):
     path = write_video(tmp_path / "v.mkv", solid_frames([GREY], width=4000, height=2), codec="ffv1")
 
     assert reason_of(path, fit="crop")[0] == "size limit"
+
+
+@pytest.mark.parametrize("codec", ["png", "mjpeg", "bmp"])
+def test_a_picture_is_no_video_whatever_its_name(tmp_path, codec):
+    path = tmp_path / "v.avi"
+    path.write_bytes(encoded_picture(codec, pixels=solid_frames([GREY])[0]))
+
+    reason, message = reason_of(path)
+
+    assert reason == "not a video"
+    assert "it is a still picture" in message
+
+
+def test_a_codec_without_a_decoder_is_named_so(tmp_path):
+    path = write_video(tmp_path / "v.mkv", numbered_frames(5), codec="ffv1")
+    path.write_bytes(path.read_bytes().replace(b"V_FFV1", b"V_NONE"))
+
+    assert reason_of(path)[0] == "unknown codec"
+    with pytest.raises(DecodeError, match="FFmpeg has no decoder"):
+        probe(path)
+
+
+def test_side_data_that_pyav_does_not_know_is_no_obstacle(tmp_path):
+    """Cameras write EXIF into every picture of a Motion JPEG video."""
+    path = write_video(
+        tmp_path / "v.avi", solid_frames([RED]), codec="mjpeg", pixel_format="yuvj420p"
+    )
+    with av.open(str(path)) as container:
+        (jpeg,) = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    tiff = b"II*\0\x08\0\0\0\x01\0\x0f\x01\x02\0\x04\0\0\0Cam\0\0\0\0\0"
+    exif = b"Exif\0\0" + tiff
+    marked = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for i in range(3):
+            packet = av.Packet(marked)
+            packet.pts = packet.dts = i
+            packet.time_base, packet.stream = Fraction(1, 25), stream
+            container.mux(packet)
+
+    assert read(path)[3].num_frames == 3
 
 
 def test_audio_alone_has_no_video_stream(tmp_path):

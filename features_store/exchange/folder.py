@@ -233,7 +233,7 @@ def _wrong_field(record: VideoRecord) -> str | None:
     """Return the first field that no extraction could have written."""
     counts = ("media_bytes", "num_frames", "width", "height")
     is_right = {
-        "status": record.status == "ok",
+        "status": record.status in ("ok", "partial"),
         "media_sha256": re.fullmatch("[0-9a-f]{64}", record.media_sha256),
         "crop": all(map(math.isfinite, record.crop)),
         "source_fps": math.isnan(record.source_fps) or 0 <= record.source_fps < math.inf,

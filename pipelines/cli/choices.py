@@ -13,6 +13,13 @@ class Fit(StrEnum):
     pad = "pad"
 
 
+class Partial(StrEnum):
+    """What becomes of a video that breaks off."""
+
+    keep = "keep"
+    drop = "drop"
+
+
 class Precision(StrEnum):
     """Of the backbone."""
 

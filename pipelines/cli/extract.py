@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.choices import Compression, Dtype, Fit, Precision
+from features_store.errors import CoverageError
+from pipelines.cli.choices import Compression, Dtype, Fit, Partial, Precision
 from pipelines.cli.show import print_json
+from pipelines.cli.stopping import Stopped, time_limit
+
+if TYPE_CHECKING:
+    from pipelines.extraction import ExtractionReport
 
 
 def register(app: typer.Typer) -> None:
@@ -59,36 +66,79 @@ def extract(
     rehash: Annotated[
         bool, typer.Option("--rehash", help="Compare files by content, not by size and time.")
     ] = False,
+    partial: Annotated[
+        Partial, typer.Option(help="Of a video that breaks off: keep the frames before, or drop.")
+    ] = Partial.drop,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="Try files again that failed or are partial, though unchanged."
+        ),
+    ] = False,
     max_failed: Annotated[
-        int, typer.Option(help="Failed videos that still count as success (exit 0).")
+        int,
+        typer.Option(help="Failed videos, of earlier runs too, that still count as success."),
     ] = 0,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            help="Stop in good order before (exit 75): 3h30m, seconds, or a time such as "
+            "2030-01-31T18:00; else $SLURM_JOB_END_TIME."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Decode videos, run a frozen backbone, write cubes to a store. Safe to run again."""
-    from features_store.errors import CoverageError
-    from pipelines.extraction import extract as run
+    from pipelines.deadline import Deadline, seconds_until_deadline
 
-    report = run(
-        source, out=out, backbone=backbone, weights=weights, layers=layer or (), fps=fps,
-        stride=stride, fit=fit.value, precision=precision.value,
-        dtype="8bit" if compact else dtype.value,
-        compression="zstd" if compact else compression.value,
-        device=device, batch_size=batch_size, workers=workers, root=root, licence=licence,
-        origin=origin, citation=citation, rehash=rehash, timeout_seconds=timeout,
-    )  # fmt: skip
+    seconds = seconds_until_deadline(deadline, environment=os.environ, now=time.time())
+    countdown = Deadline(seconds)
+    with time_limit(countdown.seconds_left):
+        from pipelines.extraction import extract as run
+
+        report = run(
+            source, out=out, backbone=backbone, weights=weights, layers=layer or (), fps=fps,
+            stride=stride, fit=fit.value, precision=precision.value,
+            dtype="8bit" if compact else dtype.value,
+            compression="zstd" if compact else compression.value,
+            device=device, batch_size=batch_size, workers=workers, root=root, licence=licence,
+            origin=origin, citation=citation, rehash=rehash, partial=partial.value,
+            retry_failed=retry_failed, deadline=countdown, timeout_seconds=timeout,
+        )  # fmt: skip
     if as_json:
         print_json(report)
     else:
-        typer.echo(
-            f"{report.num_in_store} of {report.num_videos} videos are in {report.store}: "
-            f"{report.num_extracted} extracted now ({report.num_frames} frames, "
-            f"{report.seconds:.1f} s), {report.num_done_before} before"
-        )
-        for failure in report.failed:
-            typer.echo(f"failed  {failure['video_id']}  [{failure['reason']}]  {failure['error']}")
-    if len(report.failed) > max_failed:
-        raise CoverageError(
-            f"{len(report.failed)} of {report.num_videos} videos failed, --max-failed allows "
-            f"{max_failed}; first: {report.failed[0]['error']}. "
-            f"Full list: {report.store}/failures/{report.run_id}.jsonl"
-        )
+        _show(report)
+    if report.stopped:
+        raise Stopped("stopped before the deadline")
+    if report.num_failed > max_failed:
+        raise _too_many_failed(report, max_failed)
+
+
+def _show(report: ExtractionReport) -> None:
+    before = f"{report.num_done_before} before"
+    if report.num_partial:
+        before += f"; {report.num_partial} of them partial"
+    typer.echo(
+        f"{report.num_in_store} of {report.num_videos} videos are in {report.store}: "
+        f"{report.num_extracted} extracted now ({report.num_frames} frames, "
+        f"{report.seconds:.1f} s), {before}"
+    )
+    for title, failures in (
+        ("partial", report.partial),
+        ("failed", report.failed),
+        ("failed before", report.failed_before),
+    ):
+        for failure in failures:
+            typer.echo(f"{title}  {failure['video_id']}  [{failure['reason']}]  {failure['error']}")
+
+
+def _too_many_failed(report: ExtractionReport, max_failed: int) -> CoverageError:
+    before = len(report.failed_before)
+    in_earlier = f" ({before} of them in earlier runs; --retry-failed tries again)"
+    first = (report.failed + report.failed_before)[0]
+    return CoverageError(
+        f"{report.num_failed} of {report.num_videos} videos failed{in_earlier if before else ''}, "
+        f"--max-failed allows {max_failed}; first: {first['error']}. "
+        f"Full list: {report.store}/failures"
+    )

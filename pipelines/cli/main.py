@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
-import signal
 import sys
 import traceback
 from importlib.metadata import version
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -27,6 +25,7 @@ from pipelines.cli import (
     store,
     train,
 )
+from pipelines.cli.stopping import Stopped, stop_at_signals
 
 EXIT_INTERNAL, EXIT_MACHINE, EXIT_STOPPED = 1, 5, 75
 MACHINE_ERRNOS = {
@@ -73,15 +72,10 @@ def _common(
     logging.getLogger("cubereel").setLevel(level)
 
 
-class Stopped(BaseException):
-    """SIGINT or SIGTERM: leave in good order, what is committed stays."""
-
-
 def main() -> None:
     """Run the command line and leave with its exit code."""
     _log_to_stderr()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    stop_at_signals()
     sys.exit(_run())
 
 
@@ -90,8 +84,8 @@ def _run() -> int:
         app()  # leaves by SystemExit when all is well, or when the usage was wrong
     except CubereelError as err:
         return _say(str(err), err.exit_code)
-    except Stopped:
-        return _say("stopped; run the same command again to go on", EXIT_STOPPED)
+    except Stopped as err:
+        return _say(f"{err}; run the same command again to go on", EXIT_STOPPED)
     except OSError as err:
         if err.errno in MACHINE_ERRNOS:
             return _say(f"{err}; mend it and run the same command again", EXIT_MACHINE)
@@ -106,10 +100,6 @@ def _run() -> int:
 def _say(message: str, code: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return code
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    raise Stopped
 
 
 def _log_to_stderr() -> None:

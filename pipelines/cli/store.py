@@ -47,10 +47,11 @@ def ls(path: StorePath, as_json: AsJson = False) -> None:
             print_json(list(_listed(store)))
             return
         width = max(store.index.ids.dtype.itemsize, len("video_id"))
-        typer.echo(f"{'video_id':<{width}}  frames    seconds  label")
+        typer.echo(f"{'video_id':<{width}}  frames    seconds  status   label")
         for video in _listed(store):
             numbers = f"{video['frames']:>6}  {video['seconds']:>9}"
-            typer.echo(f"{video['video_id']:<{width}}  {numbers}  {video['label']}".rstrip())
+            said = f"{video['status']:<7}  {video['label']}"
+            typer.echo(f"{video['video_id']:<{width}}  {numbers}  {said}".rstrip())
 
 
 def _listed(store: Store) -> Iterator[dict[str, Any]]:
@@ -60,6 +61,7 @@ def _listed(store: Store) -> Iterator[dict[str, Any]]:
             "video_id": record.id,
             "frames": record.length,
             "seconds": round(record.duration_seconds, 3),
+            "status": record.status,
             "label": manifest[record.id].label if record.id in manifest else "",
         }
 

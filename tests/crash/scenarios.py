@@ -14,8 +14,9 @@ from features_store.merge import append_stores
 from features_store.reshape import repack_store
 from features_store.store_writer import StoreWriter, UnitWriter
 from pipelines.extraction import extract
-from tests.clips import write_classes
+from tests.clips import textured_frames, write_classes
 from tests.stores import commit, frames, header, make_store
+from tests.synthetic import cut_off, write_video
 
 START = "start.cubes"
 
@@ -37,12 +38,23 @@ class Scenario:
 def _prepare_videos(folder: Path) -> None:
     write_classes(folder, per_class=3, num_frames=6)
     (folder / "dark" / "broken.mp4").write_bytes(b"no video")
+    pictures, front = textured_frames(6, seed=9, speed=2), {"movflags": "faststart"}
+    cut = write_video(folder / "dark" / "cut.mp4", pictures, fps=10, container_options=front)
+    cut_off(cut, keep=0.7)
     with (folder / "manifest.csv").open("a") as manifest:
-        manifest.write("dark/broken.mp4,dark,g9,train\n")
+        manifest.write("dark/broken.mp4,dark,g9,train\ndark/cut.mp4,dark,g9,train\n")
 
 
 def _extract(folder: Path, store: Path) -> None:
-    extract(folder, out=store, backbone="tiny:conv", fps="10", batch_size=4, device="cpu")
+    extract(
+        folder,
+        out=store,
+        backbone="tiny:conv",
+        fps="10",
+        batch_size=4,
+        device="cpu",
+        partial="keep",
+    )
 
 
 # About 20 rows a chunk, so that a shard has several. Every length tells its video.

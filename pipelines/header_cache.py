@@ -59,7 +59,7 @@ class HeaderCache:
 
     def add(self, headers: Iterable[tuple[str, os.stat_result, VideoHeader]]) -> None:
         """Remember headers; where that is not possible it is said, and nothing else happens."""
-        lines = []
+        lines: list[list[Any]] = []
         for path, status, header in headers:
             values = [str(v) if isinstance(v, Fraction) else v for v in astuple(header)]
             lines.append([path, status.st_size, status.st_mtime_ns, *values])

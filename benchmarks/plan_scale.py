@@ -35,7 +35,8 @@ report = plan(sys.argv[1], header_cache=sys.argv[2], fps="10", calibrate_seconds
 seconds = time.perf_counter() - started
 peak, size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, report.bytes["float16"]["total"]
 print(f"{report.videos} videos, {report.frames} frames, {size / 1e12:.2f} TB in float16: "
-      f"{seconds:.1f} s (imports {imported:.1f} s), peak memory {peak / 1e3:.0f} MB")
+      f"{seconds:.1f} s (imports {imported:.1f} s), {time.process_time():.1f} s of CPU, "
+      f"peak memory {peak / 1e3:.0f} MB")
 """
 
 

@@ -53,14 +53,15 @@ def check_golden_clip(device: torch.device) -> GoldenResult:
     Raises:
         CubereelError: it cannot be decoded, or no worker can be started.
     """
-    recorded = np.load(FOLDER / "recorded.npz")
+    with np.load(FOLDER / "recorded.npz") as recorded:
+        checksum = str(recorded["frames_sha256"])
+        expected, pts_seconds = recorded["cubes"].astype(np.float32), recorded["pts_seconds"]
     computer = _computer(device)
     frames, seconds = _decode(FOLDER / "clip.mp4", computer.preprocessing)
     cubes = computer(torch.from_numpy(frames)).cubes[LAYER]
-    expected = recorded["cubes"].astype(np.float32)
-    is_alike = cubes.shape == expected.shape and np.allclose(seconds, recorded["pts_seconds"])
+    is_alike = cubes.shape == expected.shape and np.allclose(seconds, pts_seconds)
     worst = float(frame_cosines(cubes, expected).min()) if is_alike else 0.0
-    return GoldenResult(_sha256(frames) == str(recorded["frames_sha256"]), worst)
+    return GoldenResult(_sha256(frames) == checksum, worst)
 
 
 def _computer(device: torch.device) -> CubeComputer:

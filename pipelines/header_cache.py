@@ -58,7 +58,7 @@ class HeaderCache:
 
     def add(self, headers: Iterable[tuple[str, os.stat_result, VideoHeader]]) -> None:
         """Remember headers; where that is not possible it is said, and nothing else happens."""
-        lines = []
+        lines: list[list[Any]] = []
         for path, status, header in headers:
             lines.append([path, status.st_size, status.st_mtime_ns, *header.to_plain()])
         if not lines:

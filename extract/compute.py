@@ -81,6 +81,11 @@ class CubeComputer:
         )
 
     @torch.inference_mode()
+    def thumbnails(self, pixels: UInt8[Tensor, "n h w 3"]) -> np.ndarray:
+        """Return thumbnails (n, 14, 14, 3) alone, of any number of frames."""
+        return thumbnails(pixels.to(self.device)).cpu().numpy()
+
+    @torch.inference_mode()
     def _batch(self, pixels: UInt8[Tensor, "n h w 3"]) -> ComputedFrames:
         num_frames = len(pixels)
         if num_frames < self.batch_size:

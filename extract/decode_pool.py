@@ -19,6 +19,7 @@ from extract.decode_events import Finished as Finished
 from extract.decode_events import Frames as Frames
 from extract.decode_events import read_event
 from extract.geometry import check_preprocessing
+from extract.pictures import PictureStack
 from extract.worker_process import WorkerProcess
 from features_store.errors import MachineError
 from features_store.spec import Preprocessing, Sampling
@@ -48,7 +49,7 @@ class DecodePool:
     """Worker processes that decode; use as a context manager.
 
     Args:
-        preprocessing, sampling: the same for all videos.
+        preprocessing, sampling, stack: the same for all videos.
         workers: child processes, one thread each.
         slots: frames that each may be ahead of the consumer.
         timeout_seconds: without a packet read, until a decoder counts as hung. Waiting for the
@@ -64,6 +65,7 @@ class DecodePool:
         *,
         preprocessing: Preprocessing,
         sampling: Sampling,
+        stack: PictureStack = PictureStack(),  # noqa: B008 (immutable)
         workers: int = 1,
         slots: int = 256,
         timeout_seconds: float = 60.0,
@@ -76,6 +78,7 @@ class DecodePool:
             )
         self._preprocessing = preprocessing
         self._sampling = sampling
+        self._stack = stack
         self._num_workers = workers
         self._num_slots = slots
         self._timeout_seconds = timeout_seconds
@@ -137,6 +140,7 @@ class DecodePool:
             process = WorkerProcess(
                 preprocessing=self._preprocessing,
                 sampling=self._sampling,
+                stack=self._stack,
                 num_slots=self._num_slots,
             )
         except OSError as err:
@@ -184,6 +188,7 @@ class DecodePool:
                 "path": str(task.path),
                 "start_seconds": task.start_seconds,
                 "end_seconds": task.end_seconds,
+                "video_id": task.video_id,
             }
         )
 

@@ -5,10 +5,10 @@ everywhere, so memory depends neither on the length of a video nor on how many t
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +16,12 @@ import torch
 from extract.batching import BatchPacker, FrameBlock
 from extract.compute import ComputedFrames, CubeComputer
 from extract.decode_pool import DecodePool, DecodeTask, Failed, Finished, Frames
+from extract.pictures import PictureStack
 from extract.preprocess import frame_diffs
 from features_store.errors import DecodeError
 from features_store.layout import cube_path
 from features_store.records import VideoRecord
 from features_store.store_writer import UnitWriter
-
-VIEW = "center"
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,19 @@ class VideoJob:
     max_frames: int
 
 
+class _ComputedView(NamedTuple):
+    """Frames of one view, and the thumbnails of the frames decoded before them if differences are
+    to those."""
+
+    frames: ComputedFrames
+    before: np.ndarray | None
+
+
 class UnitExtractor:
     """Turns the jobs of one unit into committed videos.
 
     Args:
+        stack: the pictures of a frame, as the pool sends them; cubes are of its views.
         on_frames: called with the number of frames written, for progress.
         on_video: called with each video's record, or with its job and error.
     """
@@ -49,20 +57,22 @@ class UnitExtractor:
         computer: CubeComputer,
         writer: UnitWriter,
         *,
+        stack: PictureStack,
         on_frames: Callable[[int], None],
         on_video: Callable[[VideoRecord | tuple[VideoJob, DecodeError]], None],
     ) -> None:
         self._computer = computer
         self._writer = writer
+        self._stack = stack
         self._on_frames = on_frames
         self._on_video = on_video
-        self._previous: np.ndarray | None = None
+        self._previous: dict[str, np.ndarray] = {}  # thumbnails of the last kept frame, by view
 
     def run(self, jobs: Sequence[VideoJob], pool: DecodePool) -> None:
         """Extract every job; a video that fails is reported and costs no other."""
         packer: BatchPacker[Finished | Failed] = BatchPacker(self._computer.batch_size)
         tasks = [
-            DecodeTask(i, str(job.path), job.start_seconds, job.end_seconds)
+            DecodeTask(i, str(job.path), job.start_seconds, job.end_seconds, job.video_id)
             for i, job in enumerate(jobs)
         ]
         for event in pool.decode(tasks):
@@ -79,8 +89,7 @@ class UnitExtractor:
     ) -> None:
         blocks = [item for item in batch if isinstance(item, FrameBlock)]
         if blocks:
-            pixels = np.concatenate([block.pixels for block in blocks])
-            computed = self._computer(torch.from_numpy(pixels))
+            computed = self._compute(np.concatenate([block.pixels for block in blocks]))
         start = 0
         for item in batch:
             if isinstance(item, FrameBlock):
@@ -91,17 +100,30 @@ class UnitExtractor:
             else:
                 self._fail(jobs[item.index], item.error)
 
-    def _write(self, block: FrameBlock, computed: ComputedFrames, rows: slice) -> None:
-        small = computed.thumbnails[rows]
-        self._writer.write_rows(
-            {cube_path(VIEW, layer): cubes[rows] for layer, cubes in computed.cubes.items()}
-            | {
-                f"diffs/{VIEW}": frame_diffs(small, self._previous),
-                "pts_seconds": block.pts_seconds,
-                "frame_index": block.frame_index,
-            }
-        )
-        self._previous = small[-1]
+    def _compute(self, pixels: np.ndarray) -> dict[str, _ComputedView]:
+        computed = {}
+        for view in self._stack.views:
+            frames = self._computer(torch.from_numpy(self._stack.view(pixels, view)))
+            before = None
+            if self._stack.has_previous:
+                previous = torch.from_numpy(self._stack.previous(pixels, view))
+                before = self._computer.thumbnails(previous)
+            computed[view] = _ComputedView(frames, before)
+        return computed
+
+    def _write(self, block: FrameBlock, computed: Mapping[str, _ComputedView], rows: slice) -> None:
+        arrays = {"pts_seconds": block.pts_seconds, "frame_index": block.frame_index}
+        for view, (frames, before) in computed.items():
+            for layer, cubes in frames.cubes.items():
+                arrays[cube_path(view, layer)] = cubes[rows]
+            small = frames.thumbnails[rows]
+            arrays[f"diffs/{view}"] = (
+                frame_diffs(small, self._previous.get(view))
+                if before is None
+                else small - before[rows]
+            )
+            self._previous[view] = small[-1]
+        self._writer.write_rows(arrays)
         self._on_frames(len(block))
 
     def _finish(self, job: VideoJob, event: Finished) -> None:
@@ -128,14 +150,15 @@ class UnitExtractor:
             crop=summary.crop_rectangle,
             colour_matrix=summary.colour_matrix,
             colour_range=summary.colour_range,
+            draws=summary.draws,
             **media,
         )
-        self._previous = None
+        self._previous = {}
         self._on_video(record)
 
     def _fail(self, job: VideoJob, error: DecodeError) -> None:
         self._writer.abandon()
-        self._previous = None
+        self._previous = {}
         self._on_video((job, error))
 
 

@@ -113,6 +113,8 @@ def _diff_video(a: Store, b: Store, video_id: str, paths: list[str]) -> VideoDif
     note = ""
     if not num_frames == len(pts[0]) == len(pts[1]):
         note = f"{len(pts[0])} frames against {len(pts[1])}, {num_frames} of the same time"
+    elif a.video(video_id).draws != b.video(video_id).draws:
+        note = "the same frames, drawn otherwise"
     cosines, largest = [np.ones(0)], 0.0
     for path in paths:
         shapes = [store.read(video_id, path, stop=1).shape[1:] for store in (a, b)]

@@ -32,6 +32,7 @@ def store_info(path: Path) -> dict[str, Any]:
             "frames": store.num_frames,
             "labels": len(labels),
             "layers": layers,
+            "views": ", ".join(header.views),
             "dtype": header.dtype,
             "compression": header.compression,
             "diffs": "stored" if header.has_diffs else "none",

@@ -19,6 +19,7 @@ from extract.backbones import Backbone, load_backbone
 from extract.compute import CubeComputer
 from extract.decode_pool import DecodePool
 from extract.extractor import UnitExtractor, VideoJob
+from extract.pictures import PictureStack
 from extract.precision import choose_precision
 from extract.preprocess import preprocessing_for
 from features_store.errors import ContractError, DecodeError, UsageError
@@ -30,11 +31,13 @@ from features_store.records import VideoRecord
 from features_store.runs import new_run_id, write_run
 from features_store.spec import Fit, Sampling, Spec
 from features_store.store_writer import StoreWriter
+from features_store.views import choose_views
 from pipelines.plan import ExtractionPlan, plan_extraction
 from pipelines.progress import ProgressLog
 from pipelines.sources import Source, read_source
 
 logger = logging.getLogger("cubereel")
+SLOTS = 256  # pictures that each decoder may be ahead
 DEFAULT_BACKBONE = "torchvision:googlenet"
 
 
@@ -67,6 +70,11 @@ def extract(
     layers: Sequence[str] = (),
     fps: str | None = None,
     stride: int | None = None,
+    count: int | None = None,
+    segments: int | None = None,
+    jitter: int = 0,
+    seed: int = 0,
+    views: Sequence[str] = (),
     fit: Fit = "crop",
     precision: Literal["fp32", "bf16", "auto"] = "auto",
     dtype: str = "float16",
@@ -92,7 +100,10 @@ def extract(
     started = time.monotonic()
     if batch_size < 1 or workers < 1:
         raise UsageError(f"batch size and workers must be at least 1: {batch_size}, {workers}")
-    sampling = Sampling.parse(fps=fps, stride=stride)
+    sampling = Sampling.parse(
+        fps=fps, stride=stride, count=count, segments=segments, jitter=jitter, seed=seed
+    )
+    chosen_views = choose_views(views, fit=fit)
     videos = read_source(Path(source), root=None if root is None else Path(root))
     network = load_backbone(
         backbone, weights=None if weights is None else Path(weights), layers=layers
@@ -104,6 +115,7 @@ def extract(
         spec=build_spec(computer, network, sampling),
         layers=network.layers,
         root=str(videos.root),
+        views=chosen_views,
         dtype=dtype,
         compression=compression,
         licence=licence,
@@ -176,7 +188,8 @@ def build_spec(computer: CubeComputer, network: Backbone, sampling: Sampling) ->
         weights_sha256=network.weights_sha256,
         preprocessing=computer.preprocessing,
         sampling=sampling,
-        diffs=f"frame minus previous kept frame, RGB 0..1, area-averaged to {DIFF_GRID}",
+        diffs=f"frame minus previous {'decoded' if sampling.is_sparse else 'kept'} frame, "
+        f"RGB 0..1, area-averaged to {DIFF_GRID}",
         precision=computer.precision,
         decoder="cpu",
     )
@@ -232,9 +245,12 @@ def _run_units(
             _record_failure(writer.path, report, *result)
         progress.step(f"({report.num_frames} frames)")
 
+    stack = PictureStack.of(writer.header.spec.sampling, writer.header.views)
     pool = DecodePool(
         preprocessing=computer.preprocessing,
         sampling=writer.header.spec.sampling,
+        stack=stack,
+        slots=max(16, SLOTS // stack.num_pictures),
         workers=workers,
         timeout_seconds=timeout_seconds,
     )
@@ -242,9 +258,9 @@ def _run_units(
         for jobs in plan.units:
             rows = sum(job.max_frames for job in jobs)
             with writer.unit(rows=rows, video_ids=[job.video_id for job in jobs]) as unit:
-                UnitExtractor(computer, unit, on_frames=on_frames, on_video=on_video).run(
-                    jobs, pool
-                )
+                UnitExtractor(
+                    computer, unit, stack=stack, on_frames=on_frames, on_video=on_video
+                ).run(jobs, pool)
 
 
 def _record_failure(

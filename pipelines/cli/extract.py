@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.choices import Compression, Dtype, Fit, Precision
+from pipelines.cli.choices import Compression, Dtype, Fit, Precision, View
 from pipelines.cli.show import print_json
 
 
@@ -33,6 +33,19 @@ def extract(
     ] = None,
     fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
     stride: Annotated[int | None, typer.Option(help="Keep every n-th decoded frame.")] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Frames to keep of each video, evenly spaced in time.")
+    ] = None,
+    segments: Annotated[
+        int | None, typer.Option(help="Keep the centre frame of each of n equal segments.")
+    ] = None,
+    jitter: Annotated[
+        int, typer.Option(help="Random draws of a frame a segment, beside that of the centres.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random draws.")] = 0,
+    view: Annotated[
+        list[View] | None, typer.Option(help="What of the picture; repeat. center if none.")
+    ] = None,
     fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
     precision: Annotated[
         Precision, typer.Option(help="auto: bf16 where it is fast and agrees with fp32.")
@@ -70,7 +83,8 @@ def extract(
 
     report = run(
         source, out=out, backbone=backbone, weights=weights, layers=layer or (), fps=fps,
-        stride=stride, fit=fit.value, precision=precision.value,
+        stride=stride, count=count, segments=segments, jitter=jitter, seed=seed,
+        views=[each.value for each in view or ()], fit=fit.value, precision=precision.value,
         dtype="8bit" if compact else dtype.value,
         compression="zstd" if compact else compression.value,
         device=device, batch_size=batch_size, workers=workers, root=root, licence=licence,

@@ -39,11 +39,13 @@ def wanted_times(sampling: Sampling, extent: Extent, *, video_id: str) -> list[l
     """
     if sampling.kind == "count":
         return [_evenly(extent, int(sampling.value))]
-    num_segments = int(sampling.value)
-    centres = [_in_segment(extent, s, Fraction(1, 2), num_segments) for s in range(num_segments)]
+    num_segments, half = int(sampling.value), Fraction(1, 2)
+    centres = [_in_segment(extent, s, half, num_segments) for s in range(num_segments)]
+    # Half a tick later, which undoes the tolerance: times that fall on frames need it, not these,
+    # and where ticks are frames it would favour the first one.
     return [centres] + [
         [
-            _in_segment(extent, s, drawn_share(sampling.seed, video_id, r, s), num_segments)
+            _in_segment(extent, s, drawn_share(sampling.seed, video_id, r, s), num_segments) + half
             for s in range(num_segments)
         ]
         for r in range(1, sampling.jitter + 1)

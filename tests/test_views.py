@@ -12,8 +12,8 @@ from extract.video import FrameReader
 from features_store.errors import UsageError
 from features_store.spec import Preprocessing, Sampling
 from features_store.store import Store
-from features_store.views import CORNERS, VIEWS, choose_views, rectangle_of
 from features_store.verify import verify_store
+from features_store.views import CORNERS, VIEWS, choose_views, rectangle_of
 from tests.clips import write_classes
 from tests.synthetic import moving_square, write_video
 

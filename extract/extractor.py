@@ -19,7 +19,7 @@ from extract.decode_pool import DecodePool, DecodeTask, Failed, Finished, Frames
 from extract.pictures import PictureStack
 from extract.preprocess import frame_diffs
 from features_store.errors import DecodeError
-from features_store.layout import cube_path
+from features_store.layout import cube_path, diff_cube_path
 from features_store.records import VideoRecord
 from features_store.store_writer import UnitWriter
 
@@ -36,11 +36,16 @@ class VideoJob:
 
 
 class _ComputedView(NamedTuple):
-    """Frames of one view, and the thumbnails of the frames decoded before them if differences are
-    to those."""
+    """Frames of one view.
+
+    Attributes:
+        before: thumbnails of the frames decoded before, where differences are to those.
+        diff_cubes: of difference images, by layer; empty where they are not wanted.
+    """
 
     frames: ComputedFrames
     before: np.ndarray | None
+    diff_cubes: dict[str, np.ndarray]
 
 
 class UnitExtractor:
@@ -48,6 +53,7 @@ class UnitExtractor:
 
     Args:
         stack: the pictures of a frame, as the pool sends them; cubes are of its views.
+        has_diff_cubes: whether cubes of difference images are wanted too.
         on_frames: called with the number of frames written, for progress.
         on_video: called with each video's record, or with its job and error.
     """
@@ -58,12 +64,15 @@ class UnitExtractor:
         writer: UnitWriter,
         *,
         stack: PictureStack,
+        has_diff_cubes: bool = False,
         on_frames: Callable[[int], None],
         on_video: Callable[[VideoRecord | tuple[VideoJob, DecodeError]], None],
     ) -> None:
         self._computer = computer
         self._writer = writer
         self._stack = stack
+        self._has_diff_cubes = has_diff_cubes
+        self._last: np.ndarray | None = None  # kept frame of the video in work, as it travelled
         self._on_frames = on_frames
         self._on_video = on_video
         self._previous: dict[str, np.ndarray] = {}  # thumbnails of the last kept frame, by view
@@ -89,7 +98,8 @@ class UnitExtractor:
     ) -> None:
         blocks = [item for item in batch if isinstance(item, FrameBlock)]
         if blocks:
-            computed = self._compute(np.concatenate([block.pixels for block in blocks]))
+            pixels = np.concatenate([block.pixels for block in blocks])
+            computed = self._compute(pixels, self._kept_before(batch))
         start = 0
         for item in batch:
             if isinstance(item, FrameBlock):
@@ -100,22 +110,47 @@ class UnitExtractor:
             else:
                 self._fail(jobs[item.index], item.error)
 
-    def _compute(self, pixels: np.ndarray) -> dict[str, _ComputedView]:
+    def _kept_before(self, batch: Sequence[FrameBlock | Finished | Failed]) -> np.ndarray | None:
+        """Return for each frame of a batch the kept one before it; for a video's first itself.
+
+        None where the cubes of difference images do not need them.
+        """
+        if self._stack.has_previous or not self._has_diff_cubes:
+            return None
+        before = []
+        for item in batch:
+            if isinstance(item, FrameBlock):
+                last = item.pixels[0] if self._last is None else self._last
+                before += [last[None], item.pixels[:-1]]
+                self._last = item.pixels[-1]
+            else:
+                self._last = None
+        return np.concatenate(before)
+
+    def _compute(
+        self, pixels: np.ndarray, kept_before: np.ndarray | None
+    ) -> dict[str, _ComputedView]:
+        """Compute the views of frames that travel as `pixels`, behind those in `kept_before`."""
         computed = {}
         for view in self._stack.views:
-            frames = self._computer(torch.from_numpy(self._stack.view(pixels, view)))
-            before = None
+            shown = torch.from_numpy(self._stack.view(pixels, view))
+            before, minus = None, None
             if self._stack.has_previous:
-                previous = torch.from_numpy(self._stack.previous(pixels, view))
-                before = self._computer.thumbnails(previous)
-            computed[view] = _ComputedView(frames, before)
+                minus = torch.from_numpy(self._stack.previous(pixels, view))
+                before = self._computer.thumbnails(minus)
+            elif kept_before is not None:
+                minus = torch.from_numpy(self._stack.view(kept_before, view))
+            diff_cubes = self._computer(shown, minus=minus).cubes if self._has_diff_cubes else {}
+            computed[view] = _ComputedView(self._computer(shown), before, diff_cubes)
         return computed
 
     def _write(self, block: FrameBlock, computed: Mapping[str, _ComputedView], rows: slice) -> None:
         arrays = {"pts_seconds": block.pts_seconds, "frame_index": block.frame_index}
-        for view, (frames, before) in computed.items():
+        for view, (frames, before, diff_cubes) in computed.items():
             for layer, cubes in frames.cubes.items():
                 arrays[cube_path(view, layer)] = cubes[rows]
+            for layer, cubes in diff_cubes.items():
+                arrays[diff_cube_path(view, layer)] = cubes[rows]
             small = frames.thumbnails[rows]
             arrays[f"diffs/{view}"] = (
                 frame_diffs(small, self._previous.get(view))

@@ -36,6 +36,7 @@ def store_info(path: Path) -> dict[str, Any]:
             "dtype": header.dtype,
             "compression": header.compression,
             "diffs": "stored" if header.has_diffs else "none",
+            "diff cubes": "stored" if header.has_diff_cubes else "none",
             "shards": len(shards),
             "bytes": sum((path / "shards" / name).stat().st_size for name in shards),
             "spec digest": header.spec.digest,

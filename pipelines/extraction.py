@@ -75,6 +75,7 @@ def extract(
     jitter: int = 0,
     seed: int = 0,
     views: Sequence[str] = (),
+    diffs: Literal["frames", "cubes"] = "frames",
     fit: Fit = "crop",
     precision: Literal["fp32", "bf16", "auto"] = "auto",
     dtype: str = "float16",
@@ -116,6 +117,7 @@ def extract(
         layers=network.layers,
         root=str(videos.root),
         views=chosen_views,
+        has_diff_cubes=diffs == "cubes",
         dtype=dtype,
         compression=compression,
         licence=licence,
@@ -259,7 +261,12 @@ def _run_units(
             rows = sum(job.max_frames for job in jobs)
             with writer.unit(rows=rows, video_ids=[job.video_id for job in jobs]) as unit:
                 UnitExtractor(
-                    computer, unit, stack=stack, on_frames=on_frames, on_video=on_video
+                    computer,
+                    unit,
+                    stack=stack,
+                    has_diff_cubes=writer.header.has_diff_cubes,
+                    on_frames=on_frames,
+                    on_video=on_video,
                 ).run(jobs, pool)
 
 

@@ -47,6 +47,13 @@ class View(StrEnum):
     bottom_right = "bottom_right"
 
 
+class Diffs(StrEnum):
+    """What is stored of frame differences."""
+
+    frames = "frames"
+    cubes = "cubes"
+
+
 class Windows(StrEnum):
     """How videos are cut into clips."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.choices import Compression, Dtype, Fit, Precision, View
+from pipelines.cli.choices import Compression, Diffs, Dtype, Fit, Precision, View
 from pipelines.cli.show import print_json
 
 
@@ -46,6 +46,9 @@ def extract(
     view: Annotated[
         list[View] | None, typer.Option(help="What of the picture; repeat. center if none.")
     ] = None,
+    diffs: Annotated[
+        Diffs, typer.Option(help="cubes: also the backbone's cubes of difference images.")
+    ] = Diffs.frames,
     fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
     precision: Annotated[
         Precision, typer.Option(help="auto: bf16 where it is fast and agrees with fp32.")
@@ -84,7 +87,8 @@ def extract(
     report = run(
         source, out=out, backbone=backbone, weights=weights, layers=layer or (), fps=fps,
         stride=stride, count=count, segments=segments, jitter=jitter, seed=seed,
-        views=[each.value for each in view or ()], fit=fit.value, precision=precision.value,
+        views=[each.value for each in view or ()], diffs=diffs.value,
+        fit=fit.value, precision=precision.value,
         dtype="8bit" if compact else dtype.value,
         compression="zstd" if compact else compression.value,
         device=device, batch_size=batch_size, workers=workers, root=root, licence=licence,

@@ -1,7 +1,7 @@
 """`folder`: all that a store holds as plain files; importing them gives the same store.
 
-`<id>/cubes.<layer>.npy` (T, K, K, D), `diffs.npy` (T, 14, 14, 3), `pts_seconds.npy`,
-`frame_index.npy` (T,), `video.json` (the record, and the
+`<id>/cubes.<layer>.npy` (T, K, K, D), `diff_cubes.<layer>.npy` where they are stored, `diffs.npy`
+(T, 14, 14, 3), `pts_seconds.npy`, `frame_index.npy` (T,), `video.json` (the record, and the
 xxh3-64 of each array, which an import compares); of other views than `center`,
 `cubes.<layer>-<view>.npy`. At the top `store.json` and `manifest.csv`, as in a store. 8-bit cubes
 are written as the float32 values that they are read as.

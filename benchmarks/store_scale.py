@@ -89,7 +89,7 @@ def write_tiny_shard(path: Path, first: int, num_videos: int) -> None:
     content = path.with_suffix(".h5.sealing")
     with create_shard_file(
         content, HEADER.arrays, rows=rows, videos=num_videos, id_bytes=len(ids[0]),
-        digest=SPEC.digest,
+        spec=SPEC,
     ) as file:  # fmt: skip
         file[cube_path("center", "top")][:] = np.ones((rows, 1, 1, 4), np.float16)
         file["pts_seconds"][:] = np.arange(rows) / 10

@@ -16,7 +16,7 @@ End = TypeVar("End")
 
 @dataclass(frozen=True)
 class FrameBlock:
-    """Consecutive kept frames of one video: pixels (n, H, W, 3) uint8, and when they are."""
+    """Consecutive kept frames of one video: pixels (n, stacked H, W, 3) uint8, and their times."""
 
     pixels: np.ndarray
     pts_seconds: np.ndarray

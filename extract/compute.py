@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -61,14 +62,29 @@ class CubeComputer:
             precision=precision,
         )
 
-    def __call__(self, pixels: UInt8[Tensor, "n h w 3"]) -> ComputedFrames:
+    def __call__(
+        self,
+        pixels: UInt8[Tensor, "n h w 3"],
+        *,
+        minus: UInt8[Tensor, "n h w 3"] | None = None,
+    ) -> ComputedFrames:
         """Compute any number of frames.
+
+        Args:
+            minus: frames to subtract once both are normalised; cubes are of the difference.
 
         Raises:
             MachineError: the device has not enough memory for a batch.
         """
         try:
-            blocks = [self._batch(block) for block in torch.split(pixels, self.batch_size)]
+            blocks = [
+                self._batch(*both)
+                for both in zip(
+                    torch.split(pixels, self.batch_size),
+                    repeat(None) if minus is None else torch.split(minus, self.batch_size),
+                    strict=False,
+                )
+            ]
         except torch.OutOfMemoryError as err:
             raise MachineError(
                 f"{self.device} has no memory for batches of {self.batch_size} frames; "
@@ -81,15 +97,26 @@ class CubeComputer:
         )
 
     @torch.inference_mode()
-    def _batch(self, pixels: UInt8[Tensor, "n h w 3"]) -> ComputedFrames:
+    def thumbnails(self, pixels: UInt8[Tensor, "n h w 3"]) -> np.ndarray:
+        """Return thumbnails (n, 14, 14, 3) alone, of any number of frames."""
+        return thumbnails(pixels.to(self.device)).cpu().numpy()
+
+    @torch.inference_mode()
+    def _batch(
+        self, pixels: UInt8[Tensor, "n h w 3"], minus: UInt8[Tensor, "n h w 3"] | None
+    ) -> ComputedFrames:
         num_frames = len(pixels)
-        if num_frames < self.batch_size:
-            filler = pixels.new_zeros(self.batch_size - num_frames, *pixels.shape[1:])
-            pixels = torch.cat([pixels, filler])
-        pixels = pixels.to(self.device)
-        maps = self._backbone(self._normalise(pixels).to(self._dtype))
+        pixels = self._filled_up(pixels).to(self.device)
+        pictures = self._normalise(pixels)
+        if minus is not None:
+            pictures = pictures - self._normalise(self._filled_up(minus).to(self.device))
+        maps = self._backbone(pictures.to(self._dtype))
         cubes = {
             layer: cube[:num_frames].float().contiguous().cpu().numpy()
             for layer, cube in maps.items()
         }
         return ComputedFrames(cubes, thumbnails(pixels)[:num_frames].cpu().numpy())
+
+    def _filled_up(self, pixels: UInt8[Tensor, "n h w 3"]) -> UInt8[Tensor, "b h w 3"]:
+        missing = self.batch_size - len(pixels)
+        return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])

@@ -4,6 +4,8 @@ The only place that calls swscale. The orientation, the placement and the record
 decided by the first frame.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from av import VideoFrame
 from av.sidedata.sidedata import SideData
@@ -15,6 +17,7 @@ from extract.container import MAX_FRAME_SIDE
 from extract.geometry import Orientation, Placement, arrange, place_frame, read_orientation
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing
+from features_store.views import CENTER
 
 # Exact rounding costs nothing measurable and gives the same bytes on every CPU.
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT
@@ -31,8 +34,9 @@ class FrameConverter:
     much at 320×240.
     """
 
-    def __init__(self, preprocessing: Preprocessing) -> None:
+    def __init__(self, preprocessing: Preprocessing, *, crops: Sequence[str] = (CENTER,)) -> None:
         self._preprocessing = preprocessing
+        self._crops = crops
         self._reformatter = VideoReformatter()
         self._source_size = (0, 0)
         self.displayed_size = (0, 0)
@@ -44,8 +48,8 @@ class FrameConverter:
         """Whether a first frame has decided the placement."""
         return self._source_size != (0, 0)
 
-    def convert(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-        """Return the frame's pixels as the backbone sees them, RGB; mostly a view."""
+    def convert(self, frame: VideoFrame) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """Return each crop's pixels as the backbone sees them, RGB; mostly views."""
         colours = choose_colours(
             frame.format.name,
             colorspace=int(frame.colorspace),
@@ -69,7 +73,8 @@ class FrameConverter:
             interpolation=_INTERPOLATIONS[self._preprocessing.interpolation],
             threads=1,
         )
-        return arrange(_rgb_view(scaled), placement=self.placement)
+        pixels = _rgb_view(scaled)
+        return [arrange(pixels, placement=self.placement, crop=crop) for crop in self._crops]
 
     def _plan(self, frame: VideoFrame) -> None:
         orientation = _orientation(frame)

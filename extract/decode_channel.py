@@ -32,13 +32,13 @@ def receive(connection: Connection) -> dict[str, Any]:
     return message
 
 
-def create_ring_file(*, num_slots: int, input_size: tuple[int, int]) -> IO[bytes]:
+def create_ring_file(*, num_slots: int, frame_size: tuple[int, int]) -> IO[bytes]:
     """Return an unlinked file with room for `num_slots` frames, in memory when possible.
 
     Raises:
         MachineError: there is no room, neither in memory nor on disk.
     """
-    size = _ring_bytes(num_slots, input_size)
+    size = _ring_bytes(num_slots, frame_size)
     for directory in (Path("/dev/shm"), Path(tempfile.gettempdir())):
         try:
             file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 (the caller closes it)
@@ -57,20 +57,20 @@ def create_ring_file(*, num_slots: int, input_size: tuple[int, int]) -> IO[bytes
     )
 
 
-def _ring_bytes(num_slots: int, input_size: tuple[int, int]) -> int:
-    height, width = input_size
+def _ring_bytes(num_slots: int, frame_size: tuple[int, int]) -> int:
+    height, width = frame_size
     return _HEADER_BYTES + num_slots * height * width * 3
 
 
 class FrameRing:
     """The mapped ring: `slots` of frames, and a counter that grows while the worker gets on."""
 
-    def __init__(self, descriptor: int, *, num_slots: int, input_size: tuple[int, int]) -> None:
-        memory = mmap.mmap(descriptor, _ring_bytes(num_slots, input_size))
+    def __init__(self, descriptor: int, *, num_slots: int, frame_size: tuple[int, int]) -> None:
+        memory = mmap.mmap(descriptor, _ring_bytes(num_slots, frame_size))
         self._counter = np.frombuffer(memory, dtype=np.uint64, count=1)
         self.slots: UInt8[np.ndarray, "slots h w 3"] = np.frombuffer(
             memory, dtype=np.uint8, offset=_HEADER_BYTES
-        ).reshape(num_slots, *input_size, 3)
+        ).reshape(num_slots, *frame_size, 3)
 
     @property
     def progress(self) -> int:

@@ -18,6 +18,7 @@ class DecodeTask:
 
     Attributes:
         is_probe: read the header, decode nothing.
+        video_id: that random draws of frames depend on.
     """
 
     index: int
@@ -25,14 +26,18 @@ class DecodeTask:
     start_seconds: float | None = None
     end_seconds: float | None = None
     is_probe: bool = False
+    video_id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Some kept frames of one video, RGB; the arrays belong to the receiver."""
+    """Some kept frames of one video, RGB, as the pool's `PictureStack` says.
+
+    The arrays belong to the receiver.
+    """
 
     index: int
-    pixels: UInt8[np.ndarray, "n h w 3"]
+    pixels: UInt8[np.ndarray, "n stacked_h w 3"]
     pts_seconds: Float64[np.ndarray, "n"]
     frame_index: Int64[np.ndarray, "n"]
 
@@ -72,7 +77,8 @@ def read_event(task: DecodeTask, *, process: WorkerProcess) -> DecodeEvent | Vid
     summary = None
     if message["summary"] is not None:
         rectangle = tuple(message["summary"].pop("crop_rectangle"))
-        summary = VideoSummary(**message["summary"], crop_rectangle=rectangle)
+        draws = tuple(map(tuple, message["summary"].pop("draws")))
+        summary = VideoSummary(**message["summary"], crop_rectangle=rectangle, draws=draws)
     if message["kind"] == "failed":
         return Failed(
             task.index, DecodeError(message["message"], reason=message["reason"]), summary

@@ -22,6 +22,7 @@ from extract.decode_events import Frames as Frames
 from extract.decode_events import read_event
 from extract.geometry import check_preprocessing
 from extract.headers import VideoHeader
+from extract.pictures import PictureStack
 from extract.worker_process import WorkerProcess
 from features_store.errors import DecodeError, MachineError
 from features_store.spec import Preprocessing, Sampling
@@ -51,7 +52,7 @@ class DecodePool:
     """Worker processes that decode; use as a context manager.
 
     Args:
-        preprocessing, sampling: the same for all videos.
+        preprocessing, sampling, stack: the same for all videos.
         workers: child processes, one thread each.
         slots: frames that each may be ahead of the consumer.
         timeout_seconds: without a packet read, until a decoder counts as hung. Waiting for the
@@ -67,6 +68,7 @@ class DecodePool:
         *,
         preprocessing: Preprocessing,
         sampling: Sampling,
+        stack: PictureStack = PictureStack(),  # noqa: B008 (immutable)
         workers: int = 1,
         slots: int = 256,
         timeout_seconds: float = 60.0,
@@ -79,6 +81,7 @@ class DecodePool:
             )
         self._preprocessing = preprocessing
         self._sampling = sampling
+        self._stack = stack
         self._num_workers = workers
         self._num_slots = slots
         self._timeout_seconds = timeout_seconds
@@ -152,6 +155,7 @@ class DecodePool:
             process = WorkerProcess(
                 preprocessing=self._preprocessing,
                 sampling=self._sampling,
+                stack=self._stack,
                 num_slots=self._num_slots,
             )
         except OSError as err:
@@ -200,6 +204,7 @@ class DecodePool:
                 "start_seconds": task.start_seconds,
                 "end_seconds": task.end_seconds,
                 "is_probe": task.is_probe,
+                "video_id": task.video_id,
             }
         )
 

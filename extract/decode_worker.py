@@ -17,6 +17,7 @@ from typing import Any
 
 from extract.decode_channel import FrameRing, receive, send
 from extract.headers import probe
+from extract.pictures import PictureStack
 from extract.video import FrameReader
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
@@ -34,13 +35,14 @@ class DecodeWorker:
             preprocessing[name] = tuple(preprocessing[name])
         self._preprocessing = Preprocessing(**preprocessing)
         self._sampling = Sampling(**setup["sampling"])
+        self._stack = PictureStack(tuple(setup["stack"]["views"]), setup["stack"]["has_previous"])
         self._num_slots = int(setup["num_slots"])
         self._batch_size = max(1, min(16, self._num_slots // 4))
         self._connection = connection
         self._ring = FrameRing(
             ring_descriptor,
             num_slots=self._num_slots,
-            input_size=self._preprocessing.input_size,
+            frame_size=self._stack.size(self._preprocessing.input_size),
         )
         self._tasks: deque[dict[str, Any]] = deque()
         self._num_free = self._num_slots
@@ -79,6 +81,8 @@ class DecodeWorker:
             task["path"],
             sampling=self._sampling,
             preprocessing=self._preprocessing,
+            stack=self._stack,
+            video_id=task["video_id"],
             start_seconds=task["start_seconds"],
             end_seconds=task["end_seconds"],
             on_packet=self._ring.advance,

@@ -5,28 +5,24 @@ everywhere, so memory depends neither on the length of a video nor on how many t
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from extract.batching import BatchPacker, FrameBlock
-from extract.compute import ComputedFrames, CubeComputer
 from extract.decode_pool import DecodePool, DecodeTask, Failed, Finished, Frames
 from extract.lanes import ComputeLanes
 from extract.preprocess import frame_diffs
 from extract.video import VideoSummary
+from extract.view_compute import Batch, ComputedView, ViewComputer
 from features_store.errors import DecodeError
-from features_store.layout import cube_path
+from features_store.layout import cube_path, diff_cube_path
 from features_store.reasons import REASONS
 from features_store.records import VideoRecord
 from features_store.store_writer import UnitWriter
-
-VIEW = "center"
-Batch = list[FrameBlock | Finished | Failed]
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class UnitExtractor:
 
     def __init__(
         self,
-        computer: CubeComputer,
+        computer: ViewComputer,
         writer: UnitWriter,
         *,
         keep_partial: bool,
@@ -82,7 +78,7 @@ class UnitExtractor:
         self._on_frames = on_frames
         self._on_failure = on_failure
         self._on_video = on_video
-        self._previous: np.ndarray | None = None
+        self._previous: dict[str, np.ndarray] = {}  # thumbnails of the last kept frame, by view
         self._num_frames = 0  # of the video in work
 
     def run(
@@ -93,8 +89,10 @@ class UnitExtractor:
         Args:
             may_begin: asked before each video is handed out; the first no ends the unit.
         """
-        packer: BatchPacker[Finished | Failed] = BatchPacker(self._computer.batch_size)
-        lanes: ComputeLanes[Batch] = ComputeLanes(self._computer)
+        packer: BatchPacker[Finished | Failed] = BatchPacker(self._computer.computer.batch_size)
+        lanes: ComputeLanes[Batch, dict[str, ComputedView]] = ComputeLanes(
+            self._computer.computer.device
+        )
         with lanes:
             for event in pool.decode(_tasks(jobs, may_begin)):
                 if isinstance(event, Frames):
@@ -102,16 +100,16 @@ class UnitExtractor:
                 else:
                     packer.add(event)
                 for batch in packer.full():
-                    lanes.add(batch, joined_pixels(batch))
+                    lanes.add(batch, self._computer.work(batch))
                 for batch, computed in lanes.ready():
                     self._record(batch, computed, jobs)
             rest = packer.rest()
-            lanes.add(rest, joined_pixels(rest))
+            lanes.add(rest, self._computer.work(rest))
             for batch, computed in lanes.rest():
                 self._record(batch, computed, jobs)
 
     def _record(
-        self, batch: Batch, computed: ComputedFrames | None, jobs: Sequence[VideoJob]
+        self, batch: Batch, computed: dict[str, ComputedView] | None, jobs: Sequence[VideoJob]
     ) -> None:
         start = 0
         for item in batch:
@@ -124,17 +122,21 @@ class UnitExtractor:
             else:
                 self._fail(jobs[item.index], item)
 
-    def _write(self, block: FrameBlock, computed: ComputedFrames, rows: slice) -> None:
-        small = computed.thumbnails[rows]
-        self._writer.write_rows(
-            {cube_path(VIEW, layer): cubes[rows] for layer, cubes in computed.cubes.items()}
-            | {
-                f"diffs/{VIEW}": frame_diffs(small, self._previous),
-                "pts_seconds": block.pts_seconds,
-                "frame_index": block.frame_index,
-            }
-        )
-        self._previous = small[-1]
+    def _write(self, block: FrameBlock, computed: Mapping[str, ComputedView], rows: slice) -> None:
+        arrays = {"pts_seconds": block.pts_seconds, "frame_index": block.frame_index}
+        for view, (frames, before, diff_cubes) in computed.items():
+            for layer, cubes in frames.cubes.items():
+                arrays[cube_path(view, layer)] = cubes[rows]
+            for layer, cubes in diff_cubes.items():
+                arrays[diff_cube_path(view, layer)] = cubes[rows]
+            small = frames.thumbnails[rows]
+            arrays[f"diffs/{view}"] = (
+                frame_diffs(small, self._previous.get(view))
+                if before is None
+                else small - before[rows]
+            )
+            self._previous[view] = small[-1]
+        self._writer.write_rows(arrays)
         self._num_frames += len(block)
         self._on_frames(len(block))
 
@@ -179,6 +181,7 @@ class UnitExtractor:
             crop=summary.crop_rectangle,
             colour_matrix=summary.colour_matrix,
             colour_range=summary.colour_range,
+            draws=summary.draws,
             **media,
         )
         self._end(record)
@@ -189,7 +192,7 @@ class UnitExtractor:
         self._end(None)
 
     def _end(self, record: VideoRecord | None) -> None:
-        self._previous = None
+        self._previous = {}
         self._num_frames = 0
         self._on_video(record)
 
@@ -198,17 +201,13 @@ def _tasks(jobs: Sequence[VideoJob], may_begin: Callable[[], bool]) -> Iterator[
     for i, job in enumerate(jobs):
         if not may_begin():
             return
-        yield DecodeTask(i, str(job.path), job.start_seconds, job.end_seconds)
+        yield DecodeTask(
+            i, str(job.path), job.start_seconds, job.end_seconds, video_id=job.video_id
+        )
 
 
 def _vanished(job: VideoJob, err: OSError) -> DecodeError:
     return DecodeError(f"{job.path} vanished while it was read: {err}", reason="unreadable")
-
-
-def joined_pixels(batch: Batch) -> UInt8[np.ndarray, "n h w 3"] | None:
-    """Return the frames of a batch one behind the other, None if it has none."""
-    blocks = [item.pixels for item in batch if isinstance(item, FrameBlock)]
-    return np.concatenate(blocks) if blocks else None
 
 
 def media_fields(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 
 from features_store.errors import UsageError
 from features_store.spec import Preprocessing
+from features_store.views import CENTER, CORNERS
 
 
 class Orientation(NamedTuple):
@@ -35,12 +36,12 @@ class Placement:
 
     Attributes:
         scaled_size: width and height to which the frame is scaled *as decoded*, before turning.
-        offset: x and y of the input's top left corner in the scaled picture as displayed;
+        offset: x and y of the centred input's top left corner in the scaled picture as displayed;
             negative where black is padded.
         input_size: height and width of the result.
         orientation: of the display.
-        crop_rectangle: x, y, width and height of what the backbone sees, in displayed source
-            pixels; larger than the frame when padded.
+        crop_rectangle: x, y, width and height of the centred input, in displayed source pixels;
+            larger than the frame when padded.
     """
 
     scaled_size: tuple[int, int]
@@ -132,14 +133,21 @@ def _centre_offset(scaled: int, wanted: int) -> int:
 
 
 def arrange(
-    scaled: UInt8[np.ndarray, "scaled_h scaled_w 3"], *, placement: Placement
+    scaled: UInt8[np.ndarray, "scaled_h scaled_w 3"], *, placement: Placement, crop: str = CENTER
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Turn a scaled frame for display, then crop or pad it; a view where nothing is padded."""
+    """Turn a scaled frame for display, then crop or pad it; a view where nothing is padded.
+
+    Args:
+        crop: the centre, or one of `views.CORNERS`.
+    """
     shown = scaled[:, ::-1] if placement.orientation.is_mirrored else scaled
     if placement.orientation.quarter_turns:
         shown = np.rot90(shown, placement.orientation.quarter_turns)
     left, top = placement.offset
     height, width = placement.input_size
+    if crop in CORNERS:
+        left = shown.shape[1] - width if crop.endswith("right") else 0
+        top = shown.shape[0] - height if crop.startswith("bottom") else 0
     if left >= 0 and top >= 0:
         return shown[top : top + height, left : left + width]
     canvas = np.zeros((height, width, 3), dtype=np.uint8)

@@ -8,16 +8,14 @@ a stream each, so that copies of one batch go beside the computing of the other.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-import numpy as np
 import torch
 
-from extract.compute import ComputedFrames, CubeComputer
-
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 MAX_CPU_LANES = 8  # each holds the maps of a batch: gigabytes on a large machine otherwise
 GPU_LANES = 2
 
@@ -34,22 +32,22 @@ def plan_lanes(device_type: str, *, num_threads: int) -> tuple[int, int]:
     return lanes, max(1, num_threads // lanes)
 
 
-class ComputeLanes(Generic[Item]):
+class ComputeLanes(Generic[Item, Result]):
     """A bounded queue of batches in work; use as a context manager.
 
-    An item is what belongs to a batch and comes back with its cubes.
+    An item is what belongs to a batch and comes back with its result.
     """
 
-    def __init__(self, computer: CubeComputer) -> None:
-        self._computer = computer
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._threads_before = torch.get_num_threads()
         self._num_lanes, self._lane_threads = plan_lanes(
-            computer.device.type, num_threads=self._threads_before
+            device.type, num_threads=self._threads_before
         )
-        self._queue: deque[tuple[Item, Future[ComputedFrames] | None]] = deque()
+        self._queue: deque[tuple[Item, Future[Result] | None]] = deque()
         self._executor: ThreadPoolExecutor
 
-    def __enter__(self) -> ComputeLanes[Item]:
+    def __enter__(self) -> ComputeLanes[Item, Result]:
         torch.set_num_threads(self._lane_threads)
         self._executor = ThreadPoolExecutor(
             self._num_lanes, "compute", initializer=self._begin_lane
@@ -61,21 +59,20 @@ class ComputeLanes(Generic[Item]):
         self._queue.clear()
         torch.set_num_threads(self._threads_before)
 
-    def add(self, item: Item, pixels: np.ndarray | None) -> None:
-        """Begin a batch of frames (n, H, W, 3), uint8; None where there is nothing to compute."""
-        future = None if pixels is None else self._executor.submit(self._compute, pixels)
-        self._queue.append((item, future))
+    def add(self, item: Item, work: Callable[[], Result] | None) -> None:
+        """Begin a batch; None where there is nothing to compute."""
+        self._queue.append((item, None if work is None else self._executor.submit(work)))
 
-    def ready(self) -> Iterator[tuple[Item, ComputedFrames | None]]:
+    def ready(self) -> Iterator[tuple[Item, Result | None]]:
         """Yield what is done at the head of the queue; wait for it where the queue is long enough.
 
         Raises:
-            MachineError: the device has not enough memory for a batch.
+            Exception: whatever the work raised.
         """
         while self._queue and (self._is_done() or len(self._queue) > self._num_lanes + 1):
             yield self._next()
 
-    def rest(self) -> Iterator[tuple[Item, ComputedFrames | None]]:
+    def rest(self) -> Iterator[tuple[Item, Result | None]]:
         """Yield all that is left; raises as `ready` does."""
         while self._queue:
             yield self._next()
@@ -84,15 +81,12 @@ class ComputeLanes(Generic[Item]):
         _, future = self._queue[0]
         return future is None or future.done()
 
-    def _next(self) -> tuple[Item, ComputedFrames | None]:
+    def _next(self) -> tuple[Item, Result | None]:
         item, future = self._queue.popleft()
         return item, None if future is None else future.result()
 
     def _begin_lane(self) -> None:
         torch.set_num_threads(self._lane_threads)  # OpenMP counts for every thread by itself
-        if self._computer.device.type == "cuda":
-            torch.cuda.set_device(self._computer.device)
-            torch.cuda.set_stream(torch.cuda.Stream(self._computer.device))  # type: ignore[no-untyped-call]
-
-    def _compute(self, pixels: np.ndarray) -> ComputedFrames:
-        return self._computer(torch.from_numpy(pixels))
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
+            torch.cuda.set_stream(torch.cuda.Stream(self._device))  # type: ignore[no-untyped-call]

@@ -76,6 +76,8 @@ def count_kept(sampling: Sampling, timing: NominalTiming, frames: range) -> int:
     """
     if not frames:
         return 0
+    if sampling.is_sparse:  # at most; random draws may fall on the same frame
+        return min((1 + sampling.jitter) * int(sampling.value), len(frames))
     if sampling.kind == "stride":
         return -(-len(frames) // int(sampling.value))
     # Targets that pass from one frame to the next; rounding to ticks moves frames by up to one.

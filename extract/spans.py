@@ -1,15 +1,22 @@
-"""Where decoding must begin so that a time span of a video comes out whole.
+"""What packets tell of a time span of a video before it is decoded.
 
-Decided by reading packets without decoding them: seeking is inexact in several containers, and
-the frames before the span have to be counted anyway.
+Where decoding must begin so that the span comes out whole: seeking is inexact in several
+containers, and the frames before it have to be counted anyway. And when its first and its last
+frame are shown, which a header may get wrong.
 """
 
+from array import array
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from extract.container import choose_stream, open_video
-from extract.packets import is_flush, is_hidden
+import av
+import numpy as np
+
+from extract.container import choose_stream, open_video, stream_rate
+from extract.packets import FrameClock, is_flush, is_hidden
+from extract.segments import Extent
 
 
 class DecodeStart(NamedTuple):
@@ -58,6 +65,42 @@ def find_decode_start(path: str | Path, *, start_seconds: float) -> DecodeStart:
                 start = start._replace(num_frames=start.num_frames + (not is_hidden(packet)))
             num_shown += not is_hidden(packet)
     return start if start.num_packets else DecodeStart()
+
+
+def find_extent(
+    path: str | Path,
+    *,
+    start_seconds: float = 0.0,
+    end_seconds: float | None = None,
+    on_packet: Callable[[], None] = lambda: None,
+) -> Extent:
+    """Return when the first and the last frame with start <= time < end are shown.
+
+    Takes 8 bytes a packet of the video.
+
+    Raises:
+        DecodeError: ``no timestamps``, where the stream states no rate to count them from either.
+    """
+    with open_video(path) as container:
+        stream = choose_stream(container, path=path)
+        time_base = stream.time_base or Fraction(1, av.time_base)
+        clock = FrameClock(time_base=time_base, rate=stream_rate(stream))
+        shown = array("q")
+        for packet in container.demux(stream):
+            on_packet()
+            if is_flush(packet):
+                break
+            if not is_hidden(packet):
+                shown.append(clock.next_pts(packet.dts if packet.pts is None else packet.pts))
+    if not shown:
+        return Extent()
+    times = np.unique(shown)
+    ticks = times - times[0]
+    inside = ticks >= span_ticks(start_seconds, time_base=time_base)
+    if end_seconds is not None:
+        inside &= ticks < span_ticks(end_seconds, time_base=time_base)
+    times = times[inside]
+    return Extent(int(times[0]), int(times[-1]), len(times)) if len(times) else Extent()
 
 
 def span_ticks(seconds: float, *, time_base: Fraction) -> int:

@@ -21,8 +21,9 @@ from jaxtyping import UInt8
 from extract.container import choose_stream, open_video, stream_rate, stream_seconds
 from extract.conversion import FrameConverter
 from extract.packets import FrameClock, Tally, check_frames, check_seconds, decode_frames
-from extract.sampling import make_sampler
-from extract.spans import DecodeStart, find_decode_start, span_ticks
+from extract.pictures import PictureStack
+from extract.sampling import FrameSampler, TimesSampler, make_sampler
+from extract.spans import DecodeStart, find_decode_start, find_extent, span_ticks
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
 
@@ -31,8 +32,8 @@ class KeptFrame(NamedTuple):
     """One frame as the backbone will see it, before normalisation.
 
     Attributes:
-        pixels: RGB of the preprocessing's input size; its own memory, though perhaps not
-            contiguous.
+        pixels: RGB of the preprocessing's input size, or several such pictures one below the other
+            (see `PictureStack`); its own memory, though perhaps not contiguous.
         pts_seconds: on the stream's own clock, which need not begin at 0.
         frame_index: in presentation order, counted from the start of the file.
     """
@@ -61,6 +62,7 @@ class VideoSummary:
         rotation: degrees counter-clockwise from the decoded to the displayed frame.
         crop_rectangle: x, y, width, height in displayed source pixels (see `Placement`).
         colour_matrix, colour_range: with which the frames were converted.
+        draws: rows of every draw of frames, where frames are drawn from segments.
     """
 
     fps: float
@@ -72,6 +74,7 @@ class VideoSummary:
     crop_rectangle: tuple[float, float, float, float]
     colour_matrix: str
     colour_range: str
+    draws: tuple[tuple[int, ...], ...] = ()
 
 
 class FrameReader:
@@ -81,6 +84,8 @@ class FrameReader:
         path: a local regular file.
         sampling: which frames are kept; counted from the first frame of the span.
         preprocessing: how they are scaled.
+        stack: the pictures of each kept frame; by default its centre alone.
+        video_id: that random draws of frames depend on.
         start_seconds, end_seconds: keep start <= time < end, counted from the video's first frame.
         on_packet: called once per packet read, so that a watchdog sees progress.
 
@@ -96,19 +101,24 @@ class FrameReader:
         *,
         sampling: Sampling,
         preprocessing: Preprocessing,
+        stack: PictureStack = PictureStack(),  # noqa: B008 (immutable)
+        video_id: str = "",
         start_seconds: float | None = None,
         end_seconds: float | None = None,
         on_packet: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
+        self._stack = stack
+        self._video_id = video_id
         self._sampling = sampling
         self._start_seconds = start_seconds or 0.0
         self._end_seconds = end_seconds
         self._on_packet = on_packet
-        self._converter = FrameConverter(preprocessing)
+        self._converter = FrameConverter(preprocessing, crops=stack.crops)
         self._fps = 0.0
         self._duration_seconds = 0.0
         self._num_frames = 0
+        self._draws: tuple[tuple[int, ...], ...] = ()
 
     @property
     def has_summary(self) -> bool:
@@ -130,6 +140,7 @@ class FrameReader:
             crop_rectangle=placement.crop_rectangle,
             colour_matrix=colours.matrix_name,
             colour_range=colours.range_name,
+            draws=self._draws,
         )
 
     def __iter__(self) -> Iterator[KeptFrame]:
@@ -153,7 +164,8 @@ class FrameReader:
         time_base = stream.time_base or Fraction(1, av.time_base)
         self._fps = float(stream_rate(stream) or 0)
         self._duration_seconds = stream_seconds(container, stream)
-        sampler = make_sampler(self._sampling, time_base=time_base)
+        sampler = self._make_sampler(time_base)
+        latest: list[_ShownFrame] = []  # of the span: at most the last two, the newer one last
         first_tick = span_ticks(self._start_seconds, time_base=time_base)
         stop_tick = (
             None
@@ -166,11 +178,37 @@ class FrameReader:
             if stop_tick is not None and shown.tick >= stop_tick:
                 break
             self._num_frames += 1
-            if sampler.keep(shown.tick):
-                pixels = self._converter.convert(shown.frame)
-                yield KeptFrame(pixels, float(shown.pts * time_base), shown.frame_index)
+            latest = [*latest[-1:], shown]
+            if sampler.keep(shown.pts):
+                yield self._kept(latest, time_base)
         if self._num_frames == 0:
             self._fail_empty()
+        if isinstance(sampler, TimesSampler):
+            if sampler.keep_last():
+                yield self._kept(latest, time_base)
+            self._draws = sampler.draws if self._sampling.jitter else ()
+
+    def _make_sampler(self, time_base: Fraction) -> FrameSampler:
+        extent = None
+        if self._sampling.is_sparse:
+            extent = find_extent(
+                self._path,
+                start_seconds=self._start_seconds,
+                end_seconds=self._end_seconds,
+                on_packet=self._on_packet,
+            )
+        return make_sampler(
+            self._sampling, time_base=time_base, extent=extent, video_id=self._video_id
+        )
+
+    def _kept(self, latest: list[_ShownFrame], time_base: Fraction) -> KeptFrame:
+        """Return the newest frame; with the one before it, or itself once more, if wanted."""
+        shown = latest[-1]
+        pictures = self._converter.convert(shown.frame)
+        if self._stack.has_previous:
+            pictures += self._converter.convert(latest[0].frame)
+        pixels = pictures[0] if len(pictures) == 1 else np.concatenate(pictures)
+        return KeptFrame(pixels, float(shown.pts * time_base), shown.frame_index)
 
     def _shown_frames(
         self, container: InputContainer, stream: VideoStream, start: DecodeStart

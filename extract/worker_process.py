@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from extract.decode_channel import FrameRing, create_ring_file, receive, send
+from extract.pictures import PictureStack
 from features_store.spec import Preprocessing, Sampling
 
 _ENVIRONMENT = {
@@ -37,22 +38,30 @@ class WorkerProcess:
         is_lost: whether the connection has ended.
     """
 
-    def __init__(self, *, preprocessing: Preprocessing, sampling: Sampling, num_slots: int) -> None:
+    def __init__(
+        self,
+        *,
+        preprocessing: Preprocessing,
+        sampling: Sampling,
+        stack: PictureStack,
+        num_slots: int,
+    ) -> None:
         self.messages: deque[dict[str, Any]] = deque()
         self.is_ready = False
         self.is_lost = False
         self._next_slot = 0
         self._num_slots = num_slots
-        size = preprocessing.input_size
+        size = stack.size(preprocessing.input_size)
         ours, theirs = socket.socketpair()
-        with theirs, create_ring_file(num_slots=num_slots, input_size=size) as ring_file:
-            self._ring = FrameRing(ring_file.fileno(), num_slots=num_slots, input_size=size)
+        with theirs, create_ring_file(num_slots=num_slots, frame_size=size) as ring_file:
+            self._ring = FrameRing(ring_file.fileno(), num_slots=num_slots, frame_size=size)
             self.connection = Connection(ours.detach())
             self._process = _start(theirs.fileno(), ring_file.fileno())
         self.send(
             {
                 "preprocessing": asdict(preprocessing),
                 "sampling": asdict(sampling),
+                "stack": asdict(stack),
                 "num_slots": num_slots,
             }
         )

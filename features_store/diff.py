@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from features_store.layout import cube_path, row_blocks
+from features_store.layout import cube_path, diff_cube_path, is_cubes, row_blocks
 from features_store.spec import spec_differences
 from features_store.store import Store
 
@@ -102,7 +102,9 @@ def diff_stores(a: Store, b: Store) -> StoreDiff:
 
 def _contents(store: Store) -> list[str]:
     views = store.header.views
-    cubes = [cube_path(view, layer.name) for view in views for layer in store.header.layers]
+    layers = store.header.layers
+    paths = [cube_path, diff_cube_path] if store.header.has_diff_cubes else [cube_path]
+    cubes = [path(view, layer.name) for path in paths for view in views for layer in layers]
     return cubes + [f"diffs/{view}" for view in views if store.header.has_diffs]
 
 
@@ -113,6 +115,8 @@ def _diff_video(a: Store, b: Store, video_id: str, paths: list[str]) -> VideoDif
     note = ""
     if not num_frames == len(pts[0]) == len(pts[1]):
         note = f"{len(pts[0])} frames against {len(pts[1])}, {num_frames} of the same time"
+    elif a.video(video_id).draws != b.video(video_id).draws:
+        note = "the same frames, drawn otherwise"
     cosines, largest = [np.ones(0)], 0.0
     for path in paths:
         shapes = [store.read(video_id, path, stop=1).shape[1:] for store in (a, b)]
@@ -124,7 +128,7 @@ def _diff_video(a: Store, b: Store, video_id: str, paths: list[str]) -> VideoDif
                 _read_rows(store, video_id, path, chosen[start:stop])
                 for store, chosen in zip((a, b), rows, strict=True)
             )
-            if path.startswith("cubes/"):
+            if is_cubes(path):
                 cosines.append(frame_cosines(x, y))
             largest = max(largest, float(np.abs(x.astype(np.float32) - y.astype(np.float32)).max()))
     joined = np.concatenate(cosines)

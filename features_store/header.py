@@ -25,6 +25,7 @@ class StoreHeader:
         layers: in the order of extraction; the last is the top.
         dtype, compression: how cubes are stored; see `layout.Dtype` and `layout.Compression`.
         has_diffs: whether frame differences are stored; imported features have none.
+        has_diff_cubes: whether cubes of difference images are stored.
         root: the folder that video ids are relative to, as it was at extraction.
         licence, origin, citation: of the videos, in the words of whoever made the store.
         versions: libraries that wrote the store; information, not part of the spec.
@@ -37,6 +38,7 @@ class StoreHeader:
     dtype: str = "float16"
     compression: str = "none"
     has_diffs: bool = True
+    has_diff_cubes: bool = False
     licence: str = ""
     origin: str = ""
     citation: str = ""
@@ -51,6 +53,7 @@ class StoreHeader:
             dtype=self.dtype,
             compression=self.compression,
             has_diffs=self.has_diffs,
+            has_diff_cubes=self.has_diff_cubes,
         )
 
     def layer(self, name: str) -> LayerShape:
@@ -79,6 +82,7 @@ def write_header(store: Path, header: StoreHeader) -> None:
         "dtype": header.dtype,
         "compression": header.compression,
         "has_diffs": header.has_diffs,
+        "has_diff_cubes": header.has_diff_cubes,
         "versions": dict(header.versions),
     }
     write_atomically(store / FILE_NAME, json.dumps(document, indent=1).encode())
@@ -110,11 +114,13 @@ def read_header(store: Path) -> StoreHeader:
 
 _TYPES: Mapping[str, type] = {
     "layers": list, "root": str, "views": list, "dtype": str, "compression": str, "has_diffs": bool,
+    "has_diff_cubes": bool,
     "licence": str, "origin": str, "citation": str, "versions": dict,
 }  # fmt: skip
 
 
 def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
+    document = {"has_diff_cubes": False} | dict(document)  # stores that were made before it
     for name, kind in _TYPES.items():
         if not isinstance(document.get(name), kind):
             raise StoreError(
@@ -146,7 +152,7 @@ def reconcile(stored: StoreHeader, wanted: StoreHeader, *, store: Path) -> Store
     empty one may be filled in.
     """
     require_same_spec(stored.spec, wanted.spec, store=str(store))
-    for name in ("layers", "views", "dtype", "compression", "has_diffs"):
+    for name in ("layers", "views", "dtype", "compression", "has_diffs", "has_diff_cubes"):
         ours, theirs = getattr(stored, name), getattr(wanted, name)
         if ours != theirs:
             raise StoreError(

@@ -140,7 +140,7 @@ def _index(parts: Sequence[tuple[np.ndarray, ...]], *, shards: tuple[str, ...]) 
 
 
 def _read_table(store: Path, header: StoreHeader, name: str) -> tuple[np.ndarray, np.ndarray]:
-    shard = ShardReader(store / "shards" / name, header.arrays, digest=header.spec.digest)
+    shard = ShardReader(store / "shards" / name, header.arrays, spec=header.spec)
     try:
         table = shard.table[: shard.num_videos]
         ids, lengths = table["id"].copy(), table["length"].copy()

@@ -86,14 +86,14 @@ class ArraySpec:
     @property
     def axes(self) -> str | None:
         """Order of axes of cubes: n frames, k rows, k columns, d channels."""
-        if not self.path.startswith("cubes/"):
+        if not is_cubes(self.path):
             return None
         return "ndkk" if self.is_8bit else "nkkd"
 
     @property
     def scales_path(self) -> str:
         """The dataset with the scale of every channel of 8-bit cubes."""
-        return "scales/" + self.path.removeprefix("cubes/")
+        return self.path.replace("cubes/", "scales/", 1)
 
     @property
     def raw(self) -> ArraySpec:
@@ -111,6 +111,16 @@ def cube_path(view: str, layer: str) -> str:
     return f"cubes/{view}/{layer}"
 
 
+def diff_cube_path(view: str, layer: str) -> str:
+    """Return the dataset of a layer's cubes of difference images."""
+    return f"diff_{cube_path(view, layer)}"
+
+
+def is_cubes(path: str) -> bool:
+    """Whether a dataset holds cubes, of frames or of difference images."""
+    return path.startswith(("cubes/", "diff_cubes/"))
+
+
 def shard_arrays(
     layers: Sequence[LayerShape],
     *,
@@ -118,6 +128,7 @@ def shard_arrays(
     dtype: str,
     compression: str = "none",
     has_diffs: bool = True,
+    has_diff_cubes: bool = False,
 ) -> list[ArraySpec]:
     """Return every per-frame array of a shard, in the order in which checksums are stored."""
     for what, name, known in (("dtype", dtype, Dtype), ("compression", compression, Compression)):
@@ -127,8 +138,10 @@ def shard_arrays(
     read_dtype = np.dtype(np.float32 if is_8bit else dtype)
     arrays = []
     for view in views:
+        paths = [cube_path, diff_cube_path] if has_diff_cubes else [cube_path]
         arrays += [
-            ArraySpec(cube_path(view, la.name), la.cube_shape, read_dtype, is_8bit, is_compressed)
+            ArraySpec(path(view, la.name), la.cube_shape, read_dtype, is_8bit, is_compressed)
+            for path in paths
             for la in layers
         ]
         if has_diffs:

@@ -30,6 +30,7 @@ class VideoRecord:
         start_seconds, end_seconds: the time span that was asked for; nan where none was.
         duration_seconds: as the container says; nan when unknown.
         status: ``ok``, or ``partial`` where these are the frames before the video broke off.
+        draws: the rows (0 is the video's first) of every draw of frames; of centres first.
         checksums: xxh3-64 of the video's rows in every array, in the shard's order of arrays.
     """
 
@@ -52,10 +53,14 @@ class VideoRecord:
     checksums: tuple[int, ...]
     start_seconds: float = nan
     end_seconds: float = nan
+    draws: tuple[tuple[int, ...], ...] = ()
 
 
-def record_dtype(*, id_bytes: int, num_arrays: int) -> np.dtype:
-    """Return the compound type of the table ``videos``."""
+def record_dtype(
+    *, id_bytes: int, num_arrays: int, draws_shape: tuple[int, int] | None = None
+) -> np.dtype:
+    """Return the compound type of the table ``videos``; with `draws_shape` (R, S) also draws."""
+    drawn = [("draws", "<i4", draws_shape)] if draws_shape else []
     return np.dtype(
         [
             ("id", f"S{id_bytes}"),
@@ -77,6 +82,7 @@ def record_dtype(*, id_bytes: int, num_arrays: int) -> np.dtype:
             ("checksums", "<u8", (num_arrays,)),
             ("start_seconds", "<f8"),
             ("end_seconds", "<f8"),
+            *drawn,
             ("record_checksum", "<u8"),
         ]
     )
@@ -99,8 +105,12 @@ def pack_record(record: VideoRecord, dtype: np.dtype) -> np.ndarray:
     """Return the record as an array of one row, its own checksum filled in."""
     row = np.zeros(1, dtype)
     for field in fields(VideoRecord):
+        if field.name == "draws":
+            continue
         value = getattr(record, field.name)
         row[field.name] = value.encode() if isinstance(value, str) else value
+    if "draws" in (row.dtype.names or ()):
+        row["draws"] = np.array(record.draws).reshape(row["draws"].shape)  # never repeated to fit
     row["record_checksum"] = record_checksum(row)
     return row
 
@@ -120,7 +130,11 @@ def is_committed(row: np.ndarray) -> bool:
 def unpack_record(row: np.ndarray) -> VideoRecord:
     """Return the record in a one-row slice of the table ``videos``."""
     values: dict[str, Any] = {}
+    if "draws" in (row.dtype.names or ()):
+        values["draws"] = tuple(map(tuple, row["draws"][0].tolist()))
     for field in fields(VideoRecord):
+        if field.name == "draws":
+            continue
         value = row[field.name][0]
         if isinstance(value, bytes):
             values[field.name] = value.decode()

@@ -97,7 +97,7 @@ class _Mender:
         supersedes = self._supersedes(name)
         videos = []
         with suppress(StoreError):
-            videos = sound_videos(path, self._header.arrays, digest=self._header.spec.digest)
+            videos = sound_videos(path, self._header.arrays, spec=self._header.spec)
         dead = self._dead().get(name, set()) | self._newer_elsewhere(name)
         videos = [video for video in videos if video.record.id not in dead]
         if videos:
@@ -107,7 +107,7 @@ class _Mender:
                 self.shards / new,
                 videos,
                 self._header.arrays,
-                digest=self._header.spec.digest,
+                spec=self._header.spec,
                 supersedes={**supersedes, path.stem: ids},
             )
         self._set_aside(path)
@@ -124,7 +124,7 @@ class _Mender:
         """Set a partial aside that cannot be salvaged."""
         raw = [array.raw for array in self._header.arrays]
         try:
-            ShardReader(partial, raw, digest=self._header.spec.digest).close()
+            ShardReader(partial, raw, spec=self._header.spec).close()
         except StoreError as err:
             self._report.damaged[partial.name] = [str(err)]
             self._set_aside(partial)
@@ -136,7 +136,7 @@ class _Mender:
         for name in list_shards(self._store):
             with suppress(StoreError):
                 reader = ShardReader(
-                    self.shards / name, self._header.arrays, digest=self._header.spec.digest
+                    self.shards / name, self._header.arrays, spec=self._header.spec
                 )
                 for video_id in reader.table["id"][: reader.num_videos].tolist():
                     text = video_id.decode(errors="replace")

@@ -80,6 +80,7 @@ def repack_store(
     compression: str | None = None,
     layers: Sequence[str] = (),
     views: Sequence[str] = (),
+    drop_diff_cubes: bool = False,
     shard_bytes: int = SHARD_BYTES,
     on_videos: OnVideos = lambda _, __: None,
 ) -> TransferReport:
@@ -87,6 +88,7 @@ def repack_store(
 
     Args:
         layers, views: to keep, in any order; all when empty.
+        drop_diff_cubes: leave out the cubes of difference images.
         shard_bytes: before compression. 8-bit shards are split but not joined.
 
     Raises:
@@ -105,6 +107,7 @@ def repack_store(
             dtype=dtype or old.dtype,
             compression=compression or old.compression,
             layers=tuple(layer for layer in old.layers if layer.name in kept),
+            has_diff_cubes=old.has_diff_cubes and not drop_diff_cubes,
             views=tuple(view for view in old.views if not views or view in views),
         )
         return _copy(

@@ -16,6 +16,7 @@ from features_store.layout import ArraySpec
 from features_store.shard_copy import StoredVideo, write_shard
 from features_store.shard_reader import ShardReader
 from features_store.sidecar import SEALING, Sidecar, write_sidecar
+from features_store.spec import Spec
 
 # Video ids to a table: unit -> those of the ids that lie there until now.
 Supersede = Callable[[list[str]], dict[str, list[str]]]
@@ -32,7 +33,7 @@ def seal_by_copy(
     partial: Path,
     arrays: Sequence[ArraySpec],
     *,
-    digest: str,
+    spec: Spec,
     supersede: Supersede,
 ) -> Path | None:
     """Turn the committed videos of a partial into a shard; remove the partial.
@@ -42,7 +43,7 @@ def seal_by_copy(
     shard = partial.with_name(partial.name.removesuffix(".partial"))
     if not shard.exists():
         raw = [array.raw for array in arrays]
-        videos = sound_videos(partial, raw, digest=digest)
+        videos = sound_videos(partial, raw, spec=spec)
         if not videos:
             partial.unlink()
             return None
@@ -50,7 +51,7 @@ def seal_by_copy(
             shard,
             videos,
             arrays,
-            digest=digest,
+            spec=spec,
             supersedes=supersede([video.record.id for video in videos]),
         )
     partial.unlink()
@@ -62,15 +63,15 @@ def seal_copies(
     videos: Sequence[StoredVideo],
     arrays: Sequence[ArraySpec],
     *,
-    digest: str,
+    spec: Spec,
     supersedes: dict[str, list[str]],
 ) -> None:
     """Write videos of other shards to a new sealed shard."""
     copy = shard.with_name(shard.name.removesuffix(".h5") + SEALING)
     copy.unlink(missing_ok=True)
     try:
-        write_shard(copy, videos, arrays, digest=digest)
-        ShardReader(copy, arrays, digest=digest).close()  # nothing is published that is refused
+        write_shard(copy, videos, arrays, spec=spec)
+        ShardReader(copy, arrays, spec=spec).close()  # nothing is published that is refused
         publish(copy, shard, supersedes)
     except BaseException:
         if not shard.exists():
@@ -79,13 +80,13 @@ def seal_copies(
         raise
 
 
-def sound_videos(path: Path, arrays: Sequence[ArraySpec], *, digest: str) -> list[StoredVideo]:
+def sound_videos(path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list[StoredVideo]:
     """Return the videos of a shard or a partial whose record and rows match their checksums.
 
     Raises:
         DamageError: it cannot be read; no kill leaves a shard or a partial so.
     """
-    reader = ShardReader(path, arrays, digest=digest)
+    reader = ShardReader(path, arrays, spec=spec)
     videos = []
     for position in range(reader.num_videos):
         with suppress(StoreError):

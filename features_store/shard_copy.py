@@ -27,6 +27,7 @@ from features_store.shard_writer import (
     create_shard_file,
     write_record,
 )
+from features_store.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class _Encoding:
 
 
 def write_shard(
-    path: Path, videos: Sequence[StoredVideo], arrays: Sequence[ArraySpec], *, digest: str
+    path: Path, videos: Sequence[StoredVideo], arrays: Sequence[ArraySpec], *, spec: Spec
 ) -> None:
     """Write the videos to a new shard file, in their order.
 
@@ -68,7 +69,7 @@ def write_shard(
         rows=sum(video.record.length for video in videos),
         videos=len(videos),
         id_bytes=max(len(video.record.id.encode()) for video in videos),
-        digest=digest,
+        spec=spec,
         signed=[name for name, encoding in encodings.items() if encoding.dtype.kind == "i"],
     )
     with file:

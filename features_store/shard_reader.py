@@ -35,6 +35,7 @@ from features_store.safety import (
     checked_dataset,
     text_attribute,
 )
+from features_store.spec import Spec
 
 # What h5py raises when bytes of its structures are not what they were.
 _NOT_HDF5 = (
@@ -50,7 +51,7 @@ class ShardReader:
     Args:
         path: ``<store>/shards/<unit>.h5``, or a partial beside it.
         arrays: what store.json says that it holds.
-        digest: of the spec in store.json.
+        spec: as in store.json.
 
     Attributes:
         num_rows: of every array; rows that no record claims are unused.
@@ -62,7 +63,7 @@ class ShardReader:
         StoreError: another format version or another spec.
     """
 
-    def __init__(self, path: Path, arrays: Sequence[ArraySpec], *, digest: str) -> None:
+    def __init__(self, path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> None:
         self.path = path
         self.arrays = {array.path: array for array in arrays}
         check_own(path)
@@ -71,8 +72,8 @@ class ShardReader:
         is_compressed = any(array.is_compressed for array in arrays)
         self._file: h5py.File | None = _open(path, is_compressed=is_compressed)
         try:
-            _check_file(self._file, path, arrays, digest)
-            self.table = self._map_table(self._file)
+            _check_file(self._file, path, arrays, spec)
+            self.table = self._map_table(self._file, spec)
             self.num_rows = len(self._file["pts_seconds"])
             self._rows = {array.path: self._open_rows(self._file, array) for array in arrays}
             self.scales = {a.path: _read_scales(self._file, path, a) for a in arrays if a.is_8bit}
@@ -116,6 +117,10 @@ class ShardReader:
             raise DamageError(
                 f"{self.path.name}: video {record.id!r} claims rows {record.offset} to "
                 f"{record.offset + record.length} of {self.num_rows}"
+            )
+        if not all(0 <= row < record.length for draw in record.draws for row in draw):
+            raise DamageError(
+                f"{self.path.name}: draws of video {record.id!r} name rows that it does not have"
             )
         return record
 
@@ -165,10 +170,15 @@ class ShardReader:
         self.release()
         return problems
 
-    def _map_table(self, file: h5py.File) -> np.ndarray:
+    def _map_table(self, file: h5py.File, spec: Spec) -> np.ndarray:
         table = checked_dataset(file, self.path, "videos")
         check_size(table, self.path, len(self._mapped))
-        if table.dtype != record_dtype(id_bytes=_id_bytes(table), num_arrays=len(self.arrays)):
+        expected = record_dtype(
+            id_bytes=_id_bytes(table),
+            num_arrays=len(self.arrays),
+            draws_shape=spec.sampling.draws_shape,
+        )
+        if table.dtype != expected:
             raise DamageError(f"{self.path}: the table 'videos' has other columns than FORMAT.md")
         offset, num_bytes = table.id.get_offset(), table.size * table.dtype.itemsize
         if table.ndim != 1 or offset is None or offset > len(self._mapped) - num_bytes:
@@ -219,14 +229,14 @@ def _open(path: Path, *, is_compressed: bool) -> h5py.File:
         ) from err
 
 
-def _check_file(file: h5py.File, path: Path, arrays: Sequence[ArraySpec], digest: str) -> None:
+def _check_file(file: h5py.File, path: Path, arrays: Sequence[ArraySpec], spec: Spec) -> None:
     version = file.attrs.get("format_version")
     if version != FORMAT_VERSION:
         raise StoreError(
             f"{path} has format_version {version}, this code reads {FORMAT_VERSION}; "
             "upgrade cubereel or extract the features again"
         )
-    if text_attribute(file, "spec_digest") != digest:
+    if text_attribute(file, "spec_digest") != spec.digest:
         raise StoreError(f"{path} was written under another spec than its store.json says")
     if file.userblock_size:
         raise UnsafeStoreError(f"{path} begins with {file.userblock_size} bytes that are not HDF5")

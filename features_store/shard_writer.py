@@ -25,6 +25,7 @@ from features_store.layout import BLOCK_BYTES, FORMAT_VERSION, ArraySpec, chunk_
 from features_store.records import VideoRecord, pack_record, record_dtype, update_checksum
 from features_store.shard_size import chunk_bytes_of
 from features_store.sidecar import PARTIAL, SEALING
+from features_store.spec import Spec
 
 MARGIN_BYTES = 2**20  # of a shard's structure beside its rows and records
 ZSTD_LEVEL = 1  # higher ones take longer and save nothing on cubes
@@ -37,7 +38,7 @@ def create_shard_file(
     rows: int,
     videos: int,
     id_bytes: int,
-    digest: str,
+    spec: Spec,
     signed: Collection[str] = (),
 ) -> h5py.File:
     """Create a shard's file with every uncompressed dataset at its full size, its space taken.
@@ -48,14 +49,16 @@ def create_shard_file(
     Raises:
         MachineError: there is no space for it.
     """
-    table = record_dtype(id_bytes=id_bytes, num_arrays=len(arrays))
+    table = record_dtype(
+        id_bytes=id_bytes, num_arrays=len(arrays), draws_shape=spec.sampling.draws_shape
+    )
     raw_bytes = sum(rows * array.stored_row_bytes for array in arrays if not array.is_compressed)
     require_space(path.parent, raw_bytes + videos * table.itemsize + MARGIN_BYTES)
     # No chunk cache: whole chunks pass through, and what is written is in the file at once.
     file = h5py.File(path, "x", libver=("earliest", "v110"), rdcc_nbytes=0)
     file.attrs["format_version"] = FORMAT_VERSION
     # Of fixed length: see `safety.text_attribute`.
-    file.attrs["spec_digest"] = np.bytes_(digest)
+    file.attrs["spec_digest"] = np.bytes_(spec.digest)
     file.attrs["arrays"] = np.bytes_(json.dumps([array.path for array in arrays]))
     create_dataset(file, "videos", (videos,), table)
     for array in arrays:
@@ -160,14 +163,14 @@ class ShardWriter:
         rows: int,
         videos: int,
         id_bytes: int,
-        digest: str,
+        spec: Spec,
     ) -> None:
         self.path = path
         self.arrays = list(arrays)
         # Laid out under another name, so that a partial is whole from its first instant.
         layout = path.with_name(path.name.removesuffix(PARTIAL) + SEALING)
         self._file = create_shard_file(
-            layout, arrays, rows=rows, videos=videos, id_bytes=id_bytes, digest=digest
+            layout, arrays, rows=rows, videos=videos, id_bytes=id_bytes, spec=spec
         )
         fsync_path(layout)
         layout.rename(path)

@@ -11,13 +11,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from features_store.errors import SpecMismatchError, StoreError, UsageError
 
 Json = Mapping[str, Any] | list[Any] | str | int | float | bool | None
 Fit = Literal["crop", "stretch", "pad"]
+SamplingKind = Literal["fps", "stride", "count", "segments"]
 Precision = Literal["fp32", "bf16"]
+MAX_DRAWN_FRAMES = 2**16  # of a video, in all its draws; its record lists them
 
 
 @dataclass(frozen=True)
@@ -46,33 +48,114 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames are kept: ``fps`` a second by pts, or every ``stride``-th decoded one."""
+    """Which frames are kept (FORMAT.md, "Sampling").
 
-    kind: Literal["fps", "stride"]
+    Attributes:
+        kind: ``fps`` a second by pts, every ``stride``-th decoded one, a ``count`` of frames
+            evenly spaced in time, or the centre of each of a number of ``segments``.
+        value: frames a second, the stride, how many frames, how many segments.
+        jitter: random draws of a frame from each segment, beside that of the centres.
+        seed: of these draws.
+    """
+
+    kind: SamplingKind
     value: str
+    jitter: int = 0
+    seed: int = 0
 
     @classmethod
-    def parse(cls, *, fps: str | None = None, stride: int | None = None) -> Sampling:
-        """Return the sampling for one of two options; neither means every frame.
+    def parse(
+        cls,
+        *,
+        fps: str | None = None,
+        stride: int | None = None,
+        count: int | None = None,
+        segments: int | None = None,
+        jitter: int = 0,
+        seed: int = 0,
+    ) -> Sampling:
+        """Return the sampling for one of four options; none means every frame.
 
-        >>> Sampling.parse(fps="10.0")
-        Sampling(kind='fps', value='10')
+        >>> Sampling.parse(fps="10.0").value
+        '10'
         """
-        if fps is not None and stride is not None:
-            raise UsageError("--fps and --stride exclude each other; give one of them")
-        if fps is None:
-            if stride is not None and stride < 1:
-                raise UsageError(f"--stride must be at least 1, got {stride}")
-            return cls("stride", str(stride or 1))
-        try:
-            rate = Fraction(fps)
-        except (ValueError, ZeroDivisionError):
-            raise UsageError(
-                f"--fps must be a number such as 10 or 30000/1001, got {fps!r}"
-            ) from None
-        if rate <= 0:
-            raise UsageError(f"--fps must be positive, got {fps}")
-        return cls("fps", str(rate))
+        given = {"fps": fps, "stride": stride, "count": count, "segments": segments}
+        options = [f"--{name}" for name, value in given.items() if value is not None]
+        if len(options) > 1:
+            raise UsageError(f"{' and '.join(options)} exclude each other; give one of them")
+        if (jitter or seed) and segments is None:
+            raise UsageError("--jitter and --seed are for draws from --segments; give that too")
+        if min(jitter, seed) < 0 or seed >= 2**63:
+            raise UsageError(f"--jitter and --seed must not be negative, got {jitter} and {seed}")
+        if seed and not jitter:
+            raise UsageError(f"--seed {seed} is for random draws; say with --jitter how many")
+        if fps is not None:
+            return cls("fps", _parse_rate(fps))
+        for kind, number in (("stride", stride), ("count", count), ("segments", segments)):
+            if number is not None and number < 1:
+                raise UsageError(f"--{kind} must be at least 1, got {number}")
+        if count is not None:
+            return cls("count", str(count))
+        if segments is not None:
+            if (1 + jitter) * segments > MAX_DRAWN_FRAMES:
+                raise UsageError(
+                    f"{1 + jitter} draws of {segments} frames are more than the "
+                    f"{MAX_DRAWN_FRAMES} that a video may have; lower --jitter or --segments"
+                )
+            return cls("segments", str(segments), jitter, seed)
+        return cls("stride", str(stride or 1))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `parse` makes this of.
+
+        >>> Sampling.parse(segments=8, jitter=2).options
+        {'segments': 8, 'jitter': 2, 'seed': 0}
+        """
+        value = self.value if self.kind == "fps" else int(self.value)
+        return {self.kind: value} | (
+            {"jitter": self.jitter, "seed": self.seed} if self.jitter else {}
+        )
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether kept frames may be far apart, so that differences are to the decoded one before.
+
+        `count` and `segments` alone.
+        """
+        return self.kind in ("count", "segments")
+
+    @property
+    def draws_shape(self) -> tuple[int, int] | None:
+        """R draws of S rows that every video has; None where nothing is drawn."""
+        return (1 + self.jitter, int(self.value)) if self.jitter else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the spec says, without what this kind of sampling does not have."""
+        document = asdict(self)
+        return document if self.jitter else {"kind": self.kind, "value": self.value}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Sampling:
+        """Rebuild a sampling; `TypeError` or `ValueError` for one that cannot be."""
+        sampling = cls(**document)
+        if sampling.kind not in get_args(SamplingKind):
+            raise ValueError(f"sampling is of kind {sampling.kind!r}")
+        if type(sampling.jitter) is not int or type(sampling.seed) is not int:
+            raise TypeError("jitter and seed of the sampling are not whole numbers")
+        if (sampling.is_sparse or sampling.jitter) and cls.parse(**sampling.options) != sampling:
+            raise ValueError(f"the sampling cannot be understood: {document}")
+        return sampling
+
+
+def _parse_rate(fps: str) -> str:
+    try:
+        rate = Fraction(fps)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--fps must be a number such as 10 or 30000/1001, got {fps!r}") from None
+    if rate <= 0:
+        raise UsageError(f"--fps must be positive, got {fps}")
+    return str(rate)
 
 
 @dataclass(frozen=True)
@@ -89,7 +172,8 @@ class Spec:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and numbers."""
-        document: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        fields = asdict(self) | {"sampling": self.sampling.to_json()}
+        document: dict[str, Any] = json.loads(json.dumps(fields))
         return document
 
     @classmethod
@@ -102,10 +186,10 @@ class Spec:
                 preprocessing[name] = tuple(preprocessing[name])
             return cls(
                 preprocessing=Preprocessing(**preprocessing),
-                sampling=Sampling(**fields.pop("sampling")),
+                sampling=Sampling.from_json(fields.pop("sampling")),
                 **fields,
             )
-        except (KeyError, TypeError) as err:
+        except (KeyError, TypeError, ValueError, UsageError) as err:
             raise StoreError(f"the spec in store.json cannot be read: {err}") from err
 
     @property
@@ -144,7 +228,11 @@ def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def spec_differences(stored: Spec, wanted: Spec) -> list[tuple[str, Any, Any]]:
     """Return (dotted field, stored value, wanted value) of every field that differs."""
     ours, theirs = flatten(stored.to_json()), flatten(wanted.to_json())
-    return [(name, ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]]
+    return [
+        (name, ours.get(name), theirs.get(name))
+        for name in ours | theirs
+        if ours.get(name) != theirs.get(name)
+    ]
 
 
 def require_same_spec(stored: Spec, wanted: Spec, *, store: str) -> None:

@@ -187,7 +187,7 @@ class Store:
             if len(shards) >= MAX_OPEN_SHARDS:
                 shards.pop(next(iter(shards)))
             path = self.path / "shards" / self.index.shards[position]
-            shard = ShardReader(path, self.header.arrays, digest=self.header.spec.digest)
+            shard = ShardReader(path, self.header.arrays, spec=self.header.spec)
             shards[position] = shard
         return shard
 

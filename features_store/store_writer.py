@@ -95,7 +95,7 @@ class StoreWriter:
             shard,
             videos,
             self.header.arrays,
-            digest=self.header.spec.digest,
+            spec=self.header.spec,
             supersedes=_superseded([video.record.id for video in videos], self._before),
         )
         return shard
@@ -122,7 +122,7 @@ class StoreWriter:
         return seal_by_copy(
             partial,
             self.header.arrays,
-            digest=self.header.spec.digest,
+            spec=self.header.spec,
             supersede=lambda ids: _superseded(ids, before),
         )
 
@@ -244,7 +244,7 @@ class UnitWriter:
             rows=rows,
             videos=self._num_videos,
             id_bytes=self._id_bytes,
-            digest=self._store.header.spec.digest,
+            spec=self._store.header.spec,
         )
 
     def _move_to_larger_shard(self, num_new: int) -> None:

@@ -99,7 +99,7 @@ def verify_shard(path: Path, header: StoreHeader, *, full: bool) -> ShardReport:
                 f"{path.name} has {num_bytes} bytes, its sidecar says {sidecar.num_bytes}"
             )
         is_whole = not full or file_checksum(path) == sidecar.checksum
-        shard = ShardReader(path, header.arrays, digest=header.spec.digest)
+        shard = ShardReader(path, header.arrays, spec=header.spec)
         try:
             _verify_videos(shard, report, full=full)
         finally:

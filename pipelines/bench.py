@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from jaxtyping import UInt8
 from torch.utils.flop_counter import FlopCounterMode
 
 from extract.backbones import Backbone
-from extract.compute import CubeComputer
+from extract.compute import ComputedFrames, CubeComputer
 from extract.decode_pool import DecodePool, DecodeTask, Failed
 from extract.lanes import ComputeLanes
 from extract.plain import compute_eagerly, decode_bare, decode_naively, extract_naively
@@ -148,9 +149,10 @@ class Bench:
                     raise event.error
 
     def _compute(self) -> None:
-        with ComputeLanes[None](self._computer) as lanes:
+        work = partial(self._computer, torch.from_numpy(self._pixels))
+        with ComputeLanes[None, ComputedFrames](self._computer.device) as lanes:
             for _ in range(0, self.num_frames, len(self._pixels)):
-                lanes.add(None, self._pixels)
+                lanes.add(None, work)
                 for _ in lanes.ready():
                     pass
             for _ in lanes.rest():

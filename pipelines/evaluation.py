@@ -143,12 +143,10 @@ def predict(
         source = Path(folder) / "videos.txt"
         source.write_text("\n".join(str(path.absolute()) for path in videos))
         store = Path(folder) / "store"
-        kind, value = spec.sampling.kind, spec.sampling.value
         report = extract(
             source, out=store, backbone=spec.backbone, weights=weights,
             layers=list(description.layers), fit=spec.preprocessing.fit, precision=spec.precision,
-            device=device, root="/", fps=value if kind == "fps" else None,
-            stride=int(value) if kind == "stride" else None,
+            views=[description.config.view], device=device, root="/", **spec.sampling.options,
         )  # fmt: skip
         with Store(store) as opened:
             require_same_spec(spec, opened.header.spec, store=f"the store of {checkpoint}")
@@ -185,6 +183,7 @@ def probabilities(
         ids,
         windows=description.config.window_plan,
         layers=list(description.layers),
+        view=description.config.view,
         frame_order=frame_order,
         device=target,
     )

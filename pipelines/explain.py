@@ -16,6 +16,7 @@ from features_store.errors import ContractError, UsageError
 from features_store.records import VideoRecord
 from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
+from features_store.views import FLIP, Rectangle, rectangle_of
 from pipelines.overlay import AttendedFrame, check_picture, write_picture
 from pipelines.plan import is_same_media
 from pipelines.tails import open_checkpoint
@@ -64,7 +65,7 @@ def explain(
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
         path = path_of(opened, video, root)
         rows, attention, probs = attend(head, description, opened, video)
-        frames = read_attended(path, opened, video, rows, attention)
+        frames = read_attended(path, opened, video, rows, attention, view=description.config.view)
         manifest = opened.manifest.get(video)
     classes, task = description.classes, task_of(description.config)
     result = Explanation(
@@ -96,9 +97,11 @@ def path_of(store: Store, video: str, root: Path | None) -> Path:
 
 
 def read_attended(
-    path: Path, store: Store, video: str, rows: np.ndarray, attention: np.ndarray
+    path: Path, store: Store, video: str, rows: np.ndarray, attention: np.ndarray, *, view: str
 ) -> list[AttendedFrame]:
     """Return the pictures of the kept frames at `rows` with their attention (T, K, K).
+
+    A mirrored view is drawn on mirrored pictures.
 
     Raises:
         ContractError: the file is not the one that was extracted.
@@ -110,7 +113,12 @@ def read_attended(
     if not is_same_media(path, record, rehash=False) or stored.tolist() != times:
         raise ContractError(f"{path} is not the file that was extracted; it was replaced")
     return [
-        AttendedFrame(picture, weights, pts, crop_in(picture, record))
+        AttendedFrame(
+            picture[:, ::-1] if view == FLIP else picture,
+            weights,
+            pts,
+            crop_in(picture, record, view=view),
+        )
         for (pts, picture), weights in zip(pictures, attention, strict=True)
     ]
 
@@ -129,6 +137,7 @@ def attend(
         [video],
         windows=description.config.window_plan,
         layers=list(description.layers),
+        view=description.config.view,
     )
     batch = clips.batch([0])
     output = head(batch)
@@ -156,23 +165,24 @@ def read_pictures(
         path,
         sampling=spec.sampling,
         preprocessing=replace(spec.preprocessing, input_size=(height, width), fit="stretch"),
+        video_id=record.id,
         start_seconds=None if np.isnan(record.start_seconds) else record.start_seconds,
         end_seconds=None if np.isnan(record.end_seconds) else record.end_seconds,
     )
     wanted = set(rows.tolist())
-    pictures = []
+    pictures = {}
     for row, frame in enumerate(reader):
         if row in wanted:
-            pictures.append((frame.pts_seconds, frame.pixels.copy()))
+            pictures[row] = (frame.pts_seconds, frame.pixels.copy())
         if len(pictures) == len(wanted):
             break
     if len(pictures) < len(wanted):
         raise ContractError(f"{path} has fewer frames than were extracted; it was replaced")
-    return pictures
+    return [pictures[row] for row in rows.tolist()]
 
 
-def crop_in(picture: np.ndarray, record: VideoRecord) -> tuple[float, float, float, float]:
+def crop_in(picture: np.ndarray, record: VideoRecord, *, view: str) -> Rectangle:
     """Return what the backbone saw as x, y, width, height in pixels of a scaled picture."""
     x_scale, y_scale = picture.shape[1] / record.width, picture.shape[0] / record.height
-    x, y, width, height = record.crop
+    x, y, width, height = rectangle_of(view, record.crop, width=record.width, height=record.height)
     return x * x_scale, y * y_scale, width * x_scale, height * y_scale

@@ -51,7 +51,7 @@ def count_frames(
     frames = frames_between(timing, start_seconds=start, end_seconds=end)
     # Every n-th frame of a whole video does not depend on when they are shown.
     is_timed = header.is_even or (sampling.kind == "stride" and is_whole)
-    is_counted = header.num_frames > 0 and is_timed
+    is_counted = header.num_frames > 0 and is_timed and not sampling.jitter
     return FrameCount(count_kept(sampling, timing, frames), len(frames), is_counted, most)
 
 
@@ -63,6 +63,9 @@ def _without_rate(
     if sampling.kind == "stride":
         kept = -(-header.num_frames // int(sampling.value))
         return kept, header.num_frames, is_whole and header.num_frames > 0
+    if sampling.is_sparse:
+        kept = (1 + sampling.jitter) * int(sampling.value)
+        return min(kept, header.num_frames or kept), max(header.num_frames, kept), False
     lasts = header.duration_seconds if end is None else min(end, header.duration_seconds or end)
     in_time = ceil(max(lasts - start, 0.0) * Fraction(sampling.value))
     kept = min(in_time, header.num_frames or in_time)

@@ -46,6 +46,7 @@ def load_labelled(
         known.ids,
         windows=config.window_plan,
         layers=config.layers,
+        view=config.view,
         device=choose_device(device),
     )
     data = Labelled(clips, known.labels, known.groups, known.classes, task)

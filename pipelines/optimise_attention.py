@@ -111,7 +111,9 @@ def optimise_video(
         (result,), first = optimise_videos(head, description, clips, labels, seed=seed)
         if out is None or path is None:
             return result
-        frames = read_attended(path, opened, video, clips.clips[0].rows, first["own"])
+        frames = read_attended(
+            path, opened, video, clips.clips[0].rows, first["own"], view=description.config.view
+        )
     rows = {
         f"{name}: {getattr(result, name).prediction}": [
             replace(frame, weights=weights)
@@ -246,5 +248,6 @@ def _clips(store: Store, description: Checkpoint, ids: Sequence[str], device: st
         ids,
         windows=description.config.window_plan,
         layers=list(description.layers),
+        view=description.config.view,
         device=choose_device(device),
     )

@@ -12,11 +12,11 @@ from typing import Literal, get_args
 
 from extract.backbones import Backbone, load_backbone
 from extract.backbones.registry import load_network
-from extract.extractor import VIEW
 from features_store.errors import ContractError, UsageError
-from features_store.layout import Dtype, LayerShape, cube_path, shard_arrays, split_units
+from features_store.layout import ArraySpec, Dtype, LayerShape, shard_arrays, split_units
 from features_store.shard_size import UnitRows, shard_bytes
 from features_store.spec import Fit, Sampling
+from features_store.views import choose_views
 from pipelines.calibration import Clip, TimeEstimate, estimate_time
 from pipelines.extraction import DEFAULT_BACKBONE, build_computer
 from pipelines.frame_counts import FrameCount
@@ -79,6 +79,11 @@ def plan(
     layers: Sequence[str] = (),
     fps: str | None = None,
     stride: int | None = None,
+    count: int | None = None,
+    segments: int | None = None,
+    jitter: int = 0,
+    views: Sequence[str] = (),
+    diffs: Literal["frames", "cubes"] = "frames",
     fit: Fit = "crop",
     precision: Literal["fp32", "bf16", "auto"] = "auto",
     dtype: str = "float16",
@@ -103,7 +108,8 @@ def plan(
         raise UsageError(
             f"batch size, workers and sample must be at least 1: {batch_size}, {workers}, {sample}"
         )
-    sampling = Sampling.parse(fps=fps, stride=stride)
+    sampling = Sampling.parse(fps=fps, stride=stride, count=count, segments=segments, jitter=jitter)
+    chosen = choose_views(views, fit=fit)
     shard_arrays((), views=(), dtype=dtype, compression=compression)  # known names?
     report = PlanReport(str(source), 0, sampling, backbone, dtype, compression)
     network = _load(report, backbone, None if weights is None else Path(weights), layers)
@@ -117,16 +123,22 @@ def plan(
     if network is None:
         return report
     report.layers = network.layers
-    report.bytes = {name: _bytes(videos, counts, report, dtype=name) for name in get_args(Dtype)}
+    for name in get_args(Dtype):
+        arrays = shard_arrays(
+            report.layers, views=chosen, dtype=name, has_diff_cubes=diffs == "cubes"
+        )
+        report.bytes[name] = _bytes(videos, counts, report, arrays)
     if calibrate_seconds <= 0:
         report.time_problem = "not asked for"
         return report
     computer = build_computer(
         network, fit=fit, precision=precision, device=device, batch_size=batch_size
     )
+    num_pictures = len(chosen) * (2 if diffs == "cubes" else 1)
     report.time = estimate_time(
         _clips(videos, counts), computer=computer, sampling=sampling, workers=workers,
-        seconds=calibrate_seconds, num_decoded=report.decoded, num_kept=report.frames,
+        seconds=calibrate_seconds, num_decoded=report.decoded,
+        num_kept=report.frames * num_pictures,
     )  # fmt: skip
     if report.time is None:
         report.time_problem = "none of the videos that were tried could be decoded"
@@ -187,10 +199,9 @@ def sample_spread(values: Sequence[int], *, of: int) -> float | None:
 
 
 def _bytes(
-    videos: Source, counts: Sequence[FrameCount], report: PlanReport, *, dtype: str
+    videos: Source, counts: Sequence[FrameCount], report: PlanReport, arrays: list[ArraySpec]
 ) -> dict[str, int]:
-    """Return the bytes of a store of one dtype: of each layer, of differences, of the rest."""
-    arrays = shard_arrays(report.layers, views=(VIEW,), dtype=dtype)
+    """Return the bytes of a store: of each layer in all views, of differences, of the rest."""
     room = rooms(counts, arrays)
     units = (
         UnitRows(
@@ -202,10 +213,14 @@ def _bytes(
     )
     id_bytes = max(len(row.video_id.encode()) for row in videos.rows)
     size = shard_bytes(arrays, units, id_bytes=id_bytes)
-    cubes = {layer.name: size.arrays.pop(cube_path(VIEW, layer.name)) for layer in report.layers}
-    diffs = size.arrays.pop(f"diffs/{VIEW}")
-    total = sum(cubes.values()) + diffs + size.total
-    return cubes | {"differences": diffs, "rest": size.total, "total": total}
+    cubes = {
+        layer.name: sum(size.arrays[a.path] for a in arrays if a.path.split("/")[-1] == layer.name)
+        for layer in report.layers
+    }
+    diffs = sum(size.arrays[a.path] for a in arrays if a.path.startswith("diffs/"))
+    everything = sum(size.arrays.values()) + size.rest
+    rest = everything - sum(cubes.values()) - diffs
+    return cubes | {"differences": diffs, "rest": rest, "total": everything}
 
 
 def _clips(videos: Source, counts: Sequence[FrameCount]) -> list[Clip]:

@@ -23,6 +23,7 @@ PREPROCESSING = Preprocessing(
     channel_order="rgb",
 )
 SPEC = Spec("tiny:conv", "0" * 64, PREPROCESSING, Sampling("fps", "10"), "frames", "fp32", "cpu")
+Draws = tuple[tuple[int, ...], ...]
 HEADER = StoreHeader(SPEC, (LayerShape("top", 2, 8),), root="videos", dtype="float32")
 
 
@@ -46,12 +47,14 @@ def frames(
     return rows
 
 
-def add_video(unit: UnitWriter, video_id: str, rows: dict) -> VideoRecord:
+def add_video(unit: UnitWriter, video_id: str, rows: dict, *, draws: Draws = ()) -> VideoRecord:
     unit.write_rows(rows)
-    return commit(unit, video_id)
+    return commit(unit, video_id, draws=draws)
 
 
-def commit(unit: UnitWriter, video_id: str, *, media_sha256: str = "a" * 64) -> VideoRecord:
+def commit(
+    unit: UnitWriter, video_id: str, *, media_sha256: str = "a" * 64, draws: Draws = ()
+) -> VideoRecord:
     return unit.commit(
         id=video_id,
         media_sha256=media_sha256,
@@ -67,6 +70,7 @@ def commit(unit: UnitWriter, video_id: str, *, media_sha256: str = "a" * 64) -> 
         colour_matrix="bt601",
         colour_range="mpeg",
         status="ok",
+        draws=draws,
     )
 
 
@@ -77,6 +81,7 @@ def make_store(
     store_header: StoreHeader = HEADER,
     run_id: str = "run",
     shift: float = 0.0,
+    draws: Draws = (),
 ) -> dict[str, dict]:
     """Write a store of one unit; return the rows of each video."""
     written = {
@@ -88,7 +93,7 @@ def make_store(
         writer.unit(rows=sum(lengths.values()), video_ids=list(lengths)) as unit,
     ):
         for video_id, rows in written.items():
-            add_video(unit, video_id, rows)
+            add_video(unit, video_id, rows, draws=draws)
     write_manifest(
         path / "manifest.csv",
         [ManifestRow(i, i, label=i.split("/")[0], group=i) for i in lengths],

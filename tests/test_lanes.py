@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,34 +11,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.backbones import load_backbone
-from extract.compute import ComputedFrames, CubeComputer
+from extract.compute import CubeComputer
 from extract.lanes import MAX_CPU_LANES, ComputeLanes, plan_lanes
 from extract.preprocess import preprocessing_for
 from features_store.errors import MachineError
 
+CPU = torch.device("cpu")
 
-class SlowFirst(CubeComputer):
-    """A computer whose first batch waits to be released; counts what is in work."""
+
+class SlowFirst:
+    """Work whose batch 0 waits to be released; counts what is in work."""
 
     def __init__(self) -> None:
-        self.device = torch.device("cpu")
         self.lock, self.in_work, self.most = threading.Lock(), 0, 0
         self.release = threading.Event()
 
-    def __call__(self, pixels):
+    def __call__(self, number):
         with self.lock:
             self.in_work += 1
             self.most = max(self.most, self.in_work)
-        number = int(pixels[0, 0, 0, 0])
         if number == 0:
             assert self.release.wait(60)
         with self.lock:
             self.in_work -= 1
-        return ComputedFrames({"top": np.full((1, 1, 1, 1), number)}, np.zeros((1, 14, 14, 3)))
-
-
-def picture(number):
-    return np.full((1, 2, 2, 3), number, np.uint8)
+        return 10 * number
 
 
 @pytest.fixture
@@ -49,26 +46,26 @@ def four_threads() -> Iterator[None]:
 
 
 def test_results_come_in_the_order_of_the_batches_though_the_first_is_done_last(four_threads):
-    computer = SlowFirst()
+    work = SlowFirst()
     done = []
-    with ComputeLanes(computer) as lanes:
+    with ComputeLanes(CPU) as lanes:
         for number in range(5):
-            lanes.add(number, picture(number))
+            lanes.add(number, partial(work, number))
             done += lanes.ready()
         assert not done  # the first is in work, and no one overtakes it
-        computer.release.set()
+        work.release.set()
         done += lanes.rest()
 
     assert [item for item, _ in done] == [0, 1, 2, 3, 4]
-    assert [int(computed.cubes["top"].item()) for _, computed in done] == [0, 1, 2, 3, 4]
-    assert computer.most > 1
+    assert [result for _, result in done] == [0, 10, 20, 30, 40]
+    assert work.most > 1
 
 
 def test_what_has_nothing_to_compute_keeps_its_place():
-    computer = SlowFirst()
-    computer.release.set()
-    with ComputeLanes(computer) as lanes:
-        lanes.add("frames", picture(3))
+    work = SlowFirst()
+    work.release.set()
+    with ComputeLanes(CPU) as lanes:
+        lanes.add("frames", partial(work, 3))
         lanes.add("end", None)
         found = [*lanes.rest()]
 
@@ -77,12 +74,12 @@ def test_what_has_nothing_to_compute_keeps_its_place():
 
 
 def test_the_queue_is_bounded(four_threads):
-    computer = SlowFirst()
-    computer.release.set()
+    work = SlowFirst()
+    work.release.set()
     in_queue, taken = [], []
-    with ComputeLanes(computer) as lanes:
+    with ComputeLanes(CPU) as lanes:
         for number in range(50):
-            lanes.add(number, picture(number))
+            lanes.add(number, partial(work, number))
             taken += [item for item, _ in lanes.ready()]
             in_queue.append(number + 1 - len(taken))
         taken += [item for item, _ in lanes.rest()]
@@ -92,18 +89,17 @@ def test_the_queue_is_bounded(four_threads):
 
 
 def test_the_number_of_threads_is_as_before(four_threads):
-    with ComputeLanes(SlowFirst()):
+    with ComputeLanes(CPU):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 4
 
 
 def test_a_failing_batch_raises_where_its_turn_is():
-    class Broken(SlowFirst):
-        def __call__(self, pixels):
-            raise MachineError("no memory")
+    def fail():
+        raise MachineError("no memory")
 
-    with ComputeLanes(Broken()) as lanes:
-        lanes.add(0, picture(0))
+    with ComputeLanes(CPU) as lanes:
+        lanes.add(0, fail)
         with pytest.raises(MachineError, match="no memory"):
             next(lanes.rest())
 
@@ -113,16 +109,16 @@ def test_lanes_compute_what_the_computer_computes(four_threads):
     computer = CubeComputer(
         backbone,
         preprocessing_for(backbone.config, fit="crop"),
-        device=torch.device("cpu"),
+        device=CPU,
         batch_size=2,
     )
     rng = np.random.default_rng(0)
     batches = [
         rng.integers(0, 256, (2, *backbone.config.input_size, 3)).astype(np.uint8) for _ in range(5)
     ]
-    with ComputeLanes(computer) as lanes:
+    with ComputeLanes(CPU) as lanes:
         for number, batch in enumerate(batches):
-            lanes.add(number, batch)
+            lanes.add(number, partial(computer, torch.from_numpy(batch)))
         found = [computed for _, computed in lanes.rest()]
 
     (layer,) = found[0].cubes

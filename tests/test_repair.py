@@ -153,7 +153,7 @@ def test_repair_salvages_what_a_killed_run_left(tmp_path):
         rows=9,
         videos=1,
         id_bytes=20,
-        digest=SPEC.digest,
+        spec=SPEC,
     )
     add_video(writer, "new.mp4", frames(2, seed=9))
     writer.close()

@@ -138,7 +138,7 @@ def test_a_killed_replacement_is_salvaged_and_supersedes(store):
         rows=9,
         videos=1,
         id_bytes=20,
-        digest=SPEC.digest,
+        spec=SPEC,
     )
     add_video(writer, "walk/a.mp4", frames(2, seed=9))
     writer.close()

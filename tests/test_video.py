@@ -324,6 +324,29 @@ def test_an_empty_span_names_the_duration(tmp_path, span):
     assert "the video lasts 1.00 s" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("v.mp4", "libx264", {"x264-params": "tff=1"}),
+        ("v.ts", "mpeg2video", {"flags": "+ildct+ilme", "b": "4M"}),
+    ],
+)
+def test_an_interlaced_frame_is_one_frame_as_it_is(tmp_path, name, codec, options):
+    frames = numbered_frames(12)
+    frames[:, 1::2] = 255 - frames[:, 1::2]  # the other field shows something else
+    path = write_video(tmp_path / name, frames, codec=codec, options=options)
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+
+    pixels, seconds, indices, _ = read(path)
+
+    assert indices == list(range(12))
+    np.testing.assert_allclose(np.diff(seconds), 1 / 25, atol=1e-4)
+    assert read_numbers(pixels) == indices  # read from one line of the first field
+    others = 255 - pixels[:, pixels.shape[1] // 2 + 1 :][:, :1].repeat(2, axis=1)
+    assert read_numbers(others) == indices
+
+
 def test_audio_before_video_does_no_harm(tmp_path):
     path = write_video(tmp_path / "v.mkv", numbered_frames(10), audio_seconds=3.0)
 

@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor
 from features_store.errors import UsageError
 from features_store.layout import DIFF_GRID, cube_path
 from features_store.store import Store
+from features_store.views import CENTER
 from train.batch import Batch, InputShape
 from train.heads import Head
 from train.windows import FrameOrder, WindowPlan, reordered
 
-VIEW = "center"
 Positions = Sequence[int] | np.ndarray
 
 
@@ -34,6 +34,7 @@ class Clips:
 
     Args:
         layers: in the order in which heads are to get them; the last is the top.
+        view: of the picture that cubes and differences are of.
         frame_order: of the frames within each clip; a shuffle is another for each clip, and the
             same for the same videos. Frame differences stay with their frame.
         memory_bytes: clips are kept in memory when they all fit into this; by default a third of
@@ -47,13 +48,14 @@ class Clips:
         *,
         windows: WindowPlan,
         layers: Sequence[str] = (),
+        view: str = CENTER,
         frame_order: FrameOrder = "forward",
         device: torch.device | None = None,
         memory_bytes: int | None = None,
     ) -> None:
         self.store = store
         self.video_ids = list(video_ids)
-        self.windows = windows
+        self.windows = _fitted(windows, store)
         self.layers = [la.name for la in store.header.layers] if not layers else list(layers)
         if double := next((la for la in self.layers if self.layers.count(la) > 1), None):
             raise UsageError(f"layer {double!r} is asked for twice")
@@ -62,13 +64,17 @@ class Clips:
         self.clips = [
             Clip(video, reordered(rows, frame_order, rng))
             for video, video_id in enumerate(self.video_ids)
-            for rows in windows.rows(store.num_frames_of(video_id))
+            for rows in self._rows_of(video_id)
         ]
-        self._paths = {name: cube_path(VIEW, store.header.layer(name).name) for name in self.layers}
+        if view not in store.header.views:
+            raise UsageError(
+                f"no view {view!r} in {store.path}; it holds: {', '.join(store.header.views)}"
+            )
+        self._paths = {name: cube_path(view, store.header.layer(name).name) for name in self.layers}
         arrays = {array.path: array for array in store.header.arrays}
         self._arrays = [arrays[path] for path in self._paths.values()]
         if store.header.has_diffs:
-            self._arrays.append(arrays[f"diffs/{VIEW}"])
+            self._arrays.append(arrays[f"diffs/{view}"])
         limit = device_memory_bytes(self.device) // 3 if memory_bytes is None else memory_bytes
         self._cached: list[Tensor] | None = None
         if self.num_bytes <= limit:
@@ -76,6 +82,10 @@ class Clips:
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def _rows_of(self, video_id: str) -> list[np.ndarray]:
+        draws = self.store.video(video_id).draws if self.windows.kind == "draws" else ()
+        return self.windows.rows(self.store.num_frames_of(video_id), draws)
 
     @property
     def num_bytes(self) -> int:
@@ -164,6 +174,19 @@ class Clips:
                 )
                 block[i, : len(clip.rows)] = span[clip.rows - first]
         return [torch.from_numpy(block) for block in blocks]
+
+
+def _fitted(windows: WindowPlan, store: Store) -> WindowPlan:
+    """Return the plan, with as many steps as a draw has frames where clips are draws."""
+    if windows.kind != "draws":
+        return windows
+    shape = store.header.spec.sampling.draws_shape
+    if shape is None:
+        raise UsageError(
+            f"{store.path} holds no draws of frames; extract it with --segments and --jitter, or "
+            "take other --windows"
+        )
+    return replace(windows, num_steps=shape[1])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features_store.errors import UsageError, nearest_name
+from features_store.views import CENTER
 from train.windows import WindowKind, WindowPlan
 
 
@@ -15,6 +16,7 @@ class TrainConfig(BaseModel):
         multi_label: a video has any number of the classes, not one.
         learning_rates: tried on the validation videos, as are `weight_decays`; empty means the
             head's own rate, a third of it and three times it, and the head's own decay.
+        view: of the picture that cubes and differences are of.
         split_seed: of the shuffle that makes folds and validation parts.
         inner_folds: rounds of validation within the videos that are not for testing.
         last_n: average probabilities over the last n steps of a clip instead of all.
@@ -24,6 +26,7 @@ class TrainConfig(BaseModel):
 
     multi_label: bool = False
     layers: tuple[str, ...] = ()
+    view: str = CENTER
     windows: WindowKind = "even"
     clip_frames: int = Field(default=16, ge=1)
     frame_stride: int = Field(default=1, ge=1)

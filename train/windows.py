@@ -4,6 +4,7 @@ A clip is T rows of one video. A video shorter than a clip gives one clip of all
 loader pads and masks; no clip crosses a video boundary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from features_store.errors import UsageError
 
-WindowKind = Literal["even", "sliding"]
+WindowKind = Literal["even", "sliding", "draws"]
 FrameOrder = Literal["forward", "reversed", "shuffled"]
 
 
@@ -20,7 +21,8 @@ class WindowPlan:
     """How a video is cut into clips.
 
     Attributes:
-        kind: ``even`` gives one clip of evenly spaced frames, ``sliding`` as many as fit.
+        kind: ``even`` gives one clip of evenly spaced frames, ``sliding`` as many as fit, ``draws``
+            one for each draw that the store has of a video's frames.
         num_steps: T, frames of a clip.
         frame_stride: take every n-th row within a sliding clip.
         window_stride: rows by which a sliding clip moves on.
@@ -36,8 +38,10 @@ class WindowPlan:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
 
-    def rows(self, num_frames: int) -> list[np.ndarray]:
+    def rows(self, num_frames: int, draws: Sequence[Sequence[int]] = ()) -> list[np.ndarray]:
         """Return the rows of every clip of a video, each at most `num_steps` long."""
+        if self.kind == "draws":
+            return [np.array(draw, np.int64) for draw in draws]
         if self.kind == "even":
             return [even_rows(num_frames, self.num_steps)]
         return sliding_rows(

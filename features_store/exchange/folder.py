@@ -1,7 +1,7 @@
 """`folder`: all that a store holds as plain files; importing them gives the same store.
 
-`<id>/cubes.<layer>.npy` (T, K, K, D), `diffs.npy` (T, 14, 14, 3), `pts_seconds.npy`,
-`frame_index.npy` (T,), `video.json` (the record, and the
+`<id>/cubes.<layer>.npy` (T, K, K, D), `diff_cubes.<layer>.npy` where they are stored, `diffs.npy`
+(T, 14, 14, 3), `pts_seconds.npy`, `frame_index.npy` (T,), `video.json` (the record, and the
 xxh3-64 of each array, which an import compares); of other views than `center`,
 `cubes.<layer>-<view>.npy`. At the top `store.json` and `manifest.csv`, as in a store. 8-bit cubes
 are written as the float32 values that they are read as.
@@ -122,8 +122,8 @@ def _write_array(selection: Selection, video_id: str, array: str, path: Path) ->
 
 
 def _to_json(record: VideoRecord) -> dict[str, Any]:
-    """Return the record without what belongs to its shard; nan becomes null."""
-    document = {k: v for k, v in vars(record).items() if k not in _OF_SHARD}
+    """Return the record without what belongs to its shard or is not there; nan becomes null."""
+    document = {k: v for k, v in vars(record).items() if k not in _OF_SHARD and v != ()}
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in document.items()}
 
 
@@ -146,7 +146,7 @@ def _open_video(
     path: Path, source: Path, header: StoreHeader, manifest: Mapping[str, ManifestRow]
 ) -> ImportedVideo:
     check_own(path)
-    record, checksums = _read_record(path)
+    record, checksums = _read_record(path, header.spec.sampling.draws_shape)
     if record["id"] != path.parent.relative_to(source).as_posix():
         raise ContractError(f"{path} is about video {record['id']!r}; expected that of its folder")
     files = {
@@ -156,6 +156,8 @@ def _open_video(
     if len(lengths) != 1 or 0 in lengths:
         raise ContractError(f"the arrays beside {path} have {sorted(lengths)} rows; expected one")
     num_rows = lengths.pop()
+    if not all(0 <= drawn < num_rows for draw in record.get("draws", ()) for drawn in draw):
+        raise ContractError(f"{path} has draws of rows beyond the {num_rows} that are there")
     row = manifest.get(record["id"], ManifestRow(record["id"], record["id"]))
     row_bytes = max(array.row_bytes for array in header.arrays)
     _check_rows(files, num_rows, row_bytes, checksums)
@@ -200,7 +202,9 @@ def _check_rows(
             )
 
 
-def _read_record(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_record(
+    path: Path, draws_shape: tuple[int, int] | None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the fields of a record and the checksums; raise `ContractError` for what is wrong."""
     try:
         document = read_json(path)
@@ -209,9 +213,12 @@ def _read_record(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         }
         checksums = dict(values.pop(CHECKSUMS))
         values["crop"] = tuple(values["crop"])
+        if "draws" in values:
+            values["draws"] = tuple(map(tuple, values["draws"]))
         check_id(values["id"])
         record = VideoRecord(**values, offset=0, length=1, checksums=())
-        dtype = record_dtype(id_bytes=len(record.id.encode()), num_arrays=0)
+        id_bytes = len(record.id.encode())
+        dtype = record_dtype(id_bytes=id_bytes, num_arrays=0, draws_shape=draws_shape)
         if _to_json(unpack_record(pack_record(record, dtype))) != _to_json(record):
             raise ValueError("a value is too long or of another type")  # noqa: TRY301
         if wrong := _wrong_field(record):

@@ -144,6 +144,8 @@ class Selection:
         others = {
             "groups": any(row.group for row in self.rows.values()),
             "frame differences": header.has_diffs,
+            "cubes of differences": header.has_diff_cubes,
+            "draws of frames": header.spec.sampling.draws_shape is not None,
             "other layers": len(header.layers) > 1,
             "other views": len(header.views) > 1,
             "exact times": any(

@@ -43,11 +43,30 @@ class Compression(StrEnum):
     zstd = "zstd"
 
 
+class View(StrEnum):
+    """What of the picture cubes are of."""
+
+    centre = "center"  # `center` is a method of every text
+    flip = "flip"
+    top_left = "top_left"
+    top_right = "top_right"
+    bottom_left = "bottom_left"
+    bottom_right = "bottom_right"
+
+
+class Diffs(StrEnum):
+    """What is stored of frame differences."""
+
+    frames = "frames"
+    cubes = "cubes"
+
+
 class Windows(StrEnum):
     """How videos are cut into clips."""
 
     even = "even"
     sliding = "sliding"
+    draws = "draws"
 
 
 class Order(StrEnum):

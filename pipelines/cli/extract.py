@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from features_store.errors import CoverageError
-from pipelines.cli.choices import Compression, Dtype, Fit, Partial, Precision
+from pipelines.cli.choices import Compression, Diffs, Dtype, Fit, Partial, Precision, View
 from pipelines.cli.show import print_json
 from pipelines.cli.stopping import Stopped, time_limit
 
 if TYPE_CHECKING:
-    from pipelines.extraction import ExtractionReport
+    from pipelines.extraction_run import ExtractionReport
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +40,22 @@ def extract(
     ] = None,
     fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
     stride: Annotated[int | None, typer.Option(help="Keep every n-th decoded frame.")] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Frames to keep of each video, evenly spaced in time.")
+    ] = None,
+    segments: Annotated[
+        int | None, typer.Option(help="Keep the centre frame of each of n equal segments.")
+    ] = None,
+    jitter: Annotated[
+        int, typer.Option(help="Random draws of a frame a segment, beside that of the centres.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random draws.")] = 0,
+    view: Annotated[
+        list[View] | None, typer.Option(help="What of the picture; repeat. center if none.")
+    ] = None,
+    diffs: Annotated[
+        Diffs, typer.Option(help="cubes: also the backbone's cubes of difference images.")
+    ] = Diffs.frames,
     fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
     precision: Annotated[
         Precision, typer.Option(help="auto: bf16 where it is fast and agrees with fp32.")
@@ -98,7 +114,9 @@ def extract(
 
         report = run(
             source, out=out, backbone=backbone, weights=weights, layers=layer or (), fps=fps,
-            stride=stride, fit=fit.value, precision=precision.value,
+            stride=stride, count=count, segments=segments, jitter=jitter, seed=seed,
+            views=[each.value for each in view or ()], diffs=diffs.value, fit=fit.value,
+            precision=precision.value,
             dtype="8bit" if compact else dtype.value,
             compression="zstd" if compact else compression.value,
             device=device, batch_size=batch_size, workers=workers, root=root, licence=licence,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.choices import Compression, Dtype, Fit, Precision
+from pipelines.cli.choices import Compression, Diffs, Dtype, Fit, Precision, View
 from pipelines.cli.show import format_bytes, format_seconds, print_json, print_table
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ def plan(
     ] = None,
     fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
     stride: Annotated[int | None, typer.Option(help="Keep every n-th decoded frame.")] = None,
+    count: Annotated[int | None, typer.Option(help="Frames of a video, evenly spaced.")] = None,
+    segments: Annotated[int | None, typer.Option(help="Keep the centre of each segment.")] = None,
+    jitter: Annotated[int, typer.Option(help="Random draws beside the centres.")] = 0,
+    view: Annotated[list[View] | None, typer.Option(help="View to store; repeat.")] = None,
+    diffs: Annotated[Diffs, typer.Option(help="cubes: of difference images too.")] = Diffs.frames,
     fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
     precision: Annotated[
         Precision, typer.Option(help="auto: bf16 where it is fast and agrees with fp32.")
@@ -71,7 +76,9 @@ def plan(
 
     report = run(
         source, backbone=backbone, weights=weights, layers=layer or (), fps=fps, stride=stride,
-        fit=fit.value, precision=precision.value, dtype="8bit" if compact else dtype.value,
+        count=count, segments=segments, jitter=jitter,
+        views=[each.value for each in view or ()], diffs=diffs.value, fit=fit.value,
+        precision=precision.value, dtype="8bit" if compact else dtype.value,
         compression="zstd" if compact else compression.value, device=device,
         batch_size=batch_size, workers=workers, root=root, sample=sample,
         calibrate_seconds=calibrate, header_cache=header_cache,

@@ -185,6 +185,9 @@ def repack(
     compression: Annotated[Compression | None, typer.Option(help="As before if none.")] = None,
     layer: Annotated[list[str] | None, typer.Option(help="Layers to keep; repeat.")] = None,
     view: Annotated[list[str] | None, typer.Option(help="Views to keep; repeat.")] = None,
+    drop_diff_cubes: Annotated[
+        bool, typer.Option("--drop-diff-cubes", help="Leave out cubes of difference images.")
+    ] = False,
     shard_bytes: Annotated[int, typer.Option(help="Most bytes of a shard, before compression.")] = 2
     * 2**30,
     as_json: AsJson = False,
@@ -199,7 +202,8 @@ def repack(
     with _progress("repack") as on_videos:
         report = repack_store(
             path, out, dtype=wanted[0], compression=wanted[1], layers=layer or (),
-            views=view or (), shard_bytes=shard_bytes, on_videos=on_videos,
+            views=view or (), drop_diff_cubes=drop_diff_cubes, shard_bytes=shard_bytes,
+            on_videos=on_videos,
         )  # fmt: skip
     _show_transfer(report, as_json=as_json)
 

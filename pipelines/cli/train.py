@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.choices import Aggregate, Order, Windows
+from pipelines.cli.choices import Aggregate, Order, View, Windows
 from pipelines.cli.show import print_json, print_table
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def train(
     layer: Annotated[
         list[str] | None, typer.Option(help="Layer; repeat. The last is the top.")
     ] = None,
+    view: Annotated[
+        View | None, typer.Option(help="What of the picture, of those stored [center].")
+    ] = None,
     windows: Annotated[Windows | None, typer.Option(help="How videos are cut into clips.")] = None,
     clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip [16].")] = None,
     frame_stride: Annotated[int | None, typer.Option(help="Rows from frame to frame [1].")] = None,
@@ -94,7 +97,8 @@ def train(
 
     flags: dict[str, Any] = {
         "multi_label": multi_label,
-        "layers": layer, "windows": windows and windows.value, "clip_frames": clip_frames,
+        "layers": layer, "view": view and view.value,
+        "windows": windows and windows.value, "clip_frames": clip_frames,
         "frame_stride": frame_stride, "window_stride": window_stride, "epochs": epochs,
         "batch_size": batch_size, "learning_rates": lr, "weight_decays": weight_decay,
         "optimiser": optimiser, "class_weights": class_weights, "inner_folds": inner_folds,

@@ -1,5 +1,6 @@
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from extract.decode_pool import DecodePool, DecodeTask, Failed, Finished, Frames
-from extract.video import FrameReader
+from extract.video import FrameReader, probe
 from features_store.errors import MachineError, UsageError
 from features_store.spec import Preprocessing, Sampling
 from tests.synthetic import numbered_frames, read_numbers, write_audio, write_video
@@ -180,6 +181,33 @@ def test_a_worker_without_progress_is_killed(videos):
     assert ends[0].error.reason == "decoder hung"
     assert "no progress for 1 s" in str(ends[0].error)
     assert isinstance(ends[10], Finished)
+
+
+def test_headers_come_in_order_and_bad_ones_are_none(videos, tmp_path):
+    bad = write_audio(tmp_path / "bad.m4a")
+
+    with open_pool(workers=2) as pool:
+        headers = list(pool.probe([videos[0], bad, tmp_path / "none", *videos[1:]]))
+        numbers, _ = collect(pool.decode(tasks_for(videos[1:2])))
+
+    assert headers == [probe(videos[0]), None, None, *map(probe, videos[1:])]
+    assert numbers == {0: [0, 1, 2]}
+
+
+def test_a_header_that_takes_for_ever_costs_its_file_alone(videos, tmp_path):
+    """All samples of one byte, 80 million of them, in one chunk: FFmpeg lists every one."""
+    endless = bytearray(videos[0].read_bytes())
+    sizes, chunks = endless.index(b"stsz"), endless.index(b"stsc")
+    endless[sizes + 8 : sizes + 16] = struct.pack(">II", 1, 80_000_000)
+    endless[chunks + 16 : chunks + 20] = struct.pack(">I", 80_000_000)
+    (tmp_path / "endless.mp4").write_bytes(endless)
+
+    with open_pool(timeout_seconds=0.2) as pool:
+        headers = list(pool.probe([tmp_path / "endless.mp4", videos[1]]))
+        _, ends = collect(pool.decode(tasks_for([tmp_path / "endless.mp4"])))
+
+    assert headers == [None, probe(videos[1])]
+    assert ends[0].error.reason == "decoder hung"
 
 
 def test_a_slow_consumer_is_not_a_hang(videos):

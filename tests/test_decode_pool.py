@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from extract.decode_pool import DecodePool, DecodeTask, Failed, Finished, Frames
-from extract.video import FrameReader, probe
+from extract.headers import probe
+from extract.video import FrameReader
 from features_store.errors import MachineError, UsageError
 from features_store.spec import Preprocessing, Sampling
 from tests.synthetic import numbered_frames, read_numbers, write_audio, write_video

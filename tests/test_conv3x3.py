@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from train.heads.conv3x3 import Conv3x3, winograd
+from train.heads.conv3x3 import Conv3x3, weight_points, winograd
 
 
 @pytest.mark.parametrize("grid_size", range(1, 15))
@@ -15,7 +15,8 @@ def test_it_is_the_same_convolution(grid_size):
     bias = torch.randn(3, dtype=torch.float64, requires_grad=True)
     seen = torch.randn(2, 3, grid_size, grid_size, dtype=torch.float64)
 
-    ours, torchs = winograd(maps, weight, bias), F.conv2d(maps, weight, bias, padding=1)
+    ours = winograd(maps, weight_points(weight), bias)
+    torchs = F.conv2d(maps, weight, bias, padding=1)
     torch.testing.assert_close(ours, torchs, rtol=0, atol=1e-11)
     inputs = (maps, weight, bias)
     for one, other in zip(
@@ -60,3 +61,17 @@ def test_it_can_be_trained_after_it_has_predicted():
 
     conv(maps).sum().backward()
     assert conv.weight.grad is not None
+
+
+def test_prepared_once_it_convolves_every_map():
+    torch.manual_seed(0)
+    conv = Conv3x3(5, 3).double()
+    first, second = torch.randn(2, 2, 5, 7, 7, dtype=torch.float64)
+
+    convolve = conv.prepared()
+    (convolve(first) + convolve(second)).sum().backward()
+    ours = conv.weight.grad.clone()
+    conv.weight.grad = None
+    (F.conv2d(first + second, conv.weight, padding=1)).sum().backward()
+
+    torch.testing.assert_close(ours, conv.weight.grad)

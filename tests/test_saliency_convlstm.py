@@ -47,7 +47,8 @@ def test_the_conv_lstm_agrees_with_independent_code():
     hidden = cell_state = torch.zeros_like(oracle["hidden_bt_chw"][:, 0])
 
     for t, frame in enumerate(oracle["inputs_bt_chw"].unbind(1)):
-        hidden, cell_state = cell.step(cell.from_input(frame), hidden, cell_state)
+        gates = cell.from_input(frame) + cell.from_hidden(hidden)
+        hidden, cell_state = cell.step(gates, cell_state)
 
         torch.testing.assert_close(hidden, oracle["hidden_bt_chw"][:, t], **TIGHT)
         torch.testing.assert_close(cell_state, oracle["cell_bt_chw"][:, t], **TIGHT)
@@ -86,11 +87,8 @@ def test_on_a_single_cell_the_conv_lstm_is_an_lstm():
         lstm.bias_hh.copy_(reorder(cell.from_hidden.bias))
     frame, hidden, cell_state = randn(2, 6), randn(2, 4, seed=1), randn(2, 4, seed=2)
 
-    stepped = cell.step(
-        cell.from_input(frame[..., None, None]),
-        hidden[..., None, None],
-        cell_state[..., None, None],
-    )
+    gates = cell.from_input(frame[..., None, None]) + cell.from_hidden(hidden[..., None, None])
+    stepped = cell.step(gates, cell_state[..., None, None])
 
     expected = lstm(frame, (hidden, cell_state))
     torch.testing.assert_close(tuple(part[..., 0, 0] for part in stepped), expected)
@@ -101,8 +99,8 @@ def test_inside_the_border_the_conv_lstm_treats_all_cells_of_a_constant_frame_al
     frame = randn(2, 6, 1, 1).expand(2, 6, 7, 7)
     zeros = torch.zeros(2, 4, 7, 7, dtype=torch.float64)
 
-    hidden, cell_state = cell.step(cell.from_input(frame), zeros, zeros)
-    hidden, _ = cell.step(cell.from_input(frame), hidden, cell_state)
+    hidden, cell_state = cell.step(cell.from_input(frame) + cell.from_hidden(zeros), zeros)
+    hidden, _ = cell.step(cell.from_input(frame) + cell.from_hidden(hidden), cell_state)
 
     inner = hidden[:, :, 2:5, 2:5]  # two steps see two cells far
     torch.testing.assert_close(inner, inner[:, :, :1, :1].expand_as(inner))
@@ -231,7 +229,8 @@ def plain_conv_lstm(head, cubes):
     seen = []
     for _ in range(cubes.shape[1]):
         from_input = head.conv_lstm.from_input(mean)
-        hidden, cell_state = head.conv_lstm.step(from_input, hidden, cell_state)
+        gates = from_input + head.conv_lstm.from_hidden(hidden)
+        hidden, cell_state = head.conv_lstm.step(gates, cell_state)
         seen.append(hidden.mean((2, 3)))
     return head.classify(torch.stack(seen).mean(0))
 
@@ -272,7 +271,8 @@ def test_without_temporal_attention_frames_come_one_by_one_and_the_last_state_is
         hidden, cell_state = head.initial_hidden(mean), head.initial_cell_state(mean)
         for frame in frames.unbind(1):
             from_input = head.conv_lstm.from_input(frame)
-            hidden, cell_state = head.conv_lstm.step(from_input, hidden, cell_state)
+            gates = from_input + head.conv_lstm.from_hidden(hidden)
+            hidden, cell_state = head.conv_lstm.step(gates, cell_state)
 
         logits = head.classify(hidden.mean((2, 3)))
         torch.testing.assert_close(output.logits[clip], logits)

@@ -6,7 +6,8 @@ channels replace for 144. Tiling and transforms are linear in the map, so that h
 constant matrices, and all of it is matrix products.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 import torch
 from einops import einsum, rearrange
@@ -52,30 +53,50 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, input: Float[Tensor, "n d k k"]) -> Float[Tensor, "n e k k"]:
         """Return the map convolved."""
-        if input.device.type != "cpu" or input.dtype not in (torch.float32, torch.float64):
-            return super().forward(input)
-        return winograd(input, self.weight, self.bias)
+        return self.prepared()(input)
+
+    def prepared(self) -> Callable[[Float[Tensor, "n d k k"]], Float[Tensor, "n e k k"]]:
+        """Return the convolution for several maps: what takes the weights alone is done once."""
+        weight = self.weight
+        if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
+            return super().forward
+        return partial(winograd, weights=weight_points(weight), bias=self.bias)
+
+
+def weight_points(weight: Float[Tensor, "e d 3 3"]) -> Float[Tensor, "f d e"]:
+    """Return the weights at the 36 points."""
+    # The copy is for the products' sake, here and backwards: BLAS is slow on the other order.
+    taps = rearrange(weight, "e d i j -> (i j) (d e)").contiguous()
+    points = _weight_transform(weight.dtype) @ taps
+    return rearrange(points, "f (d e) -> f d e", d=weight.shape[1])
 
 
 def winograd(
-    maps: Float[Tensor, "n d k k"], weight: Float[Tensor, "e d 3 3"], bias: Tensor | None
+    maps: Float[Tensor, "n d k k"], weights: Float[Tensor, "f d e"], bias: Tensor | None
 ) -> Float[Tensor, "n e k k"]:
-    """Return the convolution, strided as channels last."""
+    """Return the convolution by `weight_points`, strided as channels last."""
     num, dim, grid_size, _ = maps.shape
-    to_points, weight_to_points, from_points = _transforms(grid_size, maps.dtype)
+    to_points, from_points = _transforms(grid_size, maps.dtype)
     cells = rearrange(maps, "n d h w -> (h w) (n d)")
     points = (to_points @ cells).reshape(POINTS**2, -1, dim)  # (36, tiles · n, D)
-    weights = weight_to_points @ rearrange(weight, "e d i j -> (i j) (e d)")
-    products = points @ rearrange(weights, "f (e d) -> f d e", d=dim)
-    cells = from_points @ products.reshape(from_points.shape[1], -1)
+    cells = from_points @ (points @ weights).reshape(from_points.shape[1], -1)
     convolved = rearrange(cells, "(h w) (n e) -> n e h w", h=grid_size, n=num)
     return convolved if bias is None else convolved + bias[:, None, None]
 
 
 @cache
 @torch.inference_mode(False)  # they are kept, and training may follow prediction
-def _transforms(grid_size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the matrices cells → points of all tiles, weights → points, points → cells.
+def _weight_transform(dtype: torch.dtype) -> Tensor:
+    """Return the matrix weights → points."""
+    one_axis = torch.tensor(WEIGHT_TRANSFORM, dtype=torch.float64)
+    both = einsum(one_axis, one_axis, "i a, j b -> i j a b")
+    return rearrange(both, "i j a b -> (i j) (a b)").to(dtype)
+
+
+@cache
+@torch.inference_mode(False)
+def _transforms(grid_size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return the matrices cells → points of all tiles, points → cells.
 
     Points of tiles are ordered (i, j, tile row, tile column), so that those of one (i, j) are one
     block of rows.
@@ -92,12 +113,9 @@ def _transforms(grid_size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Ten
         for i in range(TILE):
             if (cell := tile * TILE + i) < grid_size:
                 writes[cell, :, tile] = outputs[i].double()
-    of_weights = torch.tensor(WEIGHT_TRANSFORM, dtype=torch.float64)
     to_points = einsum(reads, reads, "i t h, j s w -> i j t s h w")
     from_points = einsum(writes, writes, "h i t, w j s -> h w i j t s")
-    weight_to_points = einsum(of_weights, of_weights, "i a, j b -> i j a b")
     return (
         rearrange(to_points, "i j t s h w -> (i j t s) (h w)").to(dtype),
-        rearrange(weight_to_points, "i j a b -> (i j) (a b)").to(dtype),
         rearrange(from_points, "h w i j t s -> (h w) (i j t s)").to(dtype),
     )

@@ -177,11 +177,13 @@ class SaliencyConvLSTM(Head):
         mean_frame = mean_over_time(salient, mask)
         hidden = self.initial_hidden(mean_frame)
         cell_state = self.initial_cell_state(mean_frame)
+        from_hidden = self.conv_lstm.from_hidden.prepared()
         all_hidden, all_weights = [], []
         for step in range(mask.shape[1]):
             weights = self._weights(step, reduce(hidden, "b n h w -> b n", "mean"), keys, mask)
             from_input = einsum(weights, from_inputs, "b t, b t n h w -> b n h w")
-            hidden, cell_state = self.conv_lstm.step(from_input, hidden, cell_state)
+            gates = from_input + from_hidden(hidden)
+            hidden, cell_state = self.conv_lstm.step(gates, cell_state)
             all_hidden.append(reduce(hidden, "b n h w -> b n", "mean"))
             all_weights.append(weights)
         # A clip has as many steps as valid frames.

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors.torch import save_file
 
 from extract.backbones import load_backbone
+from extract.backbones.registry import load_network
 from features_store.errors import ContractError, DecodeError, UsageError
 from features_store.spec import Fit, Sampling
 from pipelines.bench import Bench, Rates, extraction_floor, matmul_gflops
@@ -23,6 +25,7 @@ class BenchReport:
     """What was measured, where, and what it says of the whole.
 
     Attributes:
+        has_weights: whether the network's own were at hand; random ones are as fast.
         rates: kept frames per second.
         floor: of the whole, see `extraction_floor`.
         ratios: of one rate to another.
@@ -32,6 +35,7 @@ class BenchReport:
     """
 
     backbone: str
+    has_weights: bool
     device: str
     precision: str
     num_cores: int
@@ -72,12 +76,13 @@ def bench_extract(
         raise UsageError("videos, rounds, workers and batch size must be at least 1")
     sampling = Sampling.parse(fps=fps, stride=stride)
     paths = _choose_videos(Path(source), num_videos)
-    weights = None if weights is None else Path(weights)
-    network = load_backbone(backbone, weights=weights, layers=layers)
-    computer = build_computer(
-        network, fit=fit, precision=precision, device=device, batch_size=batch_size
-    )
+    has_weights = weights is not None
     with tempfile.TemporaryDirectory(prefix="cubereel-bench-") as folder:
+        weights = Path(weights or _save_random_weights(backbone, Path(folder)))
+        network = load_backbone(backbone, weights=weights, layers=layers)
+        computer = build_computer(
+            network, fit=fit, precision=precision, device=device, batch_size=batch_size
+        )
         chosen = Path(folder) / "videos.txt"
         chosen.write_text("".join(f"{path}\n" for path in paths))
 
@@ -106,6 +111,7 @@ def bench_extract(
     dtype = torch.bfloat16 if computer.precision == "bf16" else torch.float32
     return BenchReport(
         backbone=backbone,
+        has_weights=has_weights,
         device=str(computer.device),
         precision=computer.precision,
         num_cores=num_cores,
@@ -126,6 +132,12 @@ def bench_extract(
         matmul_share=gflop * rates.backbone / matmul_gflops(computer.device, dtype),
         video_hours_per_hour=rates.whole / 25,
     )
+
+
+def _save_random_weights(backbone: str, folder: Path) -> Path:
+    path = folder / "random.safetensors"
+    save_file(load_network(backbone, trained=False).network.state_dict(), path)
+    return path
 
 
 def _choose_videos(source: Path, num_videos: int) -> list[Path]:

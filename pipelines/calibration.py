@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import torch
 
-from extract.compute import CubeComputer
+from extract.compute import ComputedFrames, CubeComputer
 from extract.decode_pool import DecodePool, DecodeTask, Frames
+from extract.lanes import ComputeLanes
 from extract.precision import fixed_frames
 from features_store.spec import Sampling
 
@@ -85,15 +88,19 @@ def _task(number: int, clip: Clip) -> DecodeTask:
 
 
 def time_backbone(computer: CubeComputer, *, seconds: float) -> Timing:
-    """Compute batches of seeded frames for about as long as is said, one batch at least."""
+    """Compute batches of seeded frames for about as long as is said, a batch at least."""
     frames = fixed_frames(computer.preprocessing.input_size)
     batch = frames.repeat(-(-computer.batch_size // len(frames)), 1, 1, 1)[: computer.batch_size]
-    computer(batch)  # the first one chooses kernels and takes memory
-    started = time.perf_counter()
-    num_batches, elapsed = 0, 0.0
-    while elapsed < seconds:
-        computer(batch)
-        num_batches += 1
+    work = partial(computer, batch)
+    with ComputeLanes[None, ComputedFrames](computer.device) as lanes:
+        lanes.add(None, work)  # the first one chooses kernels and takes memory
+        deque(lanes.rest(), maxlen=0)
+        started = time.perf_counter()
+        num_batches = 0
+        while time.perf_counter() - started < seconds:
+            lanes.add(None, work)
+            num_batches += sum(1 for _ in lanes.ready())
+        num_batches += sum(1 for _ in lanes.rest())
         elapsed = time.perf_counter() - started
     return Timing(num_batches * computer.batch_size, elapsed, num_batches)
 

@@ -31,7 +31,8 @@ def extract(
         str, typer.Option(help="source:name; see 'cubereel list backbones'.")
     ] = "torchvision:googlenet",
     weights: Annotated[
-        Path | None, typer.Option(help="Weights file instead of the library's own download.")
+        Path | None,
+        typer.Option(help="Weights file; without one, random weights of the same shape."),
     ] = None,
     layer: Annotated[list[str] | None, typer.Option(help="Layer to keep; repeat.")] = None,
     fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
@@ -57,7 +58,8 @@ def extract(
         print_json(report)
         return
     typer.echo(
-        f"{report.backbone} on {report.device} in {report.precision}, {report.num_cores} cores, "
+        f"{report.backbone}{'' if report.has_weights else ' (random weights)'} on {report.device} "
+        f"in {report.precision}, {report.num_cores} cores, "
         f"{report.workers} decode workers, {report.num_videos} videos, "
         f"{report.num_frames} frames kept\n"
     )

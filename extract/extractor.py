@@ -142,9 +142,9 @@ class UnitExtractor:
 
     def _finish(self, job: VideoJob, summary: VideoSummary) -> None:
         try:
-            media = media_fields(job.path)
-        except OSError as err:
-            self._drop(job, _vanished(job, err))
+            media = _media_of(job)
+        except DecodeError as err:
+            self._drop(job, err)
             return
         self._commit(job, summary, media, status="ok")
 
@@ -157,9 +157,9 @@ class UnitExtractor:
             self._drop(job, event.error, num_frames=self._num_frames)
         else:
             try:
-                media = media_fields(job.path)
-            except OSError as err:
-                self._drop(job, _vanished(job, err))
+                media = _media_of(job)
+            except DecodeError as err:
+                self._drop(job, err)
                 return
             self._on_failure(VideoFailure(job, event.error, self._num_frames, is_kept=True))
             self._commit(job, event.summary, media, status="partial")
@@ -206,8 +206,19 @@ def _tasks(jobs: Sequence[VideoJob], may_begin: Callable[[], bool]) -> Iterator[
         )
 
 
-def _vanished(job: VideoJob, err: OSError) -> DecodeError:
-    return DecodeError(f"{job.path} vanished while it was read: {err}", reason="unreadable")
+def _media_of(job: VideoJob) -> dict[str, Any]:
+    """Return the file's identity; `DecodeError` if it is not the file that was planned."""
+    try:
+        media = media_fields(job.path)
+    except OSError as err:
+        message = f"{job.path} vanished while it was read: {err}"
+        raise DecodeError(message, reason="unreadable") from None
+    if job.media_bytes is not None and (job.media_bytes, job.media_mtime_ns) != (
+        media["media_bytes"],
+        media["media_mtime_ns"],
+    ):
+        raise DecodeError(f"{job.path} changed while it was read", reason="unreadable")
+    return media
 
 
 def media_fields(path: Path) -> dict[str, Any]:

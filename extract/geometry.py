@@ -148,7 +148,7 @@ def arrange(
     if crop in CORNERS:
         left = shown.shape[1] - width if crop.endswith("right") else 0
         top = shown.shape[0] - height if crop.startswith("bottom") else 0
-    if left >= 0 and top >= 0:
+    if shown.shape[0] >= height and shown.shape[1] >= width:
         return shown[top : top + height, left : left + width]
     canvas = np.zeros((height, width, 3), dtype=np.uint8)
     canvas[-top : -top + shown.shape[0], -left : -left + shown.shape[1]] = shown

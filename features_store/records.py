@@ -90,7 +90,10 @@ def record_dtype(
 
 def check_id(video_id: str) -> bytes:
     """Return an id as it is stored; raise `UsageError` for one that could leave a store."""
-    encoded = video_id.encode()
+    try:
+        encoded = video_id.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"video id {video_id!r} is no UTF-8 text; rename the file") from None
     if _NO_NAME.search(video_id):
         raise UsageError(f"video id {video_id!r} is not a relative path without '.' and '..'")
     if _FORBIDDEN.search(video_id) or len(encoded) > MAX_ID_BYTES:

@@ -7,7 +7,7 @@ A killed partial is only read and salvaged, never extended.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from features_store.disk import fsync_and_check, fsync_path
@@ -94,6 +94,12 @@ def sound_videos(path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list
             if not reader.damaged_arrays(record):
                 videos.append(StoredVideo(record, lambda: reader))
     return videos
+
+
+def stored_ids(path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list[str]:
+    """Return the ids of all records in a shard or a partial."""
+    with closing(ShardReader(path, arrays, spec=spec)) as reader:
+        return [reader.record(position).id for position in range(reader.num_videos)]
 
 
 def publish(content: Path, shard: Path, supersedes: dict[str, list[str]]) -> None:

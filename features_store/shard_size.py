@@ -51,15 +51,20 @@ def is_sealed_in_place(arrays: Sequence[ArraySpec], *, unused_share: float) -> b
 
 
 def shard_bytes(
-    arrays: Sequence[ArraySpec], units: Iterable[UnitRows], *, id_bytes: int
+    arrays: Sequence[ArraySpec],
+    units: Iterable[UnitRows],
+    *,
+    id_bytes: int,
+    draws_shape: tuple[int, int] | None = None,
 ) -> ShardBytes:
     """Return what sealed shards will hold.
 
     Args:
         id_bytes: of the longest video id.
+        draws_shape: see `Sampling.draws_shape`.
     """
     result = ShardBytes({array.path: 0 for array in arrays})
-    table = record_dtype(id_bytes=id_bytes, num_arrays=len(arrays))
+    table = record_dtype(id_bytes=id_bytes, num_arrays=len(arrays), draws_shape=draws_shape)
     for unit in units:
         if not unit.filled:
             continue  # no shard is left of a unit without videos

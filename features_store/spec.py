@@ -19,7 +19,7 @@ Json = Mapping[str, Any] | list[Any] | str | int | float | bool | None
 Fit = Literal["crop", "stretch", "pad"]
 SamplingKind = Literal["fps", "stride", "count", "segments"]
 Precision = Literal["fp32", "bf16"]
-MAX_DRAWN_FRAMES = 2**16  # of a video, in all its draws; its record lists them
+MAX_DRAWN_FRAMES = 2**16  # of a video, in all its draws; a record lists them
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,15 @@ class Sampling:
         for kind, number in (("stride", stride), ("count", count), ("segments", segments)):
             if number is not None and number < 1:
                 raise UsageError(f"--{kind} must be at least 1, got {number}")
+        drawn = (1 + jitter) * (count or segments or 0)
+        if drawn > MAX_DRAWN_FRAMES:
+            raise UsageError(
+                f"{drawn} frames are more than the {MAX_DRAWN_FRAMES} that a video may have by "
+                "their number; lower it, or take --fps or --stride"
+            )
         if count is not None:
             return cls("count", str(count))
         if segments is not None:
-            if (1 + jitter) * segments > MAX_DRAWN_FRAMES:
-                raise UsageError(
-                    f"{1 + jitter} draws of {segments} frames are more than the "
-                    f"{MAX_DRAWN_FRAMES} that a video may have; lower --jitter or --segments"
-                )
             return cls("segments", str(segments), jitter, seed)
         return cls("stride", str(stride or 1))
 

@@ -18,7 +18,7 @@ from features_store.header import FILE_NAME, StoreHeader, read_header, reconcile
 from features_store.index import load_index
 from features_store.records import VideoRecord, check_id
 from features_store.safety import check_own
-from features_store.sealing import seal_by_copy, seal_copies, seal_in_place
+from features_store.sealing import seal_by_copy, seal_copies, seal_in_place, stored_ids
 from features_store.shard_copy import StoredVideo
 from features_store.shard_size import is_sealed_in_place
 from features_store.shard_writer import ShardWriter
@@ -108,7 +108,9 @@ class StoreWriter:
         """Seal a closed partial of this run; its videos supersede those of the same ids."""
         in_place = is_sealed_in_place(self.header.arrays, unused_share=writer.unused_share)
         if in_place and writer.video_ids:
-            return seal_in_place(writer.path, _superseded(writer.video_ids, self._before))
+            # By its table: a signal can come between writing a record and taking note of it.
+            ids = stored_ids(writer.path, self.header.arrays, spec=self.header.spec)
+            return seal_in_place(writer.path, _superseded(ids, self._before))
         return self._seal_by_copy(writer.path, self._before)
 
     def _new_unit(self, suffix: str) -> Path:
@@ -207,7 +209,8 @@ class UnitWriter:
         self._store = store
         self._id_bytes = max(len(check_id(video_id)) for video_id in video_ids)
         self._num_videos = len(video_ids)
-        self._shard = self._open(max(rows, 1))
+        self._planned_rows = max(rows, 1)
+        self._shard = self._open(self._planned_rows)
         self.shards: list[Path] = []
 
     def __enter__(self) -> UnitWriter:
@@ -249,7 +252,8 @@ class UnitWriter:
 
     def _move_to_larger_shard(self, num_new: int) -> None:
         old = self._shard
-        self._shard = self._open(2 * (old.num_rows_in_work + num_new))
+        # Where one video has more rows than planned, the next ones will.
+        self._shard = self._open(max(2 * (old.num_rows_in_work + num_new), self._planned_rows))
         for rows in old.rows_in_work():
             self._shard.write_rows(rows)
         old.abandon()

@@ -69,8 +69,8 @@ def seconds_until_deadline(
 ) -> float | None:
     """Return the seconds from `now` (since 1970) to what ``--deadline`` or else SLURM says.
 
-    SLURM's time is that of the job's start; one that cannot be read or has passed (the job was
-    given more time) says nothing.
+    SLURM's time is that of the job's start; one that cannot be read, has passed (the job was given
+    more time) or is years away says nothing.
 
     Raises:
         UsageError: the text is neither a duration nor a time to come.
@@ -79,7 +79,7 @@ def seconds_until_deadline(
         return parse_deadline(text, now=now)
     said = environment.get(SLURM_VARIABLE, "")
     seconds = int(said) - now if re.fullmatch(r"\d{1,12}", said) else 0.0
-    return seconds if seconds > 0 else None
+    return seconds if 0 < seconds <= MAX_SECONDS else None
 
 
 def parse_deadline(text: str, *, now: float) -> float:

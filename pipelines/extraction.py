@@ -7,9 +7,10 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from extract.decode_pool import DecodePool
 from extract.pictures import PictureStack
 from extract.precision import choose_precision
 from extract.preprocess import preprocessing_for
-from features_store.errors import ContractError, UsageError
+from features_store.errors import ContractError, CubereelError, UsageError
 from features_store.header import StoreHeader
 from features_store.layout import DIFF_GRID
 from features_store.ledger import read_failures
@@ -33,7 +34,7 @@ from features_store.store_writer import StoreWriter
 from features_store.views import choose_views
 from pipelines.deadline import Deadline
 from pipelines.extraction_run import ExtractionReport, Run, new_report
-from pipelines.header_cache import HeaderCache, default_cache_folder
+from pipelines.header_cache import open_header_cache
 from pipelines.headers import check_said
 from pipelines.plan import ExtractionPlan, plan_extraction
 from pipelines.retries import Attempts, Partial
@@ -75,6 +76,7 @@ def extract(
     retry_failed: bool = False,
     deadline: Deadline | None = None,
     timeout_seconds: float = 120.0,
+    header_cache: str | Path | None = None,
 ) -> ExtractionReport:
     """Extract the cubes of every video of a source that the store does not have yet.
 
@@ -88,9 +90,16 @@ def extract(
     started = time.monotonic()
     if batch_size < 1 or workers < 1:
         raise UsageError(f"batch size and workers must be at least 1: {batch_size}, {workers}")
+    if not 0 < timeout_seconds < inf:
+        raise UsageError(f"--timeout must be a number of seconds above 0, got {timeout_seconds}")
     sampling = Sampling.parse(
         fps=fps, stride=stride, count=count, segments=segments, jitter=jitter, seed=seed
     )
+    if partial == "keep" and sampling.is_sparse:
+        raise UsageError(
+            f"--partial keep cannot go with --{sampling.kind}: of a video that breaks off, frames "
+            "evenly spaced over all of it are not there; drop it, or take --fps or --stride"
+        )
     chosen_views = choose_views(views, fit=fit)
     videos = read_source(Path(source), root=None if root is None else Path(root))
     check_said(videos.rows)
@@ -126,26 +135,32 @@ def extract(
     with StoreWriter(Path(out), header, run_id=run_id) as writer, ExitStack() as stack:
         for shard in writer.salvaged:
             logger.info("salvaged %s of a run that was killed", shard.name)
-        _record_manifest(writer, videos)
         plan = plan_extraction(
             videos, sampling=sampling, arrays=header.arrays, find=writer.find, rehash=rehash,
-            cache=HeaderCache(default_cache_folder(), videos.root),
+            cache=open_header_cache(header_cache, root=videos.root),
             attempts=Attempts(read_failures(writer.path)), partial=partial,
             retry_failed=retry_failed,
             # Its processes start only when there is something to do.
             read_headers=lambda paths: stack.enter_context(pool).probe(paths),
         )  # fmt: skip
         _check_replaced(plan, writer, videos)
+        _record_manifest(writer, videos)
         report = new_report(run_id, writer, videos, plan)
         if plan.units:
-            begun = time.monotonic()
             if not pool.worker_pids:
                 stack.enter_context(pool)
-            Run(
+            run = Run(
                 writer, computer, pictures, report, deadline or Deadline(None),
                 keep_partial=partial == "keep",
-            ).extract(plan, pool)  # fmt: skip
-            report.extracting_seconds = round(time.monotonic() - begun, 3)
+            )  # fmt: skip
+            try:
+                run.extract(plan, pool)
+            except BaseException:
+                report.seconds = round(time.monotonic() - started, 3)
+                # What ended the run says more than a report that cannot be written.
+                with suppress(OSError, CubereelError):
+                    _write_report(Path(out), report)
+                raise
         report.seconds = round(time.monotonic() - started, 3)
         if plan.units:
             _write_report(Path(out), report)

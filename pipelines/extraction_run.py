@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 
 from extract.compute import CubeComputer
@@ -32,7 +33,7 @@ class ExtractionReport:
         num_partial_before: partial ones that the store held before.
         partial, failed: videos that broke off or failed now: ``video_id``, ``reason``, ``error``.
         failed_before: likewise, in earlier runs; they were not tried again.
-        stopped: whether the deadline came before all was done.
+        stopped: whether the run ended before all was done.
     """
 
     run_id: str
@@ -101,7 +102,20 @@ class Run:
 
     def extract(self, plan: ExtractionPlan, pool: DecodePool) -> None:
         """Extract the videos of a plan into the store and the report."""
+        begun = time.monotonic()
         self._num_ended = 0
+        try:
+            self._extract_units(plan, pool)
+        finally:
+            self.report.extracting_seconds = round(time.monotonic() - begun, 3)
+            self.report.stopped = self._num_ended < plan.num_jobs
+            if not self._num_ended:
+                logger.warning(
+                    "no video was done in %.0f s; %s, the first, is dropped and needs more time",
+                    self.report.extracting_seconds, plan.units[0][0].video_id,
+                )  # fmt: skip
+
+    def _extract_units(self, plan: ExtractionPlan, pool: DecodePool) -> None:
         with ProgressLog("extract", total=plan.num_jobs, unit="videos") as self._progress:
             for jobs in plan.units:
                 if self.deadline.is_near:
@@ -118,7 +132,6 @@ class Run:
                         on_frames=self._on_frames, on_failure=self._on_failure,
                         on_video=self._on_video,
                     ).run(jobs, pool, may_begin=self.deadline.may_begin)  # fmt: skip
-        self.report.stopped = self._num_ended < plan.num_jobs
 
     def _on_frames(self, num_frames: int) -> None:
         self.report.num_frames += num_frames

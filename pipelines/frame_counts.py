@@ -51,7 +51,9 @@ def count_frames(
     frames = frames_between(timing, start_seconds=start, end_seconds=end)
     # Every n-th frame of a whole video does not depend on when they are shown.
     is_timed = header.is_even or (sampling.kind == "stride" and is_whole)
-    is_counted = header.num_frames > 0 and is_timed and not sampling.jitter
+    # Where nearly every frame is wanted, two wanted times may fall on one.
+    is_dense = sampling.is_sparse and 2 * int(sampling.value) > len(frames)
+    is_counted = header.num_frames > 0 and is_timed and not (sampling.jitter or is_dense)
     return FrameCount(count_kept(sampling, timing, frames), len(frames), is_counted, most)
 
 
@@ -77,7 +79,7 @@ def _most_frames(
 ) -> int:
     duration, num_frames = header.duration_seconds, header.num_frames
     if end is not None:
-        duration, num_frames = end - (start or 0), 0
+        duration, num_frames = min(end, duration or end) - (start or 0), 0
     kept = max_kept_frames(
         sampling, duration_seconds=duration, num_frames_hint=num_frames, source_fps=header.fps
     )

@@ -10,19 +10,20 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-from extract.headers import VideoHeader, probe
+from extract.decode_pool import DecodePool
+from extract.headers import VideoHeader
 from features_store.errors import ContractError, DecodeError
 from features_store.manifest import ManifestRow
+from features_store.spec import Preprocessing, Sampling
 from pipelines.header_cache import HeaderCache
 from pipelines.progress import ProgressLog
 
-READ_THREADS = 8
+MIN_PROBE_WORKERS = 2
 BATCH = 1000  # files between two writes of the cache
 # How finely timestamps count where only the manifest speaks; None: one tick a frame.
 _TIME_BASES = {"avi": None, "mkv": Fraction(1, 1000), "webm": Fraction(1, 1000)}
@@ -136,7 +137,7 @@ def _said(frames: str, fps: str, duration: str, suffix: str) -> VideoHeader:
         num_frames, seconds = int(frames or 0), float(duration or 0)
     except (ValueError, ZeroDivisionError, OverflowError):
         rate, num_frames, seconds = Fraction(0), 0, 0.0
-    is_number = rate > 0 and 0 <= num_frames < 10**12 and 0 <= seconds < float("inf")
+    is_number = 0 < rate < 10**6 and 0 <= num_frames < 10**12 and 0 <= seconds < 10**9
     if not is_number or not (num_frames or seconds):
         raise ValueError(
             f"fps {fps!r}, num_frames {frames!r}, duration_seconds {duration!r} are to be a rate "
@@ -188,23 +189,13 @@ def _read_all(
     return found
 
 
-def read_in_threads(paths: Sequence[Path]) -> Iterator[VideoHeader | DecodeError]:
-    """Yield the header of each file in turn, or why it has none.
-
-    Waiting for a disk is most of it, and PyAV lets other threads run meanwhile. A file that crashes
-    FFmpeg ends the process, so `extract` asks its decode workers instead.
-    """
-
-    def read(path: Path) -> VideoHeader | DecodeError:
-        try:
-            return probe(path)
-        except DecodeError as err:
-            return err
-
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        try:
-            for first in range(0, len(paths), BATCH):
-                yield from pool.map(read, paths[first : first + BATCH])
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+def probe_in_workers(paths: Sequence[Path], *, workers: int) -> Iterator[VideoHeader | DecodeError]:
+    """Yield the header of each file in turn, or why it has none, by decode workers of its own."""
+    any_size = Preprocessing((8, 8), 8, "crop", "bilinear", (0.0,) * 3, (1.0,) * 3, 255.0, "rgb")
+    pool = DecodePool(
+        preprocessing=any_size,
+        sampling=Sampling("stride", "1"),
+        workers=max(workers, MIN_PROBE_WORKERS),
+    )
+    with pool:
+        yield from pool.probe(paths)

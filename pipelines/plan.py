@@ -71,16 +71,19 @@ def plan_extraction(
     rows, jobs = [], []
     for row in source.rows:
         path, record = source.path(row), find(row.video_id)
-        if record is not None and _is_done(row, path, record, rehash=rehash):
-            is_partial = record.status == "partial"
-            if not is_partial or (partial == "keep" and not retry_failed):
-                plan.done.append(row.video_id)
-                plan.partial += [row.video_id] * is_partial
-                continue
+        stored = record if record and _is_done(row, path, record, rehash=rehash) else None
+        is_partial = stored is not None and stored.status == "partial"
+        if stored is not None and (not is_partial or (partial == "keep" and not retry_failed)):
+            plan.done.append(row.video_id)
+            plan.partial += [row.video_id] * is_partial
+            continue
         job = _job(row, path)
         failure = None if retry_failed else attempts.verdict(job, partial=partial)
         if failure is not None:
             plan.failed_before.append(failure)
+            # A run that kept partial videos stored it; it failed by this run's policy.
+            plan.done += [row.video_id] * is_partial
+            plan.partial += [row.video_id] * is_partial
             continue
         if record is not None:
             plan.replaced.append(row.video_id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from functools import partial
+from math import inf, sqrt
 from pathlib import Path
 from statistics import stdev
 from typing import Literal, get_args
@@ -20,8 +21,8 @@ from features_store.views import choose_views
 from pipelines.calibration import Clip, TimeEstimate, estimate_time
 from pipelines.extraction import DEFAULT_BACKBONE, build_computer
 from pipelines.frame_counts import FrameCount
-from pipelines.header_cache import HeaderCache, default_cache_folder
-from pipelines.headers import HeaderSurvey, read_in_threads, survey_headers
+from pipelines.header_cache import open_header_cache
+from pipelines.headers import HeaderSurvey, probe_in_workers, survey_headers
 from pipelines.plan import count_rows, rooms, row_bytes_of
 from pipelines.sources import Source, read_source
 
@@ -82,6 +83,7 @@ def plan(
     count: int | None = None,
     segments: int | None = None,
     jitter: int = 0,
+    seed: int = 0,
     views: Sequence[str] = (),
     diffs: Literal["frames", "cubes"] = "frames",
     fit: Fit = "crop",
@@ -108,17 +110,19 @@ def plan(
         raise UsageError(
             f"batch size, workers and sample must be at least 1: {batch_size}, {workers}, {sample}"
         )
-    sampling = Sampling.parse(fps=fps, stride=stride, count=count, segments=segments, jitter=jitter)
+    if not 0 <= calibrate_seconds < inf:
+        raise UsageError(f"--calibrate must be a number of seconds, got {calibrate_seconds}")
+    sampling = Sampling.parse(
+        fps=fps, stride=stride, count=count, segments=segments, jitter=jitter, seed=seed
+    )
     chosen = choose_views(views, fit=fit)
     shard_arrays((), views=(), dtype=dtype, compression=compression)  # known names?
     report = PlanReport(str(source), 0, sampling, backbone, dtype, compression)
     network = _load(report, backbone, None if weights is None else Path(weights), layers)
     videos = read_source(Path(source), root=None if root is None else Path(root))
-    folder = default_cache_folder() if header_cache is None else Path(header_cache)
-    cache = HeaderCache(folder, videos.root)
-    survey = survey_headers(
-        videos.root, videos.rows, cache=cache, read=read_in_threads, sample=sample
-    )
+    cache = open_header_cache(header_cache, root=videos.root)
+    read = partial(probe_in_workers, workers=workers)
+    survey = survey_headers(videos.root, videos.rows, cache=cache, read=read, sample=sample)
     counts = _count(report, videos, survey)
     if network is None:
         return report
@@ -128,7 +132,7 @@ def plan(
             report.layers, views=chosen, dtype=name, has_diff_cubes=diffs == "cubes"
         )
         report.bytes[name] = _bytes(videos, counts, report, arrays)
-    if calibrate_seconds <= 0:
+    if not calibrate_seconds:
         report.time_problem = "not asked for"
         return report
     computer = build_computer(
@@ -212,7 +216,8 @@ def _bytes(
         for unit in split_units(room, row_bytes=row_bytes_of(arrays))
     )
     id_bytes = max(len(row.video_id.encode()) for row in videos.rows)
-    size = shard_bytes(arrays, units, id_bytes=id_bytes)
+    draws = report.sampling.draws_shape
+    size = shard_bytes(arrays, units, id_bytes=id_bytes, draws_shape=draws)
     cubes = {
         layer.name: sum(size.arrays[a.path] for a in arrays if a.path.split("/")[-1] == layer.name)
         for layer in report.layers

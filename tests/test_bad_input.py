@@ -65,6 +65,12 @@ def test_a_gate_lets_a_few_failures_pass(cubereel, broken, tmp_path):
         (("--backbone", "tiny:conv", "--device", "warp"), 2, "no device 'warp'"),
         (("--backbone", "tiny:conv", "--batch-size", "0"), 2, "at least 1"),
         (("--backbone", "tiny:conv", "--dtype", "float8"), 2, "float8"),
+        (("--backbone", "tiny:conv", "--timeout", "0"), 2, "--timeout must be"),
+        (("--backbone", "tiny:conv", "--timeout", "nan"), 2, "--timeout must be"),
+        (("--backbone", "tiny:conv", "--max-failed", "-1"), 2, "--max-failed"),
+        (("--backbone", "tiny:conv", "--count", "20000000"), 2, "more than the 65536"),
+        (("--backbone", "tiny:conv", "--count", "4", "--partial", "keep"), 2, "cannot go with"),
+        (("--backbone", "tiny:conv", "--segments", "4", "--partial", "keep"), 2, "cannot go with"),
     ],
 )
 def test_wrong_options_change_nothing(cubereel, tmp_path, arguments, code, message):
@@ -75,6 +81,16 @@ def test_wrong_options_change_nothing(cubereel, tmp_path, arguments, code, messa
     assert message in cubereel.err
     assert "Traceback" not in cubereel.err
     assert not store.exists()
+
+
+def test_a_file_whose_name_is_no_text_is_named(cubereel, tmp_path):
+    videos = write_classes(tmp_path / "v", per_class=1)
+    (videos / "manifest.csv").unlink()
+    (videos / "dark" / "0.mp4").rename(videos / "dark" / "\udcff.mp4")
+
+    for verb in (("extract", videos, "--out", tmp_path / "s.cubes"), ("plan", videos)):
+        assert cubereel(*verb, *EXTRACT) == 2
+        assert "is no UTF-8 text; rename the file" in cubereel.err
 
 
 def test_weights_of_another_network_are_refused(cubereel, tmp_path):

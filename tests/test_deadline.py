@@ -53,6 +53,7 @@ def test_what_is_no_time_to_come_is_refused(text):
         ("5", {"SLURM_JOB_END_TIME": "160"}, 5),
         (None, {"SLURM_JOB_END_TIME": "90"}, None),  # the job was given more time
         (None, {"SLURM_JOB_END_TIME": "soon"}, None),
+        (None, {"SLURM_JOB_END_TIME": "999999999999"}, None),
     ],
 )
 def test_slurm_says_the_deadline_where_nobody_does(text, environment, seconds):

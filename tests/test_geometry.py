@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torchvision.transforms.functional import center_crop, resize
 
@@ -109,6 +109,7 @@ def test_the_rectangle_is_the_input_seen_from_the_source(width, height, fit, inp
 
 
 @given(sides, sides, st.sampled_from(["crop", "stretch", "pad"]), input_sizes, st.integers(0, 3))
+@example(width=1, height=1, fit="pad", input_size=(8, 9), turns=0)  # half a pixel to pad
 def test_every_scaled_picture_becomes_exactly_the_input(width, height, fit, input_size, turns):
     placement = place_frame(
         min(width, 8 * height),

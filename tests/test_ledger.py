@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from extract.extractor import media_fields
 from features_store.errors import DecodeError
 from features_store.ledger import append_failure, new_failure, read_failures
 from features_store.reasons import REASONS
@@ -211,7 +212,7 @@ def test_the_policy_may_change_between_runs(cubereel, videos, tmp_path):
     run(cubereel, videos, store)
     assert cubereel("extract", videos, "--out", store, *EXTRACT, "--partial", "keep") == 4
     assert "3 of 4 videos are in" in cubereel.out
-    assert "2 before; 1 of them partial\npartial  dark/cut.mp4  [truncated]" in cubereel.out
+    assert "2 before\npartial  dark/cut.mp4  [truncated]" in cubereel.out
 
     dropped = run(cubereel, videos, store, "--partial", "drop")[1]
     assert ids(dropped["failed_before"]) == ["dark/cut.mp4", text]
@@ -223,6 +224,35 @@ def test_the_policy_may_change_between_runs(cubereel, videos, tmp_path):
     with Store(store) as opened:
         assert opened.partial_ids == []
         assert opened.video("dark/cut.mp4").length == 30
+
+
+def test_what_an_earlier_run_kept_is_counted_though_it_is_not_wanted(cubereel, videos, tmp_path):
+    store = tmp_path / "s.cubes"
+    run(cubereel, videos, store, "--partial", "keep")
+
+    assert cubereel("extract", videos, "--out", store, *EXTRACT) == 4
+    assert f"3 of 4 videos are in {store} (1 of them partial): 0 extracted now" in cubereel.out
+    assert "failed before  dark/cut.mp4" in cubereel.out
+
+
+def test_a_file_that_changes_while_it_is_read_is_extracted_again(cubereel, videos, tmp_path):
+    store, changing = tmp_path / "s.cubes", videos / "dark" / "0.mp4"
+    with pytest.MonkeyPatch.context() as patch:
+
+        def replaced_first(path):
+            if path == changing:
+                shutil.copy(tmp_path / "whole.mp4", changing)
+            return media_fields(path)
+
+        patch.setattr("extract.extractor.media_fields", replaced_first)
+        report = run(cubereel, videos, store)[1]
+    assert {"dark/0.mp4": "unreadable"}.items() <= {
+        each["video_id"]: each["reason"] for each in report["failed"]
+    }.items()
+
+    run(cubereel, videos, store)
+    with Store(store) as opened:
+        assert opened.video("dark/0.mp4").length == 30
 
 
 def test_training_says_how_many_videos_are_partial(cubereel, videos, tmp_path):

@@ -2,11 +2,16 @@
 
 import json
 import os
+from fractions import Fraction
 from pathlib import Path
 
+import h5py
 import pytest
 
+from extract.headers import VideoHeader
+from features_store.spec import Sampling
 from features_store.store import Store
+from pipelines.frame_counts import count_frames
 from pipelines.header_cache import default_cache_folder
 from tests.clips import write_classes
 from tests.synthetic import cut_off, numbered_frames, write_audio, write_video
@@ -42,6 +47,36 @@ def extracted_frames(cubereel, tmp_path):
             return {video_id: store.num_frames_of(video_id) for video_id in store.ids}
 
     return run
+
+
+def test_bytes_of_draws_are_counted(plan, extracted_frames, tmp_path):
+    folder = write_classes(tmp_path / "videos", num_frames=40)
+    options = ("--segments", 4, "--jitter", 100, "--seed", 3)
+    report = plan(folder, *options)
+    extracted_frames(folder, *options)
+    (shard,) = (tmp_path / "s.cubes/shards").glob("*.h5")
+
+    with h5py.File(shard) as file:
+        table = file["videos"].size * file["videos"].dtype.itemsize
+    assert report["bytes"]["float16"]["rest"] >= table
+
+
+def test_a_span_that_ends_behind_the_video_takes_no_more_room():
+    header = VideoHeader(0, 0, Fraction(25), Fraction(1, 25), 10.0, 250, True, "")
+
+    assert count_frames(header, Sampling("stride", "1"), 2.0, 9999.0).most < 300
+
+
+def test_without_a_home_a_folder_for_headers_is_asked_for(cubereel, folder, tmp_path, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    for verb in (("plan", folder), ("extract", folder, "--out", tmp_path / "s.cubes")):
+        assert cubereel(*verb, *TINY) == 2
+        assert "give --header-cache FOLDER" in cubereel.err
+        assert cubereel(*verb, *TINY, "--header-cache", tmp_path / "headers") == 0
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "8bit"])

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from features_store import shard_writer
 from features_store.diff import diff_stores, frame_cosines
 from features_store.errors import SpecMismatchError, StoreError, UsageError
 from features_store.header import read_header
@@ -89,6 +90,50 @@ def test_a_video_longer_than_planned_moves_to_a_larger_shard(tmp_path):
     with Store(tmp_path / "s") as store:
         assert store.ids == ["a", "b"]
         np.testing.assert_array_equal(store.cubes("b"), rows["cubes/center/top"])
+
+
+def test_where_all_are_longer_than_planned_shards_stay_few(tmp_path):
+    ids = [f"v{i:02}" for i in range(40)]
+    with (
+        StoreWriter(tmp_path / "s", header(), run_id="run") as writer,
+        writer.unit(rows=3 * len(ids), video_ids=ids) as unit,
+    ):
+        for video_id in ids:
+            add_video(unit, video_id, frames(30, seed=1))
+
+    with Store(tmp_path / "s") as store:
+        assert store.ids == ids
+    assert len(list((tmp_path / "s" / "shards").glob("*.h5"))) <= 11
+
+
+def test_a_signal_just_behind_a_record_leaves_a_store_that_opens(store, monkeypatch):
+    """The record is in the file, and the writer has not yet taken note of it."""
+    write = shard_writer.write_record
+
+    def interrupted(table, position, record):
+        write(table, position, record)
+        if position == 16:
+            raise KeyboardInterrupt
+
+    with Store(store) as before:
+        video_id, num_frames = before.ids[-1], 2
+    ids = [*(f"new{i}" for i in range(16)), video_id]
+    monkeypatch.setattr(shard_writer, "write_record", interrupted)
+
+    def replace_until_interrupted():
+        with (
+            StoreWriter(store, header(), run_id="again") as writer,
+            writer.unit(rows=num_frames * len(ids), video_ids=ids) as unit,
+        ):
+            for each in ids:
+                add_video(unit, each, frames(num_frames, seed=2))
+
+    with pytest.raises(KeyboardInterrupt):
+        replace_until_interrupted()
+
+    with Store(store) as opened:
+        assert opened.shard_of(video_id).startswith("again")
+    assert verify_store(store, full=True).problems == []
 
 
 def test_an_abandoned_video_leaves_no_trace(tmp_path):

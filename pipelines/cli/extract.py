@@ -71,7 +71,7 @@ def extract(
     batch_size: Annotated[int, typer.Option(help="Frames that travel together.")] = 32,
     workers: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
     timeout: Annotated[
-        float, typer.Option(help="Seconds without a frame after which a video has failed.")
+        float, typer.Option(help="Seconds without progress after which a video has failed.")
     ] = 120.0,
     root: Annotated[
         Path | None, typer.Option(help="Folder that video ids are relative to.")
@@ -93,7 +93,9 @@ def extract(
     ] = False,
     max_failed: Annotated[
         int,
-        typer.Option(help="Failed videos, of earlier runs too, that still count as success."),
+        typer.Option(
+            min=0, help="Failed videos, of earlier runs too, that still count as success."
+        ),
     ] = 0,
     deadline: Annotated[
         str | None,
@@ -101,6 +103,10 @@ def extract(
             help="Stop in good order before (exit 75): 3h30m, seconds, or a time such as "
             "2030-01-31T18:00; else $SLURM_JOB_END_TIME."
         ),
+    ] = None,
+    header_cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of headers read before; below ~/.cache/cubereel if none."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -122,6 +128,7 @@ def extract(
             device=device, batch_size=batch_size, workers=workers, root=root, licence=licence,
             origin=origin, citation=citation, rehash=rehash, partial=partial.value,
             retry_failed=retry_failed, deadline=countdown, timeout_seconds=timeout,
+            header_cache=header_cache,
         )  # fmt: skip
     if as_json:
         print_json(report)
@@ -134,13 +141,11 @@ def extract(
 
 
 def _show(report: ExtractionReport) -> None:
-    before = f"{report.num_done_before} before"
-    if report.num_partial:
-        before += f"; {report.num_partial} of them partial"
+    partial = f" ({report.num_partial} of them partial)" if report.num_partial else ""
     typer.echo(
-        f"{report.num_in_store} of {report.num_videos} videos are in {report.store}: "
+        f"{report.num_in_store} of {report.num_videos} videos are in {report.store}{partial}: "
         f"{report.num_extracted} extracted now ({report.num_frames} frames, "
-        f"{report.seconds:.1f} s), {before}"
+        f"{report.seconds:.1f} s), {report.num_done_before} before"
     )
     for title, failures in (
         ("partial", report.partial),
@@ -157,6 +162,6 @@ def _too_many_failed(report: ExtractionReport, max_failed: int) -> CoverageError
     first = (report.failed + report.failed_before)[0]
     return CoverageError(
         f"{report.num_failed} of {report.num_videos} videos failed{in_earlier if before else ''}, "
-        f"--max-failed allows {max_failed}; first: {first['error']}. "
+        f"--max-failed allows {max_failed}; first: {first['video_id']}: {first['error']}. "
         f"Full list: {report.store}/failures"
     )

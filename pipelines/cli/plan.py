@@ -39,6 +39,7 @@ def plan(
     count: Annotated[int | None, typer.Option(help="Frames of a video, evenly spaced.")] = None,
     segments: Annotated[int | None, typer.Option(help="Keep the centre of each segment.")] = None,
     jitter: Annotated[int, typer.Option(help="Random draws beside the centres.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random draws.")] = 0,
     view: Annotated[list[View] | None, typer.Option(help="View to store; repeat.")] = None,
     diffs: Annotated[Diffs, typer.Option(help="cubes: of difference images too.")] = Diffs.frames,
     fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
@@ -76,7 +77,7 @@ def plan(
 
     report = run(
         source, backbone=backbone, weights=weights, layers=layer or (), fps=fps, stride=stride,
-        count=count, segments=segments, jitter=jitter,
+        count=count, segments=segments, jitter=jitter, seed=seed,
         views=[each.value for each in view or ()], diffs=diffs.value, fit=fit.value,
         precision=precision.value, dtype="8bit" if compact else dtype.value,
         compression="zstd" if compact else compression.value, device=device,

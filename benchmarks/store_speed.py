@@ -67,13 +67,13 @@ def measure(folder: Path, store: Path | None, num_bytes: int) -> None:
     size = sum(video.nbytes for video in data)
     print(f"{num_videos} videos of {VIDEO_FRAMES} frames, {size / 1e9:.2f} GB of float16 cubes")
 
-    print("\nwrite, median of 3")
+    print("\nwrite, median of 5")
     ways: dict[str, Callable[[], None]] = {
         "floor: plain file + fsync": lambda: write_raw(folder / "raw.bin", data),
         "ours: a sealed store": lambda: write_store(folder / "store", data),
         "plain: h5py chunks=True": lambda: write_plain(folder / "plain.h5", data),
     }
-    report(ways, size, repeats=3)
+    report(ways, size, repeats=5)
 
     repack_store(folder / "store", folder / "compact", dtype="8bit", compression="zstd")
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +28,44 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class EarlySync:
+    """Brings a file to the disk while more is written to it, so that little is left for its fsync.
+
+    Args:
+        descriptor: of the file, open until `close`.
+    """
+
+    STEP_BYTES = 2**26
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._pool = ThreadPoolExecutor(1, "sync")
+        self._running: Future[None] | None = None
+        self._num_new = 0
+
+    def wrote(self, num_bytes: int) -> None:
+        """Take note of bytes; never waits for the disk.
+
+        Raises:
+            OSError: what was written earlier could not be brought to the disk.
+        """
+        self._num_new += num_bytes
+        if self._num_new >= self.STEP_BYTES and (self._running is None or self._running.done()):
+            self._wait()
+            self._num_new = 0
+            self._running = self._pool.submit(os.fdatasync, self._descriptor)
+
+    def close(self) -> None:
+        """Wait for what is under way; raises as `wrote` does."""
+        self._pool.shutdown()
+        self._wait()
+
+    def _wait(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
 
 
 class Reservation:

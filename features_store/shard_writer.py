@@ -2,8 +2,8 @@
 
 HDF5 does not survive a kill while a file grows. So the file has its final size before the first
 row: every chunk is allocated early, fsynced and given its space on the disk, and only then come,
-per video, the rows, a flush, the commit record with its checksums, a flush. `sealing` makes a shard
-of it.
+per video, the rows, each written to its place past HDF5, then the commit record with its checksums,
+and a flush. `sealing` makes a shard of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import xxhash
 
 from features_store.chunks import PlacedRows
-from features_store.disk import Reservation, fsync_path, require_space
+from features_store.disk import EarlySync, Reservation, fsync_path, require_space
 from features_store.errors import StoreError
 from features_store.layout import BLOCK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
 from features_store.records import VideoRecord, pack_record, record_dtype, update_checksum
@@ -140,6 +140,8 @@ def _all_finite(block: np.ndarray) -> bool:
         return True
     bits = block.view(f"u{block.dtype.itemsize}")
     infinity = np.array(np.inf, block.dtype).view(bits.dtype)
+    if bits.max() < infinity:  # all above 0, as they are behind a ReLU
+        return True
     # Without its sign bit, a float that is not finite is at least the bits of infinity.
     return bool((bits & ~np.array(-0.0, block.dtype).view(bits.dtype)).max() < infinity)
 
@@ -180,6 +182,7 @@ class ShardWriter:
         self._table = self._file["videos"]
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         self._places = [PlacedRows(self._descriptor, data, path) for data in self._datasets]
+        self._sync = EarlySync(self._descriptor)
         self._rows, self._id_bytes = rows, id_bytes
         self._committed_rows = self._next_row = 0
         self.video_ids: list[str] = []
@@ -213,6 +216,7 @@ class ShardWriter:
         for array, places, hasher in zip(self.arrays, self._places, self._hashers, strict=True):
             block = cast_rows(rows[array.path], array)
             places.write(start, block)
+            self._sync.wrote(block.nbytes)
             update_checksum(hasher, block)
         self._next_row = stop
 
@@ -226,7 +230,6 @@ class ShardWriter:
             raise StoreError(f"video {record['id']!r} has no frame; abandon it instead")
         if len(record["id"].encode()) > self._id_bytes:
             raise StoreError(f"video id {record['id']!r} was not announced to its unit")
-        self._file.flush()
         committed = VideoRecord(
             offset=self._committed_rows,
             length=self.num_rows_in_work,
@@ -257,5 +260,8 @@ class ShardWriter:
 
     def close(self) -> None:
         """Close the file; what is committed stays."""
-        self._file.close()
-        os.close(self._descriptor)
+        try:
+            self._sync.close()
+        finally:
+            self._file.close()
+            os.close(self._descriptor)

@@ -97,9 +97,13 @@ def sound_videos(path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list
 
 
 def stored_ids(path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list[str]:
-    """Return the ids of all records in a shard or a partial."""
+    """Return the ids of all sound records in a shard or a partial."""
+    ids = []
     with closing(ShardReader(path, arrays, spec=spec)) as reader:
-        return [reader.record(position).id for position in range(reader.num_videos)]
+        for position in range(reader.num_videos):
+            with suppress(StoreError):
+                ids.append(reader.record(position).id)
+    return ids
 
 
 def publish(content: Path, shard: Path, supersedes: dict[str, list[str]]) -> None:

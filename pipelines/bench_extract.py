@@ -61,7 +61,7 @@ def bench_extract(
     fit: Fit = "crop",
     precision: Literal["fp32", "bf16", "auto"] = "auto",
     device: str = "auto",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     workers: int = 1,
     num_videos: int = 16,
     rounds: int = 3,
@@ -72,8 +72,8 @@ def bench_extract(
         UsageError: a number makes no sense, or the source names spans.
         ContractError: a video cannot be decoded.
     """
-    if min(num_videos, rounds, workers, batch_size) < 1:
-        raise UsageError("videos, rounds, workers and batch size must be at least 1")
+    if min(num_videos, rounds, workers) < 1:
+        raise UsageError("videos, rounds and workers must be at least 1")
     sampling = Sampling.parse(fps=fps, stride=stride)
     paths = _choose_videos(Path(source), num_videos)
     has_weights = weights is not None
@@ -91,7 +91,7 @@ def bench_extract(
                 report = extract(
                     chosen, out=Path(out) / "bench.cubes", backbone=backbone, weights=weights,
                     layers=layers, fps=fps, stride=stride, fit=fit, precision=computer.precision,
-                    device=str(computer.device), batch_size=batch_size, workers=workers,
+                    device=str(computer.device), batch_size=computer.batch_size, workers=workers,
                 )  # fmt: skip
             if report.failed:
                 raise ContractError(f"cannot measure: {report.failed[0]['error']}")

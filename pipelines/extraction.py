@@ -41,7 +41,9 @@ from pipelines.retries import Attempts, Partial
 from pipelines.sources import Source, read_source
 
 logger = logging.getLogger("cubereel")
-SLOTS = 256  # pictures that each decoder may be ahead
+# A CPU computes 8 frames as fast as 32, in a third of the memory.
+CPU_BATCH_SIZE, GPU_BATCH_SIZE = 8, 32
+BATCHES_AHEAD = 8  # that each decoder may have in its ring
 DEFAULT_BACKBONE = "torchvision:googlenet"
 
 
@@ -65,7 +67,7 @@ def extract(
     dtype: str = "float16",
     compression: str = "none",
     device: str = "auto",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     workers: int = 1,
     root: str | Path | None = None,
     licence: str = "",
@@ -88,8 +90,8 @@ def extract(
         CubereelError: one of its children; nothing was changed unless videos were committed.
     """
     started = time.monotonic()
-    if batch_size < 1 or workers < 1:
-        raise UsageError(f"batch size and workers must be at least 1: {batch_size}, {workers}")
+    if workers < 1:
+        raise UsageError(f"--workers must be at least 1, got {workers}")
     if not 0 < timeout_seconds < inf:
         raise UsageError(f"--timeout must be a number of seconds above 0, got {timeout_seconds}")
     sampling = Sampling.parse(
@@ -127,7 +129,7 @@ def extract(
         preprocessing=computer.preprocessing,
         sampling=sampling,
         stack=pictures,
-        slots=max(16, SLOTS // pictures.num_pictures),
+        slots=max(16, BATCHES_AHEAD * computer.batch_size // pictures.num_pictures),
         workers=workers,
         timeout_seconds=timeout_seconds,
     )
@@ -173,14 +175,24 @@ def build_computer(
     fit: Fit,
     precision: Literal["fp32", "bf16", "auto"],
     device: str,
-    batch_size: int,
+    batch_size: int | None,
 ) -> CubeComputer:
-    """Put a backbone on its device at the precision that was asked for."""
+    """Put a backbone on its device at the precision that was asked for.
+
+    Args:
+        batch_size: None takes what suits the device.
+
+    Raises:
+        UsageError: there is no such device, or the batch size is below 1.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
+    chosen = choose_device(device)
     computer = CubeComputer(
         network,
         preprocessing_for(network.config, fit=fit),
-        device=choose_device(device),
-        batch_size=batch_size,
+        device=chosen,
+        batch_size=batch_size or (CPU_BATCH_SIZE if chosen.type == "cpu" else GPU_BATCH_SIZE),
     )
     if computer.device.type == "cpu":
         keep_freed_memory()

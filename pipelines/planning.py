@@ -91,7 +91,7 @@ def plan(
     dtype: str = "float16",
     compression: str = "none",
     device: str = "auto",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     workers: int = 1,
     root: str | Path | None = None,
     sample: int | None = None,
@@ -106,10 +106,8 @@ def plan(
     Raises:
         CubereelError: one of its children.
     """
-    if batch_size < 1 or workers < 1 or (sample is not None and sample < 1):
-        raise UsageError(
-            f"batch size, workers and sample must be at least 1: {batch_size}, {workers}, {sample}"
-        )
+    if workers < 1 or (sample is not None and sample < 1):
+        raise UsageError(f"workers and sample must be at least 1: {workers}, {sample}")
     if not 0 <= calibrate_seconds < inf:
         raise UsageError(f"--calibrate must be a number of seconds, got {calibrate_seconds}")
     sampling = Sampling.parse(

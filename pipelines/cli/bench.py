@@ -40,7 +40,9 @@ def extract(
     fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
     precision: Annotated[Precision, typer.Option(help="As for 'extract'.")] = Precision.auto,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Frames that travel together.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Frames that travel together; by the device if not given.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
     videos: Annotated[int, typer.Option(help="How many, evenly chosen from the source.")] = 16,
     rounds: Annotated[int, typer.Option(help="Of which the fastest counts.")] = 3,

@@ -68,7 +68,9 @@ def extract(
         bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Frames that travel together.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Frames that travel together; by the device if not given.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
     timeout: Annotated[
         float, typer.Option(help="Seconds without progress after which a video has failed.")

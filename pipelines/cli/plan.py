@@ -54,7 +54,9 @@ def plan(
         bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Frames that travel together.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Frames that travel together; by the device if not given.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
     root: Annotated[
         Path | None, typer.Option(help="Folder that video ids are relative to.")

@@ -436,5 +436,5 @@ def test_a_file_name_that_is_not_text(tmp_path):
     (tmp_path / "f").mkdir()
     np.save(tmp_path / "f" / "a\udcff.npy", GOOD)
 
-    with pytest.raises(CubereelError, match="surrogates not allowed"):
+    with pytest.raises(CubereelError, match="is no UTF-8 text"):
         import_features(tmp_path / "f", tmp_path / "o", kind="npy", name="x")

@@ -107,9 +107,10 @@ class HeaderCache:
             self._start = FIRST_LINE
             return
         self._start = b"" if content.endswith(b"\n") else b"\n"
+        texts = content[len(FIRST_LINE) :].splitlines()
         num_wrong = 0
-        for text in content[len(FIRST_LINE) :].splitlines():
-            line = _parse(text)
+        for value in _parse_all(texts):
+            line = _checked(value)
             if line is None:
                 num_wrong += 1
             else:
@@ -118,12 +119,24 @@ class HeaderCache:
             logger.warning("%s: %d lines are damaged and left out", self.path, num_wrong)
 
 
-def _parse(text: bytes) -> list[Any] | None:
-    """Return the values of a line; None when they are not those of a header."""
+def _parse_all(texts: list[bytes]) -> list[Any]:
+    """Return the value of every line; None for one that is no JSON."""
+    try:  # all at once, which takes a third of the time
+        values: list[Any] = json.loads(b"[" + b",".join(texts) + b"]")
+    except (ValueError, RecursionError):
+        return [_parse(text) for text in texts]
+    return values if len(values) == len(texts) else [_parse(text) for text in texts]
+
+
+def _parse(text: bytes) -> Any:
     try:
-        line = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _checked(line: Any) -> list[Any] | None:
+    """Return the values of a line; None when they are not those of a header."""
     if type(line) is not list or tuple(map(type, line)) != _TYPES:
         return None
     if min(line[1], line[3], line[4], line[8]) < 0 or not isfinite(line[7]) or line[7] < 0:

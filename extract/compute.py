@@ -119,4 +119,6 @@ class CubeComputer:
 
     def _filled_up(self, pixels: UInt8[Tensor, "n h w 3"]) -> UInt8[Tensor, "b h w 3"]:
         missing = self.batch_size - len(pixels)
+        if not missing:
+            return pixels
         return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli import options
 from pipelines.cli.choices import Fit, Precision
 from pipelines.cli.show import print_json, print_table
 
@@ -27,26 +28,19 @@ MEANINGS = {
 @app.command("extract")
 def extract(
     source: Annotated[Path, typer.Argument(help="As for 'cubereel extract'; whole videos.")],
-    backbone: Annotated[
-        str, typer.Option(help="source:name; see 'cubereel list backbones'.")
-    ] = "torchvision:googlenet",
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights file; without one, random weights of the same shape."),
-    ] = None,
-    layer: Annotated[list[str] | None, typer.Option(help="Layer to keep; repeat.")] = None,
-    fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Keep every n-th decoded frame.")] = None,
-    fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
-    precision: Annotated[Precision, typer.Option(help="As for 'extract'.")] = Precision.auto,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(help="Frames that travel together; by the device if not given.")
-    ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
+    backbone: options.Backbone = options.DEFAULT_BACKBONE,
+    weights: options.AnyWeights = None,
+    layer: options.Layer = None,
+    fps: options.Fps = None,
+    stride: options.Stride = None,
+    fit: options.Fit = Fit.crop,
+    precision: options.Precision = Precision.auto,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = 1,
     videos: Annotated[int, typer.Option(help="How many, evenly chosen from the source.")] = 16,
     rounds: Annotated[int, typer.Option(help="Of which the fastest counts.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Extraction beside its floors and a plain loop, in frames per second and ratios."""
     from pipelines.bench_extract import bench_extract

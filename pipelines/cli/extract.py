@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from features_store.errors import CoverageError
-from pipelines.cli.choices import Compression, Diffs, Dtype, Fit, Partial, Precision, View
+from pipelines.cli import options
+from pipelines.cli.choices import Compression, Diffs, Dtype, Fit, Partial, Precision
 from pipelines.cli.show import print_json
 from pipelines.cli.stopping import Stopped, time_limit
 
@@ -28,56 +29,33 @@ def extract(
         Path, typer.Argument(help="Folder of class folders, manifest CSV, or a list of paths.")
     ],
     out: Annotated[Path, typer.Option(help="The store; made, or extended where it was left.")],
-    backbone: Annotated[
-        str, typer.Option(help="source:name; see 'cubereel list backbones'.")
-    ] = "torchvision:googlenet",
+    backbone: options.Backbone = options.DEFAULT_BACKBONE,
     weights: Annotated[
         Path | None, typer.Option(help="Weights file instead of the library's own download.")
     ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(help="Layer to keep, or NAME@avg7, NAME@max7; repeat. Last map if none."),
-    ] = None,
-    fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Keep every n-th decoded frame.")] = None,
-    count: Annotated[
-        int | None, typer.Option(help="Frames to keep of each video, evenly spaced in time.")
-    ] = None,
-    segments: Annotated[
-        int | None, typer.Option(help="Keep the centre frame of each of n equal segments.")
-    ] = None,
-    jitter: Annotated[
-        int, typer.Option(help="Random draws of a frame a segment, beside that of the centres.")
-    ] = 0,
-    seed: Annotated[int, typer.Option(help="Of the random draws.")] = 0,
-    view: Annotated[
-        list[View] | None, typer.Option(help="What of the picture; repeat. center if none.")
-    ] = None,
-    diffs: Annotated[
-        Diffs, typer.Option(help="cubes: also the backbone's cubes of difference images.")
-    ] = Diffs.frames,
-    fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
-    precision: Annotated[
-        Precision, typer.Option(help="auto: bf16 where it is fast and agrees with fp32.")
-    ] = Precision.auto,
-    dtype: Annotated[Dtype, typer.Option(help="Of the cubes in the store.")] = Dtype.float16,
+    layer: options.Layer = None,
+    fps: options.Fps = None,
+    stride: options.Stride = None,
+    count: options.Count = None,
+    segments: options.Segments = None,
+    jitter: options.Jitter = 0,
+    seed: options.Seed = 0,
+    view: options.View = None,
+    diffs: options.Diffs = Diffs.frames,
+    fit: options.Fit = Fit.crop,
+    precision: options.Precision = Precision.auto,
+    dtype: options.Dtype = Dtype.float16,
     compression: Annotated[
         Compression, typer.Option(help="Of cubes and differences in the store.")
     ] = Compression.none,
-    compact: Annotated[
-        bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(help="Frames that travel together; by the device if not given.")
-    ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
+    compact: options.Compact = False,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = 1,
     timeout: Annotated[
         float, typer.Option(help="Seconds without progress after which a video has failed.")
     ] = 120.0,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that video ids are relative to.")
-    ] = None,
+    root: options.Root = None,
     licence: Annotated[str, typer.Option(help="Licence of the videos, kept in the store.")] = "",
     origin: Annotated[str, typer.Option(help="Where the videos are from.")] = "",
     citation: Annotated[str, typer.Option(help="What users of the store are to cite.")] = "",
@@ -106,11 +84,8 @@ def extract(
             "2030-01-31T18:00; else $SLURM_JOB_END_TIME."
         ),
     ] = None,
-    header_cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder of headers read before; below ~/.cache/cubereel if none."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    header_cache: options.HeaderCache = None,
+    as_json: options.Json = False,
 ) -> None:
     """Decode videos, run a frozen backbone, write cubes to a store. Safe to run again."""
     from pipelines.deadline import Deadline, seconds_until_deadline

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.choices import Compression, Diffs, Dtype, Fit, Precision, View
+from pipelines.cli import options
+from pipelines.cli.choices import Compression, Diffs, Dtype, Fit, Precision
 from pipelines.cli.show import format_bytes, format_seconds, print_json, print_table
 
 if TYPE_CHECKING:
@@ -23,55 +24,36 @@ def plan(
     source: Annotated[
         Path, typer.Argument(help="Folder of class folders, manifest CSV, or a list of paths.")
     ],
-    backbone: Annotated[
-        str, typer.Option(help="source:name; see 'cubereel list backbones'.")
-    ] = "torchvision:googlenet",
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights file; without one, random weights of the same shape."),
-    ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(help="Layer to keep, or NAME@avg7, NAME@max7; repeat. Last map if none."),
-    ] = None,
-    fps: Annotated[str | None, typer.Option(help="Frames a second to keep, by time.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Keep every n-th decoded frame.")] = None,
-    count: Annotated[int | None, typer.Option(help="Frames of a video, evenly spaced.")] = None,
-    segments: Annotated[int | None, typer.Option(help="Keep the centre of each segment.")] = None,
-    jitter: Annotated[int, typer.Option(help="Random draws beside the centres.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the random draws.")] = 0,
-    view: Annotated[list[View] | None, typer.Option(help="View to store; repeat.")] = None,
-    diffs: Annotated[Diffs, typer.Option(help="cubes: of difference images too.")] = Diffs.frames,
-    fit: Annotated[Fit, typer.Option(help="How frames get the network's shape.")] = Fit.crop,
-    precision: Annotated[
-        Precision, typer.Option(help="auto: bf16 where it is fast and agrees with fp32.")
-    ] = Precision.auto,
-    dtype: Annotated[Dtype, typer.Option(help="Of the cubes in the store.")] = Dtype.float16,
+    backbone: options.Backbone = options.DEFAULT_BACKBONE,
+    weights: options.AnyWeights = None,
+    layer: options.Layer = None,
+    fps: options.Fps = None,
+    stride: options.Stride = None,
+    count: options.Count = None,
+    segments: options.Segments = None,
+    jitter: options.Jitter = 0,
+    seed: options.Seed = 0,
+    view: options.View = None,
+    diffs: options.Diffs = Diffs.frames,
+    fit: options.Fit = Fit.crop,
+    precision: options.Precision = Precision.auto,
+    dtype: options.Dtype = Dtype.float16,
     compression: Annotated[
         Compression, typer.Option(help="Of the store; bytes are those before it.")
     ] = Compression.none,
-    compact: Annotated[
-        bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(help="Frames that travel together; by the device if not given.")
-    ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that video ids are relative to.")
-    ] = None,
+    compact: options.Compact = False,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = 1,
+    root: options.Root = None,
     sample: Annotated[
         int | None, typer.Option(help="Read this many headers only, and estimate the rest.")
     ] = None,
     calibrate: Annotated[
         float, typer.Option(help="Seconds to time decoding, and again the backbone; 0: no time.")
     ] = 2.0,
-    header_cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder of headers read before; below ~/.cache/cubereel if none."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    header_cache: options.HeaderCache = None,
+    as_json: options.Json = False,
 ) -> None:
     """Say how many frames, bytes and hours an extraction is, from headers. Writes no store."""
     from features_store.errors import ContractError, CoverageError

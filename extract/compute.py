@@ -1,8 +1,10 @@
 """Frames to cubes on a device: normalise, run the frozen backbone, bring the result back."""
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,22 +47,37 @@ class CubeComputer:
         self.precision: Precision = precision
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._normalise = Normalise(preprocessing).to(device)
-        self._original = backbone
+        self.backbone = backbone
         moved = copy.deepcopy(backbone).to(device, self._dtype)
         # A copy of a traced network forgets that it was in evaluation mode.
-        self._backbone = moved.to(memory_format=torch.channels_last).eval()
+        self.network = moved.to(memory_format=torch.channels_last).eval().network
+        self._run: Callable[[Tensor], dict[str, Tensor]] = self.network
 
     def with_precision(self, precision: Precision) -> "CubeComputer":
         """Return the same computer at another precision."""
         if precision == self.precision:
             return self
         return CubeComputer(
-            self._original,
+            self.backbone,
             self.preprocessing,
             device=self.device,
             batch_size=self.batch_size,
             precision=precision,
         )
+
+    def compiled(self) -> "CubeComputer":
+        """Return the same computer with its network compiled, which the first batch does."""
+        other = copy.copy(self)
+        options: dict[str, Any] = {"compile_threads": 1}
+        if self.device.type == "cpu":
+            options["cpp_wrapper"] = True  # lets go of the GIL, which the other lanes need
+        other._run = torch.compile(self.network, dynamic=False, options=options)
+        return other
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether its network is compiled."""
+        return self._run is not self.network
 
     def __call__(
         self,
@@ -99,23 +116,37 @@ class CubeComputer:
     @torch.inference_mode()
     def thumbnails(self, pixels: UInt8[Tensor, "n h w 3"]) -> np.ndarray:
         """Return thumbnails (n, 14, 14, 3) alone, of any number of frames."""
-        return thumbnails(pixels.to(self.device)).cpu().numpy()
+        (small,) = self._to_host([thumbnails(self._to_device(pixels))])
+        return small
 
     @torch.inference_mode()
     def _batch(
         self, pixels: UInt8[Tensor, "n h w 3"], minus: UInt8[Tensor, "n h w 3"] | None
     ) -> ComputedFrames:
         num_frames = len(pixels)
-        pixels = self._filled_up(pixels).to(self.device)
-        pictures = self._normalise(pixels)
+        shown = self._to_device(self._filled_up(pixels))
+        pictures = self._normalise(shown)
         if minus is not None:
-            pictures = pictures - self._normalise(self._filled_up(minus).to(self.device))
-        maps = self._backbone(pictures.to(self._dtype))
-        cubes = {
-            layer: cube[:num_frames].float().contiguous().cpu().numpy()
-            for layer, cube in maps.items()
-        }
-        return ComputedFrames(cubes, thumbnails(pixels)[:num_frames].cpu().numpy())
+            pictures = pictures - self._normalise(self._to_device(self._filled_up(minus)))
+        maps = self._run(pictures.to(self._dtype))
+        cubes = [m.permute(0, 2, 3, 1)[:num_frames].float().contiguous() for m in maps.values()]
+        small, *on_host = self._to_host([thumbnails(shown)[:num_frames], *cubes])
+        return ComputedFrames(dict(zip(maps, on_host, strict=True)), small)
+
+    def _to_device(self, pixels: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return pixels.to(self.device)
+        # From pinned memory a copy goes on beside the computing of the other lane.
+        return pixels.pin_memory().to(self.device, non_blocking=True)
+
+    def _to_host(self, tensors: Sequence[Tensor]) -> list[np.ndarray]:
+        if self.device.type != "cuda":
+            return [tensor.cpu().numpy() for tensor in tensors]
+        on_host = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
+        for target, tensor in zip(on_host, tensors, strict=True):
+            target.copy_(tensor, non_blocking=True)
+        torch.cuda.current_stream(self.device).synchronize()
+        return [target.numpy() for target in on_host]
 
     def _filled_up(self, pixels: UInt8[Tensor, "n h w 3"]) -> UInt8[Tensor, "b h w 3"]:
         missing = self.batch_size - len(pixels)

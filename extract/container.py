@@ -12,21 +12,26 @@ from pathlib import Path
 
 import av
 from av.codec.context import CodecContext
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from extract.nvdec import nvdec
 from features_store.errors import DecodeError
 
 MAX_FRAME_SIDE = 16384  # a larger side is a decompression bomb, not a video
 
 
-def open_video(path: str | Path) -> InputContainer:
+def open_video(path: str | Path, *, nvdec_device: int | None = None) -> InputContainer:
     """Open a local regular file for reading; the caller closes it.
+
+    Args:
+        nvdec_device: the GPU that is to decode it; None for the CPU.
 
     Raises:
         DecodeError: ``unreadable``, ``not a video``, ``out of memory``, or ``truncated`` for an MP4
-            without its index.
+            without its index; ``unknown codec`` or ``decoder crashed`` where a GPU cannot decode.
     """
     try:
         # Without O_NONBLOCK a named pipe would block here for ever.
@@ -38,17 +43,49 @@ def open_video(path: str | Path) -> InputContainer:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             message = f"cannot open {str(path)!r}: it is not a regular file"
             raise DecodeError(message, reason="unreadable")
-        options = {"fd": str(descriptor), "protocol_whitelist": "fd"}
-        container = av.open("fd:", mode="r", options=options, metadata_errors="replace")
-    except av.FFmpegError as err:
-        raise _opening_error(path, descriptor, err) from err
+        try:
+            container = _open(descriptor)
+        except av.FFmpegError as err:
+            raise _opening_error(path, descriptor, err) from err
+        if container.format.name.endswith("_pipe"):  # jpeg_pipe, png_pipe, …, whatever the suffix
+            container.close()
+            kind = container.format.name
+            message = f"{str(path)!r} is not a video: it is a still picture ({kind})"
+            raise DecodeError(message, reason="not a video")
+        if nvdec_device is None:
+            return container
+        # What is wrong with the file itself is known by now.
+        with container:
+            choose_stream(container, path=path)
+        return _open_on_gpu(path, descriptor, nvdec_device)
     finally:
         os.close(descriptor)  # FFmpeg has its own duplicate
-    if container.format.name.endswith("_pipe"):  # jpeg_pipe, png_pipe, …, whatever the suffix
+
+
+def _open(descriptor: int, hwaccel: HWAccel | None = None) -> InputContainer:
+    options = {"fd": str(descriptor), "protocol_whitelist": "fd"}
+    return av.open("fd:", mode="r", options=options, metadata_errors="replace", hwaccel=hwaccel)
+
+
+def _open_on_gpu(path: str | Path, descriptor: int, device: int) -> InputContainer:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    try:
+        container = _open(descriptor, nvdec(device))
+    except RuntimeError:  # PyAV's, where no stream of the file can be decoded by it
+        raise _not_for_nvdec(path) from None
+    except av.FFmpegError as err:
+        message = f"NVDEC cannot begin with {str(path)!r}: {err.strerror}"
+        raise DecodeError(message, reason="decoder crashed") from err
+    stream = choose_stream(container, path=path)
+    if not stream.codec_context.is_hwaccel:
         container.close()
-        message = f"{str(path)!r} is not a video: it is a still picture ({container.format.name})"
-        raise DecodeError(message, reason="not a video")
+        raise _not_for_nvdec(path)
     return container
+
+
+def _not_for_nvdec(path: str | Path) -> DecodeError:
+    message = f"NVDEC cannot decode the codec of {str(path)!r}; take --decoder cpu"
+    return DecodeError(message, reason="unknown codec")
 
 
 def _opening_error(path: str | Path, descriptor: int, err: av.FFmpegError) -> DecodeError:

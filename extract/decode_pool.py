@@ -53,6 +53,7 @@ class DecodePool:
 
     Args:
         preprocessing, sampling, stack: the same for all videos.
+        nvdec_device: number of the GPU that decodes; None for the CPU.
         workers: child processes, one thread each.
         slots: frames that each may be ahead of the consumer.
         timeout_seconds: without a packet read, until a decoder counts as hung. Waiting for the
@@ -69,6 +70,7 @@ class DecodePool:
         preprocessing: Preprocessing,
         sampling: Sampling,
         stack: PictureStack = PictureStack(),  # noqa: B008 (immutable)
+        nvdec_device: int | None = None,
         workers: int = 1,
         slots: int = 256,
         timeout_seconds: float = 60.0,
@@ -82,6 +84,7 @@ class DecodePool:
         self._preprocessing = preprocessing
         self._sampling = sampling
         self._stack = stack
+        self._nvdec_device = nvdec_device
         self._num_workers = workers
         self._num_slots = slots
         self._timeout_seconds = timeout_seconds
@@ -156,6 +159,7 @@ class DecodePool:
                 preprocessing=self._preprocessing,
                 sampling=self._sampling,
                 stack=self._stack,
+                nvdec_device=self._nvdec_device,
                 num_slots=self._num_slots,
             )
         except OSError as err:

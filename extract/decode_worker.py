@@ -36,6 +36,7 @@ class DecodeWorker:
         self._preprocessing = Preprocessing(**preprocessing)
         self._sampling = Sampling(**setup["sampling"])
         self._stack = PictureStack(tuple(setup["stack"]["views"]), setup["stack"]["has_previous"])
+        self._nvdec_device = setup["nvdec_device"]
         self._num_slots = int(setup["num_slots"])
         self._batch_size = max(1, min(16, self._num_slots // 4))
         self._connection = connection
@@ -48,6 +49,11 @@ class DecodeWorker:
         self._num_free = self._num_slots
         self._next_slot = 0
         self._batch: list[tuple[float, int]] = []
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether a GPU decodes."""
+        return self._nvdec_device is not None
 
     def run(self) -> None:
         """Work until the parent closes the connection (`EOFError` or `OSError`)."""
@@ -82,6 +88,7 @@ class DecodeWorker:
             sampling=self._sampling,
             preprocessing=self._preprocessing,
             stack=self._stack,
+            nvdec_device=self._nvdec_device,
             video_id=task["video_id"],
             start_seconds=task["start_seconds"],
             end_seconds=task["end_seconds"],
@@ -147,13 +154,15 @@ def main(connection_descriptor: int, ring_descriptor: int) -> None:
     # Schedulers signal every process of a job. The parent alone decides what a signal means.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    _limit_memory()
     connection = Connection(connection_descriptor)
     threading.Thread(
         target=die_with_parent, args=(connection,), kwargs={"parent": os.getppid()}, daemon=True
     ).start()
     try:
-        DecodeWorker(connection, ring_descriptor=ring_descriptor).run()
+        worker = DecodeWorker(connection, ring_descriptor=ring_descriptor)
+        if not worker.is_on_gpu:  # whose driver maps more than that of its own
+            _limit_memory()
+        worker.run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

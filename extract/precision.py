@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from extract.compute import CubeComputer
+from extract.machine import has_bf16_units
 from features_store.diff import frame_cosines
 from features_store.spec import Precision
 
@@ -19,13 +20,6 @@ class PrecisionChoice:
 
     precision: Precision
     why: str
-
-
-def has_bf16_units(device: torch.device) -> bool:
-    """Whether the device has bf16 units; emulated, bf16 is slower than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def choose_precision(
@@ -44,12 +38,14 @@ def choose_precision(
 
 def worst_cosine(computer: CubeComputer) -> float:
     """Return the worst per-frame cosine of bf16 to fp32 cubes over all layers."""
-    pixels = fixed_frames(computer.preprocessing.input_size)
-    reference, reduced = (computer.with_precision(p)(pixels) for p in ("fp32", "bf16"))
-    return min(
-        float(frame_cosines(reference.cubes[layer], reduced.cubes[layer]).min())
-        for layer in reference.cubes
-    )
+    return compare_computers(*(computer.with_precision(p) for p in ("fp32", "bf16")))
+
+
+def compare_computers(one: CubeComputer, other: CubeComputer) -> float:
+    """Return the worst per-frame cosine of two computers' cubes of fixed frames."""
+    pixels = fixed_frames(one.preprocessing.input_size)
+    cubes, others = one(pixels).cubes, other(pixels).cubes
+    return min(float(frame_cosines(cubes[layer], others[layer]).min()) for layer in cubes)
 
 
 def fixed_frames(size: tuple[int, int]) -> torch.Tensor:

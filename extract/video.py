@@ -85,6 +85,7 @@ class FrameReader:
         sampling: which frames are kept; counted from the first frame of the span.
         preprocessing: how they are scaled.
         stack: the pictures of each kept frame; by default its centre alone.
+        nvdec_device: number of the GPU that decodes; None for the CPU.
         video_id: that random draws of frames depend on.
         start_seconds, end_seconds: keep start <= time < end, counted from the video's first frame.
         on_packet: called once per packet read, so that a watchdog sees progress.
@@ -92,7 +93,8 @@ class FrameReader:
     Raises:
         DecodeError: while iterating; `reason` is one of ``unreadable``, ``not a video``,
             ``no video stream``, ``unknown codec``, ``no frames``, ``truncated``, ``corrupt``,
-            ``no timestamps``, ``empty span``, ``size changed``, ``size limit``, ``out of memory``.
+            ``no timestamps``, ``empty span``, ``size changed``, ``size limit``, ``out of memory``,
+            ``decoder crashed`` where a GPU decodes.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class FrameReader:
         sampling: Sampling,
         preprocessing: Preprocessing,
         stack: PictureStack = PictureStack(),  # noqa: B008 (immutable)
+        nvdec_device: int | None = None,
         video_id: str = "",
         start_seconds: float | None = None,
         end_seconds: float | None = None,
@@ -109,6 +112,7 @@ class FrameReader:
     ) -> None:
         self._path = path
         self._stack = stack
+        self._nvdec_device = nvdec_device
         self._video_id = video_id
         self._sampling = sampling
         self._start_seconds = start_seconds or 0.0
@@ -148,14 +152,15 @@ class FrameReader:
         try:
             if self._start_seconds > 0:
                 start = find_decode_start(self._path, start_seconds=self._start_seconds)
-            with open_video(self._path) as container:
+            with open_video(self._path, nvdec_device=self._nvdec_device) as container:
                 stream = choose_stream(container, path=self._path)
                 yield from self._read(container, stream, start)
         except av.MemoryError as err:
             message = f"{str(self._path)!r} asks for more memory than its decoder may have"
             raise DecodeError(message, reason="out of memory") from err
         except av.FFmpegError as err:
-            message = f"{str(self._path)!r} broke off: {err.strerror}"
+            hint = "" if self._nvdec_device is None else " (in NVDEC; --decoder cpu may read it)"
+            message = f"{str(self._path)!r} broke off: {err.strerror}{hint}"
             raise DecodeError(message, reason="corrupt") from err
 
     def _read(

@@ -44,6 +44,7 @@ class WorkerProcess:
         preprocessing: Preprocessing,
         sampling: Sampling,
         stack: PictureStack,
+        nvdec_device: int | None,
         num_slots: int,
     ) -> None:
         self.messages: deque[dict[str, Any]] = deque()
@@ -62,6 +63,7 @@ class WorkerProcess:
                 "preprocessing": asdict(preprocessing),
                 "sampling": asdict(sampling),
                 "stack": asdict(stack),
+                "nvdec_device": nvdec_device,
                 "num_slots": num_slots,
             }
         )

@@ -24,7 +24,7 @@ class Reason:
 REASONS = {
     "not a video": Reason("no container that FFmpeg knows, or one still picture"),
     "no video stream": Reason("sound, subtitles or cover pictures alone"),
-    "unknown codec": Reason("FFmpeg has no decoder for the video stream"),
+    "unknown codec": Reason("FFmpeg, or the GPU, has no decoder for the video stream"),
     "no frames": Reason("the video stream is empty"),
     "no timestamps": Reason("neither frames nor header say when a frame is shown"),
     "truncated": Reason("it ends before its header says, or within a frame", breaks_off=True),
@@ -33,7 +33,9 @@ REASONS = {
     "size limit": Reason("a frame has a side of more than 16384 pixels"),
     "empty span": Reason("no frame lies in the time span that was asked for"),
     "unreadable": Reason("missing, no regular file, no permission, a failing disk", "machine"),
-    "decoder crashed": Reason("the process that decoded it died", "machine"),
+    "decoder crashed": Reason(
+        "the process that decoded it died, or a GPU's decoder could not begin", "machine"
+    ),
     "decoder hung": Reason("its decoder made no progress for --timeout seconds", "machine"),
     "out of memory": Reason("its decoder asked for more memory than it may have", "machine"),
 }

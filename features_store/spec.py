@@ -19,6 +19,7 @@ Json = Mapping[str, Any] | list[Any] | str | int | float | bool | None
 Fit = Literal["crop", "stretch", "pad"]
 SamplingKind = Literal["fps", "stride", "count", "segments"]
 Precision = Literal["fp32", "bf16"]
+Decoder = Literal["cpu", "nvdec"]  # what decodes here; imported features say "unknown"
 MAX_DRAWN_FRAMES = 2**16  # of a video, in all its draws; a record lists them
 
 

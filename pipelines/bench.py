@@ -62,6 +62,7 @@ class Bench:
         paths: whole videos, all of which can be decoded.
         computer: as the pipeline would use it.
         network: the same backbone, not moved or converted.
+        nvdec_device: GPU that decodes in the worker processes; None for the CPU.
         extract: extracts the videos to a new store and returns the seconds.
     """
 
@@ -73,9 +74,11 @@ class Bench:
         computer: CubeComputer,
         network: Backbone,
         workers: int,
+        nvdec_device: int | None,
         extract: Callable[[], float],
     ) -> None:
         self._paths, self._sampling, self._workers = paths, sampling, workers
+        self._nvdec_device = nvdec_device
         self._computer, self._extract = computer, extract
         self._network = network.to(computer.device)
         self._preprocessing = computer.preprocessing
@@ -141,7 +144,10 @@ class Bench:
     def _decode_in_workers(self) -> None:
         tasks = [DecodeTask(i, str(path)) for i, path in enumerate(self._paths)]
         pool = DecodePool(
-            preprocessing=self._preprocessing, sampling=self._sampling, workers=self._workers
+            preprocessing=self._preprocessing,
+            sampling=self._sampling,
+            nvdec_device=self._nvdec_device,
+            workers=self._workers,
         )
         with pool:
             for event in pool.decode(tasks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +15,10 @@ from safetensors.torch import save_file
 from extract.backbones import load_backbone
 from extract.backbones.registry import load_network
 from features_store.errors import ContractError, DecodeError, UsageError
-from features_store.spec import Fit, Sampling
+from features_store.spec import Decoder, Fit, Sampling
 from pipelines.bench import Bench, Rates, extraction_floor, matmul_gflops
-from pipelines.extraction import build_computer, extract
+from pipelines.compiling import Compile, choose_compiled
+from pipelines.extraction import build_computer, choose_nvdec, extract
 from pipelines.sources import read_source
 
 
@@ -38,6 +40,7 @@ class BenchReport:
     has_weights: bool
     device: str
     precision: str
+    is_compiled: bool
     num_cores: int
     workers: int
     num_videos: int
@@ -60,7 +63,9 @@ def bench_extract(
     stride: int | None = None,
     fit: Fit = "crop",
     precision: Literal["fp32", "bf16", "auto"] = "auto",
+    compile: Compile = "auto",
     device: str = "auto",
+    decoder: Decoder = "cpu",
     batch_size: int | None = None,
     workers: int = 1,
     num_videos: int = 16,
@@ -83,6 +88,7 @@ def bench_extract(
         computer = build_computer(
             network, fit=fit, precision=precision, device=device, batch_size=batch_size
         )
+        computer = choose_compiled(compile, computer, num_frames=inf)  # as for a long job
         chosen = Path(folder) / "videos.txt"
         chosen.write_text("".join(f"{path}\n" for path in paths))
 
@@ -91,7 +97,9 @@ def bench_extract(
                 report = extract(
                     chosen, out=Path(out) / "bench.cubes", backbone=backbone, weights=weights,
                     layers=layers, fps=fps, stride=stride, fit=fit, precision=computer.precision,
-                    device=str(computer.device), batch_size=computer.batch_size, workers=workers,
+                    compile="on" if computer.is_compiled else "off",
+                    device=str(computer.device), decoder=decoder, batch_size=computer.batch_size,
+                    workers=workers,
                 )  # fmt: skip
             if report.failed:
                 raise ContractError(f"cannot measure: {report.failed[0]['error']}")
@@ -100,7 +108,7 @@ def bench_extract(
         try:
             bench = Bench(
                 paths, sampling=sampling, computer=computer, network=network, workers=workers,
-                extract=extract_once,
+                nvdec_device=choose_nvdec(decoder, computer.device), extract=extract_once,
             )  # fmt: skip
         except DecodeError as err:
             raise ContractError(f"cannot measure: {err}") from err
@@ -114,6 +122,7 @@ def bench_extract(
         has_weights=has_weights,
         device=str(computer.device),
         precision=computer.precision,
+        is_compiled=computer.is_compiled,
         num_cores=num_cores,
         workers=workers,
         num_videos=len(paths),

@@ -49,6 +49,7 @@ def time_decoding(
     *,
     computer: CubeComputer,
     sampling: Sampling,
+    nvdec_device: int | None,
     workers: int,
     seconds: float,
 ) -> Timing:
@@ -63,7 +64,12 @@ def time_decoding(
     first: dict[int, int] = {}
     started: float | None = None
     num_before, elapsed = 0, 0.0
-    pool = DecodePool(preprocessing=computer.preprocessing, sampling=sampling, workers=workers)
+    pool = DecodePool(
+        preprocessing=computer.preprocessing,
+        sampling=sampling,
+        nvdec_device=nvdec_device,
+        workers=workers,
+    )
     with pool:
         for event in pool.decode(tasks):
             if isinstance(event, Frames):
@@ -130,6 +136,7 @@ def estimate_time(
     *,
     computer: CubeComputer,
     sampling: Sampling,
+    nvdec_device: int | None,
     workers: int,
     seconds: float,
     num_decoded: int,
@@ -138,11 +145,13 @@ def estimate_time(
     """Time decoding and the backbone, each for some seconds; None if no clip can be decoded.
 
     Args:
+        nvdec_device: GPU that decodes; None for the CPU.
         num_decoded, num_kept: frames of the job.
     """
     decode = time_decoding(
-        clips, computer=computer, sampling=sampling, workers=workers, seconds=seconds
-    )
+        clips, computer=computer, sampling=sampling, nvdec_device=nvdec_device,
+        workers=workers, seconds=seconds,
+    )  # fmt: skip
     if not decode.frames:
         return None
     backbone = time_backbone(computer, seconds=seconds)

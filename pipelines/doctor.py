@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from features_store.errors import MachineError
+
 PACKAGES = ("cubereel", "torch", "torchvision", "timm", "av", "h5py", "hdf5plugin", "numpy")
 # What the data sets of the field are in; a decoder that is missing costs their videos.
 CODECS = ("h264", "hevc", "mpeg4", "msmpeg4v3", "mpeg2video", "vp8", "vp9", "av1", "wmv3", "mjpeg")
@@ -89,25 +91,16 @@ def check_cpu() -> Check:
     """Say how many cores there are and which instructions a backbone can use."""
     import torch
 
-    from extract.precision import has_bf16_units
+    from extract.machine import cpu_flags, has_bf16_units
 
     cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
-    flags = _cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd"}
+    flags = cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd"}
     units = "bf16 units" if has_bf16_units(torch.device("cpu")) else "no bf16 units, so fp32"
     found = f"{cores} cores, {threads} threads of torch, {' '.join(sorted(flags))}; {units}"
     if threads < cores:
         advice = f"torch leaves {cores - threads} cores idle; is OMP_NUM_THREADS meant to be set?"
         return Check("cpu", "warning", found, advice)
     return Check("cpu", "ok", found)
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    names = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
-    return set(next(names, "").split())
 
 
 def check_gpu() -> Check:
@@ -134,15 +127,18 @@ def check_gpu() -> Check:
 
 
 def check_decoders() -> Check:
-    """Say which codecs can be decoded, and which hardware decoders PyAV was built with."""
+    """Say which codecs can be decoded, and whether NVDEC can be used."""
     import av
-    from av.codec.hwaccel import hwdevices_available
+
+    from extract.nvdec import require_nvdec
 
     there = [name for name in CODECS if _can_decode(av, name)]
     missing = [name for name in CODECS if name not in there]
-    found = (
-        f"{' '.join(there)}; built for the hardware of: {' '.join(hwdevices_available()) or 'none'}"
-    )
+    try:
+        require_nvdec(0)
+        found = f"{' '.join(there)}; NVDEC"
+    except MachineError:
+        found = f"{' '.join(there)}; no NVDEC"
     if missing:
         advice = f"videos in {', '.join(missing)} will fail; install PyAV's own wheel ('av')"
         return Check("decoders", "warning", found, advice)

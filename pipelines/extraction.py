@@ -20,6 +20,7 @@ from extract.allocator import keep_freed_memory
 from extract.backbones import Backbone, load_backbone
 from extract.compute import CubeComputer
 from extract.decode_pool import DecodePool
+from extract.nvdec import require_nvdec
 from extract.pictures import PictureStack
 from extract.precision import choose_precision
 from extract.preprocess import preprocessing_for
@@ -29,9 +30,10 @@ from features_store.layout import DIFF_GRID
 from features_store.ledger import read_failures
 from features_store.manifest import extend_store_manifest
 from features_store.runs import new_run_id, write_run
-from features_store.spec import Fit, Sampling, Spec
+from features_store.spec import Decoder, Fit, Sampling, Spec
 from features_store.store_writer import StoreWriter
 from features_store.views import choose_views
+from pipelines.compiling import Compile, choose_compiled
 from pipelines.deadline import Deadline
 from pipelines.extraction_run import ExtractionReport, Run, new_report
 from pipelines.header_cache import open_header_cache
@@ -64,9 +66,11 @@ def extract(
     diffs: Literal["frames", "cubes"] = "frames",
     fit: Fit = "crop",
     precision: Literal["fp32", "bf16", "auto"] = "auto",
+    compile: Compile = "auto",
     dtype: str = "float16",
     compression: str = "none",
     device: str = "auto",
+    decoder: Decoder = "cpu",
     batch_size: int | None = None,
     workers: int = 1,
     root: str | Path | None = None,
@@ -112,7 +116,7 @@ def extract(
         network, fit=fit, precision=precision, device=device, batch_size=batch_size
     )
     header = StoreHeader(
-        spec=build_spec(computer, network, sampling),
+        spec=build_spec(computer, network, sampling, decoder),
         layers=network.layers,
         root=str(videos.root),
         views=chosen_views,
@@ -129,6 +133,7 @@ def extract(
         preprocessing=computer.preprocessing,
         sampling=sampling,
         stack=pictures,
+        nvdec_device=choose_nvdec(decoder, computer.device),
         slots=max(16, BATCHES_AHEAD * computer.batch_size // pictures.num_pictures),
         workers=workers,
         timeout_seconds=timeout_seconds,
@@ -151,6 +156,8 @@ def extract(
         if plan.units:
             if not pool.worker_pids:
                 stack.enter_context(pool)
+            frames = sum(job.max_frames for unit in plan.units for job in unit)
+            computer = choose_compiled(compile, computer, num_frames=frames * pictures.num_pictures)
             run = Run(
                 writer, computer, pictures, report, deadline or Deadline(None),
                 keep_partial=partial == "keep",
@@ -216,7 +223,22 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def build_spec(computer: CubeComputer, network: Backbone, sampling: Sampling) -> Spec:
+def choose_nvdec(decoder: Decoder, device: torch.device) -> int | None:
+    """Return the number of the GPU that decodes; None where the CPU does.
+
+    Raises:
+        MachineError: NVDEC is asked for and cannot be used.
+    """
+    if decoder == "cpu":
+        return None
+    number = device.index or 0
+    require_nvdec(number)
+    return number
+
+
+def build_spec(
+    computer: CubeComputer, network: Backbone, sampling: Sampling, decoder: Decoder
+) -> Spec:
     """Return all that computes a number."""
     return Spec(
         backbone=network.name,
@@ -226,7 +248,7 @@ def build_spec(computer: CubeComputer, network: Backbone, sampling: Sampling) ->
         diffs=f"frame minus previous {'decoded' if sampling.is_sparse else 'kept'} frame, "
         f"RGB 0..1, area-averaged to {DIFF_GRID}",
         precision=computer.precision,
-        decoder="cpu",
+        decoder=decoder,
     )
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.headers import VideoHeader
-from features_store.errors import UsageError
+from pipelines.cache_folder import cache_folder
 
 logger = logging.getLogger("cubereel")
 FIRST_LINE = b'{"format": "cubereel headers", "version": 1}\n'
@@ -29,27 +29,11 @@ _FRACTION = re.compile(r"[0-9]{1,19}(/[1-9][0-9]{0,18})?")
 _TYPES = (str, int, int, int, int, str, str, float, int, bool, str)
 
 
-def default_cache_folder() -> Path:
-    """Return ``$XDG_CACHE_HOME/cubereel/headers``, below ``~/.cache`` when that is not set.
-
-    Raises:
-        UsageError: the user has no home folder, as in some containers.
-    """
-    said = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if said.is_absolute():
-        return said / "cubereel" / "headers"
-    try:
-        return Path.home() / ".cache" / "cubereel" / "headers"
-    except RuntimeError as err:
-        raise UsageError(
-            "this user has no home folder to remember headers in; give --header-cache FOLDER, or "
-            "set XDG_CACHE_HOME to one"
-        ) from err
-
-
 def open_header_cache(folder: str | Path | None, *, root: Path) -> HeaderCache:
     """Return the cache of headers below a root, in a folder or where it is by default."""
-    return HeaderCache(default_cache_folder() if folder is None else Path(folder), root)
+    if folder is None:
+        return HeaderCache(cache_folder("headers", option="--header-cache"), root)
+    return HeaderCache(Path(folder), root)
 
 
 class HeaderCache:

@@ -16,10 +16,11 @@ from extract.backbones.registry import load_network
 from features_store.errors import ContractError, UsageError
 from features_store.layout import ArraySpec, Dtype, LayerShape, shard_arrays, split_units
 from features_store.shard_size import UnitRows, shard_bytes
-from features_store.spec import Fit, Sampling
+from features_store.spec import Decoder, Fit, Sampling
 from features_store.views import choose_views
 from pipelines.calibration import Clip, TimeEstimate, estimate_time
-from pipelines.extraction import DEFAULT_BACKBONE, build_computer
+from pipelines.compiling import Compile, choose_compiled
+from pipelines.extraction import DEFAULT_BACKBONE, build_computer, choose_nvdec
 from pipelines.frame_counts import FrameCount
 from pipelines.header_cache import open_header_cache
 from pipelines.headers import HeaderSurvey, probe_in_workers, survey_headers
@@ -88,9 +89,11 @@ def plan(
     diffs: Literal["frames", "cubes"] = "frames",
     fit: Fit = "crop",
     precision: Literal["fp32", "bf16", "auto"] = "auto",
+    compile: Compile = "auto",
     dtype: str = "float16",
     compression: str = "none",
     device: str = "auto",
+    decoder: Decoder = "cpu",
     batch_size: int | None = None,
     workers: int = 1,
     root: str | Path | None = None,
@@ -137,8 +140,10 @@ def plan(
         network, fit=fit, precision=precision, device=device, batch_size=batch_size
     )
     num_pictures = len(chosen) * (2 if diffs == "cubes" else 1)
+    computer = choose_compiled(compile, computer, num_frames=report.frames * num_pictures)
     report.time = estimate_time(
         _clips(videos, counts), computer=computer, sampling=sampling, workers=workers,
+        nvdec_device=choose_nvdec(decoder, computer.device),
         seconds=calibrate_seconds, num_decoded=report.decoded,
         num_kept=report.frames * num_pictures,
     )  # fmt: skip

@@ -19,6 +19,14 @@ def _caches_are_the_tests_own(tmp_path_factory):
         yield
 
 
+def pytest_runtest_setup(item):
+    """Skip what needs a GPU where there is none; on a machine that must have one, let it fail."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        if os.environ.get("FAIL_WITHOUT_CUDA") == "1":
+            pytest.fail("torch finds no GPU, and FAIL_WITHOUT_CUDA=1 is set")
+        pytest.skip("needs a GPU; 'FAIL_WITHOUT_CUDA=1 pytest -m cuda' where there must be one")
+
+
 @pytest.fixture(autouse=True)
 def _random_state_is_restored():
     with torch.random.fork_rng(devices=[]):

@@ -11,8 +11,8 @@ import pytest
 from extract.headers import VideoHeader
 from features_store.spec import Sampling
 from features_store.store import Store
+from pipelines.cache_folder import cache_folder
 from pipelines.frame_counts import count_frames
-from pipelines.header_cache import default_cache_folder
 from tests.clips import write_classes
 from tests.synthetic import cut_off, numbered_frames, write_audio, write_video
 
@@ -168,7 +168,7 @@ def test_extraction_knows_the_headers_that_a_plan_read(folder, cubereel, extract
     extracted_frames(folder)
 
     assert "headers:" not in cubereel.err
-    assert len(list(default_cache_folder().glob("*.jsonl"))) >= 1
+    assert len(list(cache_folder("headers").glob("*.jsonl"))) >= 1
 
 
 def test_damaged_lines_of_the_cache_are_read_again(folder, plan, cubereel, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -43,8 +44,8 @@ class LocalResponseNorm(nn.Module):
     """x / (1 + α/n · Σ of x² over n neighbouring channels)^β, β = 3/4 (Krizhevsky et al. 2012).
 
     torch's own goes through a 3-D average pool and `pow`, is half the network's time and has no
-    bf16 on the CPU. Here the window is a sum of shifted slices, and the power is two roots. Squares
-    are summed in float32 whatever the input is.
+    bf16 on the CPU. Here windows are a view of the squares with channels last, as they lie in
+    memory, and the power is two roots. Squares are summed in float32 whatever the input is.
     """
 
     def __init__(self, size: int = 5, alpha: float = 1e-4) -> None:
@@ -53,12 +54,10 @@ class LocalResponseNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
         """Return the normalised map."""
-        half, channels = self.size // 2, x.shape[1]
-        squares = x.float().square()
-        total = squares.clone()
-        for shift in range(1, half + 1):
-            total[:, shift:] += squares[:, : channels - shift]
-            total[:, : channels - shift] += squares[:, shift:]
+        half = self.size // 2
+        squares = rearrange(x.float().square(), "b d h w -> b h w d")
+        windows = F.pad(squares, (half, half)).unfold(-1, self.size, 1)
+        total = rearrange(windows.sum(-1), "b h w d -> b d h w")
         root = total.mul_(self.alpha / self.size).add_(1).rsqrt_()
         return x * root.mul_(root.sqrt()).to(x.dtype)
 

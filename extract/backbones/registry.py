@@ -82,12 +82,14 @@ class Backbone(nn.Module):
 
     Attributes:
         name: ``source:name``.
+        asked_layers: names as they were asked for; none for the last map.
         layers: what it returns, with shapes measured by one forward pass of zeros.
     """
 
     def __init__(self, name: str, loaded: LoadedNetwork, layers: Sequence[str] = ()) -> None:
         super().__init__()
         self.name = name
+        self.asked_layers = tuple(layers)
         self.config = loaded.config
         self.weights_sha256 = loaded.weights_sha256
         loaded.network.requires_grad_(False)

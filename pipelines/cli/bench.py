@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli import options
-from pipelines.cli.choices import Fit, Precision
+from pipelines.cli.choices import Compile, Decoder, Fit, Precision
 from pipelines.cli.show import print_json, print_table
 
 app = typer.Typer(help="Measure this machine against its own floors.", no_args_is_help=True)
@@ -35,7 +35,9 @@ def extract(
     stride: options.Stride = None,
     fit: options.Fit = Fit.crop,
     precision: options.Precision = Precision.auto,
+    compile: options.Compile = Compile.auto,
     device: options.Device = "auto",
+    decoder: options.Decoder = Decoder.cpu,
     batch_size: options.BatchSize = None,
     workers: options.Workers = 1,
     videos: Annotated[int, typer.Option(help="How many, evenly chosen from the source.")] = 16,
@@ -47,15 +49,17 @@ def extract(
 
     report = bench_extract(
         source, backbone=backbone, weights=weights, layers=layer or (), fps=fps, stride=stride,
-        fit=fit.value, precision=precision.value, device=device, batch_size=batch_size,
-        workers=workers, num_videos=videos, rounds=rounds,
+        fit=fit.value, precision=precision.value, compile=compile.value,
+        device=device, decoder=decoder.value, batch_size=batch_size, workers=workers,
+        num_videos=videos, rounds=rounds,
     )  # fmt: skip
     if as_json:
         print_json(report)
         return
     typer.echo(
         f"{report.backbone}{'' if report.has_weights else ' (random weights)'} on {report.device} "
-        f"in {report.precision}, {report.num_cores} cores, "
+        f"in {report.precision}{', compiled' if report.is_compiled else ''}, "
+        f"{report.num_cores} cores, "
         f"{report.workers} decode workers, {report.num_videos} videos, "
         f"{report.num_frames} frames kept\n"
     )

@@ -28,6 +28,21 @@ class Precision(StrEnum):
     auto = "auto"
 
 
+class Decoder(StrEnum):
+    """What decodes videos."""
+
+    cpu = "cpu"
+    nvdec = "nvdec"
+
+
+class Compile(StrEnum):
+    """Whether the backbone is compiled."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
 class Dtype(StrEnum):
     """Of stored cubes."""
 

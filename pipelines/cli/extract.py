@@ -11,7 +11,16 @@ import typer
 
 from features_store.errors import CoverageError
 from pipelines.cli import options
-from pipelines.cli.choices import Compression, Diffs, Dtype, Fit, Partial, Precision
+from pipelines.cli.choices import (
+    Compile,
+    Compression,
+    Decoder,
+    Diffs,
+    Dtype,
+    Fit,
+    Partial,
+    Precision,
+)
 from pipelines.cli.show import print_json
 from pipelines.cli.stopping import Stopped, time_limit
 
@@ -44,12 +53,14 @@ def extract(
     diffs: options.Diffs = Diffs.frames,
     fit: options.Fit = Fit.crop,
     precision: options.Precision = Precision.auto,
+    compile: options.Compile = Compile.auto,
     dtype: options.Dtype = Dtype.float16,
     compression: Annotated[
         Compression, typer.Option(help="Of cubes and differences in the store.")
     ] = Compression.none,
     compact: options.Compact = False,
     device: options.Device = "auto",
+    decoder: options.Decoder = Decoder.cpu,
     batch_size: options.BatchSize = None,
     workers: options.Workers = 1,
     timeout: Annotated[
@@ -99,13 +110,13 @@ def extract(
             source, out=out, backbone=backbone, weights=weights, layers=layer or (), fps=fps,
             stride=stride, count=count, segments=segments, jitter=jitter, seed=seed,
             views=[each.value for each in view or ()], diffs=diffs.value, fit=fit.value,
-            precision=precision.value,
+            precision=precision.value, compile=compile.value,
             dtype="8bit" if compact else dtype.value,
             compression="zstd" if compact else compression.value,
-            device=device, batch_size=batch_size, workers=workers, root=root, licence=licence,
-            origin=origin, citation=citation, rehash=rehash, partial=partial.value,
-            retry_failed=retry_failed, deadline=countdown, timeout_seconds=timeout,
-            header_cache=header_cache,
+            device=device, decoder=decoder.value, batch_size=batch_size,
+            workers=workers, root=root, licence=licence, origin=origin, citation=citation,
+            rehash=rehash, partial=partial.value, retry_failed=retry_failed, deadline=countdown,
+            timeout_seconds=timeout, header_cache=header_cache,
         )  # fmt: skip
     if as_json:
         print_json(report)

@@ -41,11 +41,21 @@ Fit = Annotated[choices.Fit, typer.Option(help="How frames get the network's sha
 Precision = Annotated[
     choices.Precision, typer.Option(help="auto: bf16 where it is fast and agrees with fp32.")
 ]
+Compile = Annotated[
+    choices.Compile,
+    typer.Option(
+        help="Of the backbone, once for a kind of machine, for at most 5 minutes; auto: on a GPU "
+        "or in bf16, where it is seen to be faster."
+    ),
+]
 Dtype = Annotated[choices.Dtype, typer.Option(help="Of the cubes in the store.")]
 Compact = Annotated[
     bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto.")]
+Decoder = Annotated[
+    choices.Decoder, typer.Option(help="nvdec: the GPU's, which is another spec than the CPU's.")
+]
 BatchSize = Annotated[
     int | None, typer.Option(help="Frames that travel together; by the device if not given.")
 ]

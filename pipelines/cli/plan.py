@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli import options
-from pipelines.cli.choices import Compression, Diffs, Dtype, Fit, Precision
+from pipelines.cli.choices import Compile, Compression, Decoder, Diffs, Dtype, Fit, Precision
 from pipelines.cli.show import format_bytes, format_seconds, print_json, print_table
 
 if TYPE_CHECKING:
@@ -37,12 +37,14 @@ def plan(
     diffs: options.Diffs = Diffs.frames,
     fit: options.Fit = Fit.crop,
     precision: options.Precision = Precision.auto,
+    compile: options.Compile = Compile.auto,
     dtype: options.Dtype = Dtype.float16,
     compression: Annotated[
         Compression, typer.Option(help="Of the store; bytes are those before it.")
     ] = Compression.none,
     compact: options.Compact = False,
     device: options.Device = "auto",
+    decoder: options.Decoder = Decoder.cpu,
     batch_size: options.BatchSize = None,
     workers: options.Workers = 1,
     root: options.Root = None,
@@ -63,8 +65,8 @@ def plan(
         source, backbone=backbone, weights=weights, layers=layer or (), fps=fps, stride=stride,
         count=count, segments=segments, jitter=jitter, seed=seed,
         views=[each.value for each in view or ()], diffs=diffs.value, fit=fit.value,
-        precision=precision.value, dtype="8bit" if compact else dtype.value,
-        compression="zstd" if compact else compression.value, device=device,
+        precision=precision.value, compile=compile.value, dtype="8bit" if compact else dtype.value,
+        compression="zstd" if compact else compression.value, device=device, decoder=decoder.value,
         batch_size=batch_size, workers=workers, root=root, sample=sample,
         calibrate_seconds=calibrate, header_cache=header_cache,
     )  # fmt: skip

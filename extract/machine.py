@@ -1,0 +1,36 @@
+"""What this machine computes with, as far as it decides how a network runs."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+
+def cpu_flags() -> set[str]:
+    """Return the instruction sets of the CPU as Linux names them; empty where it does not."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    names = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
+    return set(next(names, "").split())
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether the device has bf16 units; emulated, bf16 is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def describe_machine(device: torch.device) -> str:
+    """Return a text that two machines share only if they can run each other's machine code."""
+    parts = [platform.machine(), *sorted(cpu_flags())]
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        parts += [
+            properties.name,
+            f"{properties.major}.{properties.minor}",
+            str(torch.version.cuda),
+        ]
+    return " ".join(parts)

@@ -1,0 +1,95 @@
+"""Decoding on a GPU: asked for by name, another spec, and what is wrong with a file comes first."""
+
+import av
+import numpy as np
+import pytest
+import torch
+from av import VideoFrame
+
+from extract.container import open_video
+from extract.conversion import FrameConverter
+from extract.nvdec import require_nvdec
+from features_store.errors import DecodeError, MachineError
+from features_store.store import Store
+from tests.clips import write_classes
+from tests.synthetic import numbered_frames, write_audio, write_video
+from tests.test_video import preprocessing
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@without_gpu
+@pytest.mark.parametrize("verb", ["extract", "plan"])
+def test_without_a_gpu_it_is_refused_before_anything_is_written(verb, cubereel, tmp_path):
+    write_classes(tmp_path / "videos")
+    out = ("--out", tmp_path / "x.cubes") if verb == "extract" else ()
+    status = cubereel(
+        verb, tmp_path / "videos", *out, "--backbone", "tiny:conv", "--decoder", "nvdec"
+    )
+
+    assert status == 5
+    assert "NVDEC of GPU 0 cannot be used here" in cubereel.err
+    assert "take --decoder cpu" in cubereel.err
+    assert not (tmp_path / "x.cubes").exists()
+
+
+@without_gpu
+def test_a_gpu_that_cannot_begin_is_the_machines_fault(tmp_path):
+    write_video(tmp_path / "a.mp4", numbered_frames(3))
+    with pytest.raises(DecodeError, match="NVDEC cannot begin") as raised:
+        open_video(tmp_path / "a.mp4", nvdec_device=0)
+    assert raised.value.reason == "decoder crashed"
+    with pytest.raises(MachineError):
+        require_nvdec(0)
+
+
+def test_what_is_wrong_with_a_file_is_said_as_for_the_cpu(tmp_path):
+    (tmp_path / "text.mp4").write_text("no video")
+    write_audio(tmp_path / "sound.mp4")
+    for name, reason in (("text.mp4", "not a video"), ("sound.mp4", "no video stream")):
+        with pytest.raises(DecodeError) as raised:
+            open_video(tmp_path / name, nvdec_device=0)
+        assert raised.value.reason == reason
+
+
+def test_pictures_as_a_gpu_gives_them_convert_as_planar_ones_do():
+    rng = np.random.default_rng(0)
+    smooth = np.kron(rng.integers(16, 240, (12, 16, 3)), np.ones((20, 20, 1))).astype(np.uint8)
+    planar = VideoFrame.from_ndarray(smooth, format="rgb24").reformat(format="yuv420p")
+    (expected,) = FrameConverter(preprocessing()).convert(planar)
+    (pixels,) = FrameConverter(preprocessing()).convert(planar.reformat(format="nv12"))
+
+    difference = np.abs(pixels.astype(int) - expected.astype(int))
+    assert difference.max() <= 2
+    assert expected.std() > 20
+
+
+@pytest.mark.cuda
+def test_a_gpu_decodes_what_the_cpu_decodes_and_the_spec_tells_them_apart(cubereel, tmp_path):
+    write_classes(tmp_path / "videos")
+    for decoder in ("cpu", "nvdec"):
+        options = ("--backbone", "tiny:conv", "--decoder", decoder)
+        out = tmp_path / f"{decoder}.cubes"
+        assert cubereel("extract", tmp_path / "videos", "--out", out, *options) == 0, cubereel.err
+    with Store(tmp_path / "cpu.cubes") as one, Store(tmp_path / "nvdec.cubes") as other:
+        assert (one.header.spec.decoder, other.header.spec.decoder) == ("cpu", "nvdec")
+        for record in one.records():
+            cubes, others = (
+                np.asarray(store.cubes(record.id), dtype=np.float32).reshape(-1)
+                for store in (one, other)
+            )
+            cosine = cubes @ others / np.linalg.norm(cubes) / np.linalg.norm(others)
+            assert cosine > 0.999
+
+
+@pytest.mark.cuda
+def test_a_codec_that_the_gpu_lacks_fails_and_is_not_decoded_on_the_cpu(tmp_path):
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode())
+    with pytest.raises(DecodeError) as raised:
+        open_video(tmp_path / "a.avi", nvdec_device=0)
+    assert raised.value.reason == "unknown codec"

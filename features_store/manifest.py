@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from features_store.collector import paused_collector
 from features_store.disk import write_atomically
 from features_store.errors import ContractError, UsageError
 from features_store.records import check_id
@@ -18,7 +19,7 @@ COLUMNS = ("video_id", "path", "label", "group", "split", "start_seconds", "end_
 SPLITS = ("train", "val", "validation", "test")  # what the column split may say; or nothing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ManifestRow:
     """One video, or one time span of it. Empty text means "not said".
 
@@ -37,7 +38,7 @@ class ManifestRow:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ManifestLine:
     """One line of a manifest: its row unless it cannot be understood, and what is wrong."""
 
@@ -71,6 +72,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     return rows
 
 
+@paused_collector()
 def scan_manifest(path: Path) -> list[ManifestLine]:
     """Read every line of a manifest CSV and say all that is wrong, not only what is first.
 

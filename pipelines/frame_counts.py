@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
@@ -37,7 +36,6 @@ class FrameCount(NamedTuple):
 NO_HEADER = FrameCount(kept=0, decoded=0, is_counted=True, most=1)
 
 
-@lru_cache(2**17)
 def count_frames(
     header: VideoHeader, sampling: Sampling, start: float | None, end: float | None
 ) -> FrameCount:

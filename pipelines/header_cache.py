@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.headers import VideoHeader
+from features_store.collector import paused_collector
 from pipelines.cache_folder import cache_folder
 
 logger = logging.getLogger("cubereel")
@@ -78,6 +79,7 @@ class HeaderCache:
         self._start = b""
         self._lines |= {line[0]: line for line in lines}
 
+    @paused_collector()
     def _load(self) -> None:
         try:
             with os.fdopen(os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:

@@ -139,12 +139,19 @@ def count_rows(
     rows: Sequence[ManifestRow], headers: Sequence[VideoHeader | None], sampling: Sampling
 ) -> list[FrameCount]:
     """Return the frames of each row, by its header."""
-    return [
-        NO_HEADER
-        if header is None
-        else count_frames(header, sampling, row.start_seconds, row.end_seconds)
-        for row, header in zip(rows, headers, strict=True)
-    ]
+    # Many rows share a header, as one object: comparing fractions takes longer than counting.
+    known: dict[tuple[int, float | None, float | None], FrameCount] = {}
+    counts = []
+    for row, header in zip(rows, headers, strict=True):
+        key = (id(header), row.start_seconds, row.end_seconds)
+        if key not in known:
+            known[key] = (
+                NO_HEADER
+                if header is None
+                else count_frames(header, sampling, row.start_seconds, row.end_seconds)
+            )
+        counts.append(known[key])
+    return counts
 
 
 def rooms(counts: Sequence[FrameCount], arrays: Sequence[ArraySpec]) -> list[int]:

@@ -115,16 +115,16 @@ def _relative_to(root: Path, rows: Sequence[ManifestRow], folder: Path) -> Sourc
                 f"video {row.path!r} lies outside the root {root}; give a higher folder with --root"
             )
         path = absolute[len(top) :]
-        derived = row.video_id in ("", span_id(row.path.lstrip("/"), *_span(row)))
-        video_id = span_id(path, *_span(row)) if derived else row.video_id
-        if video_id in result:
-            raise ContractError(
-                f"video id {video_id!r} stands twice in the source; list each video once"
-            )
-        if video_id != row.video_id or path != row.path:
+        if path != row.path or not row.video_id:
+            derived = row.video_id in ("", span_id(row.path.lstrip("/"), *_span(row)))
+            video_id = span_id(path, *_span(row)) if derived else row.video_id
             check_id(video_id)
             row = replace(row, video_id=video_id, path=path)
-        result[video_id] = row
+        if row.video_id in result:
+            raise ContractError(
+                f"video id {row.video_id!r} stands twice in the source; list each video once"
+            )
+        result[row.video_id] = row
     return Source(root, tuple(result.values()))
 
 

@@ -45,6 +45,9 @@ def compile_described(described: dict[str, Any]) -> None:
 
 def main(parent: int) -> None:
     """Serve the process `parent`."""
+    # Schedulers signal every process of a job. The parent alone decides what a signal means.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     try:
         compile_described(json.load(sys.stdin))

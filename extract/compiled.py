@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,26 +21,31 @@ from typing import Any
 import torch
 
 from extract.compute import CubeComputer
-from extract.lanes import ComputeLanes, plan_lanes
+from extract.lanes import ComputeLanes
 from extract.machine import describe_machine
 from features_store.errors import MachineError
 from features_store.spec import canonical_json
 
 # It warns of a CUDA toolkit without a GPU, which is no concern of ours.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+# Every network that a long-lived process loads counts as one more version of the same code.
+_MANY = {"recompile_limit": 10_000, "accumulated_recompile_limit": 10_000}
 PACKAGES = ("cubereel", "torch", "torchvision", "timm")
+
+
+class CompilingTooLongError(MachineError):
+    """The compiler was ended because its time was over."""
 
 
 def describe_compiling(computer: CubeComputer) -> dict[str, Any]:
     """Return what is compiled, in plain values."""
-    _, num_threads = plan_lanes(computer.device.type, num_threads=torch.get_num_threads())
     return {
         "backbone": computer.backbone.name,
         "layers": list(computer.backbone.asked_layers),
         "precision": computer.precision,
         "device": str(computer.device),
         "batch_size": computer.batch_size,
-        "num_threads": num_threads,
+        "num_threads": torch.get_num_threads(),  # of all lanes
         "versions": {name: version(name) for name in PACKAGES},
     }
 
@@ -63,8 +68,10 @@ def compile_in_child(computer: CubeComputer, folder: Path, *, seconds: float) ->
     """Add to a folder what compiling the network of a computer makes.
 
     Raises:
-        MachineError: it took longer than `seconds`, or failed.
+        CompilingTooLongError: it took longer than `seconds`.
+        MachineError: it failed, or the folder is not this user's alone to write.
     """
+    require_own_folder(folder)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "extract.compile_worker", str(os.getpid())],
@@ -75,10 +82,11 @@ def compile_in_child(computer: CubeComputer, folder: Path, *, seconds: float) ->
         try:
             process.communicate(json.dumps(describe_compiling(computer)).encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
-            raise MachineError(f"compiling took longer than {seconds:g} s") from None
+            raise CompilingTooLongError(f"compiling took longer than {seconds:g} s") from None
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() != 0:  # a compiler of its own may be left
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         log.seek(0)
         lines = log.read().decode(errors="replace").strip().splitlines()
@@ -93,22 +101,26 @@ def load_compiled(computer: CubeComputer, folder: Path) -> CubeComputer:
     Raises:
         MachineError: compiling failed, or the folder is not this user's alone to write.
     """
-    status = folder.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise MachineError(
-            f"{folder} holds machine code, and others than you may write it; remove it, or set "
-            "XDG_CACHE_HOME to a folder of your own"
-        )
+    require_own_folder(folder)
     compiled = computer.compiled()
     try:
-        # Every network that a long-lived process loads counts as one more version of the same code.
-        with _cached_in(folder), torch._dynamo.config.patch(recompile_limit=1000):
+        with _cached_in(folder), torch._dynamo.config.patch(_MANY):
             compile_now(compiled)
     except MachineError:
         raise
     except Exception as err:  # a compiler raises errors of many kinds
         raise MachineError(f"torch's compiler failed: {first_line(err)}") from err
     return compiled
+
+
+def require_own_folder(folder: Path) -> None:
+    """Raise `MachineError` for a folder of machine code that others may have put there."""
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise MachineError(
+            f"{folder} is for machine code, and others than you may write it; remove it, or set "
+            "XDG_CACHE_HOME to a folder of your own"
+        )
 
 
 def compile_now(computer: CubeComputer) -> None:

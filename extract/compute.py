@@ -102,7 +102,9 @@ class CubeComputer:
                     strict=False,
                 )
             ]
-        except torch.OutOfMemoryError as err:
+        except (torch.OutOfMemoryError, torch.AcceleratorError) as err:
+            if "out of memory" not in str(err):
+                raise
             raise MachineError(
                 f"{self.device} has no memory for batches of {self.batch_size} frames; "
                 "give a smaller --batch-size"

@@ -56,8 +56,8 @@ def open_video(path: str | Path, *, nvdec_device: int | None = None) -> InputCon
             return container
         # What is wrong with the file itself is known by now.
         with container:
-            choose_stream(container, path=path)
-        return _open_on_gpu(path, descriptor, nvdec_device)
+            codec = _codec_name(choose_stream(container, path=path))
+        return _open_on_gpu(path, descriptor, nvdec_device, codec=codec)
     finally:
         os.close(descriptor)  # FFmpeg has its own duplicate
 
@@ -67,24 +67,24 @@ def _open(descriptor: int, hwaccel: HWAccel | None = None) -> InputContainer:
     return av.open("fd:", mode="r", options=options, metadata_errors="replace", hwaccel=hwaccel)
 
 
-def _open_on_gpu(path: str | Path, descriptor: int, device: int) -> InputContainer:
+def _open_on_gpu(path: str | Path, descriptor: int, device: int, *, codec: str) -> InputContainer:
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
         container = _open(descriptor, nvdec(device))
-    except RuntimeError:  # PyAV's, where no stream of the file can be decoded by it
-        raise _not_for_nvdec(path) from None
     except av.FFmpegError as err:
         message = f"NVDEC cannot begin with {str(path)!r}: {err.strerror}"
         raise DecodeError(message, reason="decoder crashed") from err
+    except RuntimeError:  # PyAV's, where no stream of the file can be decoded by it
+        raise _not_for_nvdec(path, codec) from None
     stream = choose_stream(container, path=path)
     if not stream.codec_context.is_hwaccel:
         container.close()
-        raise _not_for_nvdec(path)
+        raise _not_for_nvdec(path, codec)
     return container
 
 
-def _not_for_nvdec(path: str | Path) -> DecodeError:
-    message = f"NVDEC cannot decode the codec of {str(path)!r}; take --decoder cpu"
+def _not_for_nvdec(path: str | Path, codec: str) -> DecodeError:
+    message = f"FFmpeg cannot decode {codec}, of {str(path)!r}, on a GPU; take --decoder cpu"
     return DecodeError(message, reason="unknown codec")
 
 

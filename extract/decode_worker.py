@@ -22,6 +22,7 @@ from extract.video import FrameReader
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
 
+MAX_BYTES_ON_GPU = 32 * 2**30  # its driver maps gigabytes of its own
 MAX_BYTES = 4 * 2**30  # of memory; 8K video takes about 1 GB, headers that lie ask for any number
 
 
@@ -143,10 +144,10 @@ def die_with_parent(connection: Connection, *, parent: int) -> None:
     os._exit(0)
 
 
-def _limit_memory() -> None:
+def _limit_memory(num_bytes: int) -> None:
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if before == resource.RLIM_INFINITY or before > MAX_BYTES:
-        resource.setrlimit(resource.RLIMIT_DATA, (MAX_BYTES, hard))
+    if before == resource.RLIM_INFINITY or before > num_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (num_bytes, hard))
 
 
 def main(connection_descriptor: int, ring_descriptor: int) -> None:
@@ -160,8 +161,7 @@ def main(connection_descriptor: int, ring_descriptor: int) -> None:
     ).start()
     try:
         worker = DecodeWorker(connection, ring_descriptor=ring_descriptor)
-        if not worker.is_on_gpu:  # whose driver maps more than that of its own
-            _limit_memory()
+        _limit_memory(MAX_BYTES_ON_GPU if worker.is_on_gpu else MAX_BYTES)
         worker.run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

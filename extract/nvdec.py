@@ -1,11 +1,14 @@
 """NVDEC, the video decoder of NVIDIA's GPUs, by way of FFmpeg; never mixed with one on the CPU.
 
 It gives NV12 pictures where the CPU's decoder gives planar ones, so scaled frames may differ in
-their last bit: which of the two decoded is part of a spec. What NVDEC cannot decode fails.
+their last bit: which of the two decoded is part of a spec. It does not tell of damage within a
+frame, as the CPU's decoder does. What it cannot decode fails; AV1 is of that kind, because FFmpeg
+takes a decoder for it that knows no hardware.
 """
 
+from pathlib import Path
+
 import av
-from av.codec.context import CodecContext
 from av.codec.hwaccel import HWAccel
 
 from features_store.errors import MachineError
@@ -17,13 +20,14 @@ def nvdec(device: int) -> HWAccel:
     return HWAccel("cuda", device=str(device), allow_software_fallback=False)
 
 
-def require_nvdec(device: int) -> None:
-    """Raise `MachineError` where NVDEC cannot decode the commonest of codecs."""
+def require_nvdec(device: int, clip: Path) -> None:
+    """Raise `MachineError` where NVDEC does not decode a clip that is known to be sound."""
     try:
-        context = CodecContext.create("h264", "r", hwaccel=nvdec(device))
-    except (av.FFmpegError, NotImplementedError) as err:
+        with av.open(str(clip), hwaccel=nvdec(device)) as container:
+            frame = next(container.decode(video=0), None)
+    except (av.FFmpegError, RuntimeError) as err:
         raise MachineError(
             f"NVDEC of GPU {device} cannot be used here ({err}); take --decoder cpu"
         ) from err
-    if not context.is_hwaccel:
-        raise MachineError("this PyAV was built without NVDEC; take --decoder cpu")
+    if frame is None:
+        raise MachineError(f"NVDEC of GPU {device} gives no frame; take --decoder cpu")

@@ -27,6 +27,8 @@ from extract.spans import DecodeStart, find_decode_start, find_extent, span_tick
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
 
+_NO_FRAME = ("truncated", "corrupt", "no frames")  # reasons for which none may have come
+
 
 class KeptFrame(NamedTuple):
     """One frame as the backbone will see it, before normalisation.
@@ -148,6 +150,16 @@ class FrameReader:
         )
 
     def __iter__(self) -> Iterator[KeptFrame]:
+        try:
+            yield from self._open_and_read()
+        except DecodeError as err:
+            # Where a GPU gives no frame at all, the file need not be at fault.
+            if self._nvdec_device is None or self._num_frames or err.reason not in _NO_FRAME:
+                raise
+            message = f"NVDEC gave no frame: {err}; --decoder cpu may read it"
+            raise DecodeError(message, reason="decoder crashed") from err
+
+    def _open_and_read(self) -> Iterator[KeptFrame]:
         start = DecodeStart()
         try:
             if self._start_seconds > 0:
@@ -159,8 +171,7 @@ class FrameReader:
             message = f"{str(self._path)!r} asks for more memory than its decoder may have"
             raise DecodeError(message, reason="out of memory") from err
         except av.FFmpegError as err:
-            hint = "" if self._nvdec_device is None else " (in NVDEC; --decoder cpu may read it)"
-            message = f"{str(self._path)!r} broke off: {err.strerror}{hint}"
+            message = f"{str(self._path)!r} broke off: {err.strerror}"
             raise DecodeError(message, reason="corrupt") from err
 
     def _read(

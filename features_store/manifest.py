@@ -19,7 +19,7 @@ COLUMNS = ("video_id", "path", "label", "group", "split", "start_seconds", "end_
 SPLITS = ("train", "val", "validation", "test")  # what the column split may say; or nothing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ManifestRow:
     """One video, or one time span of it. Empty text means "not said".
 
@@ -38,7 +38,7 @@ class ManifestRow:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ManifestLine:
     """One line of a manifest: its row unless it cannot be understood, and what is wrong."""
 

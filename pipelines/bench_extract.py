@@ -18,7 +18,8 @@ from features_store.errors import ContractError, DecodeError, UsageError
 from features_store.spec import Decoder, Fit, Sampling
 from pipelines.bench import Bench, Rates, extraction_floor, matmul_gflops
 from pipelines.compiling import Compile, choose_compiled
-from pipelines.extraction import build_computer, choose_nvdec, extract
+from pipelines.devices import build_computer, choose_nvdec
+from pipelines.extraction import extract
 from pipelines.sources import read_source
 
 
@@ -88,6 +89,7 @@ def bench_extract(
         computer = build_computer(
             network, fit=fit, precision=precision, device=device, batch_size=batch_size
         )
+        nvdec_device = choose_nvdec(decoder, computer.device)
         computer = choose_compiled(compile, computer, num_frames=inf)  # as for a long job
         chosen = Path(folder) / "videos.txt"
         chosen.write_text("".join(f"{path}\n" for path in paths))
@@ -108,7 +110,7 @@ def bench_extract(
         try:
             bench = Bench(
                 paths, sampling=sampling, computer=computer, network=network, workers=workers,
-                nvdec_device=choose_nvdec(decoder, computer.device), extract=extract_once,
+                nvdec_device=nvdec_device, extract=extract_once,
             )  # fmt: skip
         except DecodeError as err:
             raise ContractError(f"cannot measure: {err}") from err

@@ -10,12 +10,15 @@ import json
 import logging
 import tempfile
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
 from extract.compiled import (
+    CompilingTooLongError,
     compile_in_child,
     compiling_digest,
+    first_line,
     load_compiled,
     machine_digest,
 )
@@ -55,11 +58,18 @@ class Verdict:
         return self.compiled_rate / self.eager_rate
 
 
-def choose_compiled(asked: Compile, computer: CubeComputer, *, num_frames: float) -> CubeComputer:
+def choose_compiled(
+    asked: Compile,
+    computer: CubeComputer,
+    *,
+    num_frames: float,
+    seconds_left: float | None = None,
+) -> CubeComputer:
     """Return the computer, compiled or as it is; ``auto`` compiles where that is seen to be faster.
 
     Args:
         num_frames: that there are to compute; for a few it is not worth while to find out.
+        seconds_left: until the run ends whatever is left; None if it does not.
 
     Raises:
         MachineError, UsageError: it is asked for and not possible.
@@ -67,7 +77,8 @@ def choose_compiled(asked: Compile, computer: CubeComputer, *, num_frames: float
     if asked == "off":
         return computer
     try:
-        chosen, why = _choose(asked, computer, num_frames)
+        is_short = seconds_left is not None and seconds_left < LONG_SECONDS
+        chosen, why = _choose(asked, computer, 0 if is_short else num_frames)
     except (MachineError, UsageError) as err:
         if asked == "on":
             raise
@@ -87,7 +98,7 @@ def _choose(asked: Compile, computer: CubeComputer, num_frames: float) -> tuple[
         verdict = _try_to_compile(computer, folder)
         _write_verdict(verdict_file, verdict)
     if verdict.problem:
-        raise MachineError(verdict.problem)
+        raise MachineError(f"{verdict.problem}; --compile on tries again")
     why = f"{verdict.gain:.2f} times as fast, worst cosine {verdict.worst_cosine:.6f}"
     if asked == "auto" and verdict.gain < MIN_GAIN:
         return computer, f"compiled it is {why}"
@@ -102,21 +113,30 @@ def _is_short(computer: CubeComputer, num_frames: float) -> bool:
 
 
 def _try_to_compile(computer: CubeComputer, folder: Path) -> Verdict:
-    """Compile, compare and time."""
+    """Compile, compare and time.
+
+    Raises:
+        MachineError: for a reason that may be gone the next time, such as a missing compiler.
+    """
+    _make_folder(folder)
     try:
-        _make_folder(folder)
         compile_in_child(computer, folder, seconds=COMPILE_SECONDS)
-        compiled = load_compiled(computer, folder)
-    except MachineError as err:
+    except CompilingTooLongError as err:
         return Verdict(str(err))
-    with ComputeLanes[None, None](computer.device):
-        worst = compare_computers(computer, compiled)
-    if not worst >= MIN_COSINE:
-        return Verdict(f"compiled cubes differ: worst cosine {worst:.5f}, {MIN_COSINE} needed")
-    rates = [
-        time_backbone(each, seconds=TIMED_SECONDS).frames_per_second
-        for each in (compiled, computer)
-    ]
+    except OSError as err:
+        raise MachineError(f"cannot start a compiler: {err.strerror}") from err
+    compiled = load_compiled(computer, folder)
+    try:
+        with ComputeLanes[None, None](computer.device):
+            worst = compare_computers(computer, compiled)
+        if not worst >= MIN_COSINE:
+            return Verdict(f"compiled cubes differ: worst cosine {worst:.5f}, {MIN_COSINE} needed")
+        rates = [
+            time_backbone(each, seconds=TIMED_SECONDS).frames_per_second
+            for each in (compiled, computer)
+        ]
+    except RuntimeError as err:  # torch's, of code that it made itself
+        return Verdict(f"what was compiled cannot be run: {first_line(err)}")
     return Verdict("", worst, *rates)
 
 
@@ -130,12 +150,18 @@ def _make_folder(folder: Path) -> None:
 def read_verdict(path: Path) -> Verdict | None:
     """Return what was written down; None where nothing is that can be understood."""
     try:
-        return Verdict(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        said = json.loads(path.read_text())
+        numbers = [said[name] for name in ("worst_cosine", "compiled_rate", "eager_rate")]
+        is_sound = type(said["problem"]) is str and all(0 < float(n) < inf for n in numbers)
+    except (OSError, ValueError, TypeError, KeyError):
         return None
+    return Verdict(said["problem"], *map(float, numbers)) if is_sound else None
 
 
 def _write_verdict(path: Path, verdict: Verdict) -> None:
+    other = read_verdict(path)
+    if verdict.problem and other is not None and not other.problem:
+        return  # of a run beside this one
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
             json.dump(asdict(verdict), file)

@@ -15,7 +15,8 @@ from features_store.label_text import split_label
 from features_store.manifest import FILE_NAME
 from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
-from pipelines.extraction import choose_device, extract
+from pipelines.devices import choose_device, decoder_of
+from pipelines.extraction import extract
 from pipelines.labels import class_names, encode
 from pipelines.tails import open_checkpoint
 from pipelines.verdict import predicted_label
@@ -146,7 +147,8 @@ def predict(
         report = extract(
             source, out=store, backbone=spec.backbone, weights=weights,
             layers=list(description.layers), fit=spec.preprocessing.fit, precision=spec.precision,
-            views=[description.config.view], device=device, root="/", **spec.sampling.options,
+            decoder=decoder_of(spec.decoder), views=[description.config.view], device=device,
+            root="/", **spec.sampling.options,
         )  # fmt: skip
         with Store(store) as opened:
             require_same_spec(spec, opened.header.spec, store=f"the store of {checkpoint}")

@@ -14,16 +14,10 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from extract.allocator import keep_freed_memory
 from extract.backbones import Backbone, load_backbone
 from extract.compute import CubeComputer
 from extract.decode_pool import DecodePool
-from extract.nvdec import require_nvdec
 from extract.pictures import PictureStack
-from extract.precision import choose_precision
-from extract.preprocess import preprocessing_for
 from features_store.errors import ContractError, CubereelError, UsageError
 from features_store.header import StoreHeader
 from features_store.layout import DIFF_GRID
@@ -35,6 +29,7 @@ from features_store.store_writer import StoreWriter
 from features_store.views import choose_views
 from pipelines.compiling import Compile, choose_compiled
 from pipelines.deadline import Deadline
+from pipelines.devices import build_computer, choose_nvdec
 from pipelines.extraction_run import ExtractionReport, Run, new_report
 from pipelines.header_cache import open_header_cache
 from pipelines.headers import check_said
@@ -43,8 +38,6 @@ from pipelines.retries import Attempts, Partial
 from pipelines.sources import Source, read_source
 
 logger = logging.getLogger("cubereel")
-# A CPU computes 8 frames as fast as 32, in a third of the memory.
-CPU_BATCH_SIZE, GPU_BATCH_SIZE = 8, 32
 BATCHES_AHEAD = 8  # that each decoder may have in its ring
 DEFAULT_BACKBONE = "torchvision:googlenet"
 
@@ -157,11 +150,13 @@ def extract(
             if not pool.worker_pids:
                 stack.enter_context(pool)
             frames = sum(job.max_frames for unit in plan.units for job in unit)
-            computer = choose_compiled(compile, computer, num_frames=frames * pictures.num_pictures)
-            run = Run(
-                writer, computer, pictures, report, deadline or Deadline(None),
-                keep_partial=partial == "keep",
+            deadline = deadline or Deadline(None)
+            computer = choose_compiled(
+                compile, computer, num_frames=frames * pictures.num_pictures,
+                seconds_left=deadline.seconds_left,
             )  # fmt: skip
+            report.is_compiled = computer.is_compiled
+            run = Run(writer, computer, pictures, report, deadline, keep_partial=partial == "keep")
             try:
                 run.extract(plan, pool)
             except BaseException:
@@ -174,66 +169,6 @@ def extract(
         if plan.units:
             _write_report(Path(out), report)
     return report
-
-
-def build_computer(
-    network: Backbone,
-    *,
-    fit: Fit,
-    precision: Literal["fp32", "bf16", "auto"],
-    device: str,
-    batch_size: int | None,
-) -> CubeComputer:
-    """Put a backbone on its device at the precision that was asked for.
-
-    Args:
-        batch_size: None takes what suits the device.
-
-    Raises:
-        UsageError: there is no such device, or the batch size is below 1.
-    """
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
-    chosen = choose_device(device)
-    computer = CubeComputer(
-        network,
-        preprocessing_for(network.config, fit=fit),
-        device=chosen,
-        batch_size=batch_size or (CPU_BATCH_SIZE if chosen.type == "cpu" else GPU_BATCH_SIZE),
-    )
-    if computer.device.type == "cpu":
-        keep_freed_memory()
-    choice = choose_precision(precision, computer)
-    logger.info("%s on %s in %s (%s)", network.name, computer.device, choice.precision, choice.why)
-    return computer.with_precision(choice.precision)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return a device by name; ``auto`` is the first GPU, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as err:
-        reason = str(err).splitlines()[0]
-        raise UsageError(
-            f"no device {name!r} here ({reason}); give 'cpu', 'cuda' or 'auto'"
-        ) from err
-    return device
-
-
-def choose_nvdec(decoder: Decoder, device: torch.device) -> int | None:
-    """Return the number of the GPU that decodes; None where the CPU does.
-
-    Raises:
-        MachineError: NVDEC is asked for and cannot be used.
-    """
-    if decoder == "cpu":
-        return None
-    number = device.index or 0
-    require_nvdec(number)
-    return number
 
 
 def build_spec(

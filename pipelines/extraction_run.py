@@ -34,6 +34,7 @@ class ExtractionReport:
         partial, failed: videos that broke off or failed now: ``video_id``, ``reason``, ``error``.
         failed_before: likewise, in earlier runs; they were not tried again.
         stopped: whether the run ended before all was done.
+        is_compiled: whether the backbone ran compiled.
     """
 
     run_id: str
@@ -45,6 +46,7 @@ class ExtractionReport:
     seconds: float = 0.0
     extracting_seconds: float = 0.0
     stopped: bool = False
+    is_compiled: bool = False
     num_partial_before: int = 0
     salvaged_shards: list[str] = field(default_factory=list)
     partial: list[dict[str, str]] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from features_store.store import Store
-from pipelines.extraction import choose_device
+from pipelines.devices import choose_device
 from pipelines.labels import label_rows
 from train.clips import Clips
 from train.config import TrainConfig

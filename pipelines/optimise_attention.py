@@ -15,9 +15,9 @@ import torch
 from features_store.errors import UsageError, nearest_name
 from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
+from pipelines.devices import choose_device
 from pipelines.evaluation import probabilities, stored_labels, videos_to_score
 from pipelines.explain import path_of, read_attended
-from pipelines.extraction import choose_device
 from pipelines.overlay import check_picture, write_picture
 from pipelines.tails import open_checkpoint
 from train.checkpoint import Checkpoint

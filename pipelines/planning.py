@@ -20,7 +20,8 @@ from features_store.spec import Decoder, Fit, Sampling
 from features_store.views import choose_views
 from pipelines.calibration import Clip, TimeEstimate, estimate_time
 from pipelines.compiling import Compile, choose_compiled
-from pipelines.extraction import DEFAULT_BACKBONE, build_computer, choose_nvdec
+from pipelines.devices import build_computer, choose_device, choose_nvdec
+from pipelines.extraction import DEFAULT_BACKBONE
 from pipelines.frame_counts import FrameCount
 from pipelines.header_cache import open_header_cache
 from pipelines.headers import HeaderSurvey, probe_in_workers, survey_headers
@@ -119,6 +120,7 @@ def plan(
     chosen = choose_views(views, fit=fit)
     shard_arrays((), views=(), dtype=dtype, compression=compression)  # known names?
     report = PlanReport(str(source), 0, sampling, backbone, dtype, compression)
+    nvdec_device = choose_nvdec(decoder, choose_device(device))
     network = _load(report, backbone, None if weights is None else Path(weights), layers)
     videos = read_source(Path(source), root=None if root is None else Path(root))
     cache = open_header_cache(header_cache, root=videos.root)
@@ -143,7 +145,7 @@ def plan(
     computer = choose_compiled(compile, computer, num_frames=report.frames * num_pictures)
     report.time = estimate_time(
         _clips(videos, counts), computer=computer, sampling=sampling, workers=workers,
-        nvdec_device=choose_nvdec(decoder, computer.device),
+        nvdec_device=nvdec_device,
         seconds=calibrate_seconds, num_decoded=report.decoded,
         num_kept=report.frames * num_pictures,
     )  # fmt: skip

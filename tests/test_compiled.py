@@ -10,9 +10,10 @@ from math import inf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch._dynamo.utils import counters
 
-from extract.backbones import load_backbone
+from extract.backbones.registry import Backbone, load_backbone, load_network
 from extract.compiled import compile_in_child, compiling_digest, load_compiled, machine_digest
 from extract.compute import CubeComputer
 from extract.lanes import ComputeLanes
@@ -25,16 +26,21 @@ from pipelines.cache_folder import cache_folder
 from pipelines.compiling import choose_compiled, read_verdict
 from tests.clips import write_classes
 
-TINY = ("--backbone", "tiny:conv", "--layer", "stem@avg7", "--layer", "top")
+SOUND = {"problem": "", "worst_cosine": 1.0, "compiled_rate": 2.0, "eager_rate": 1.0}
+# The networks of ours are checked for shapes in tests, which no compiler can follow.
+SQUEEZE = "torchvision:squeezenet1_1"
+
+
+def computer_of(network, *, batch_size=4):
+    return CubeComputer(
+        network, preprocessing_for(network.config, fit="crop"),
+        device=torch.device("cpu"), batch_size=batch_size,
+    )  # fmt: skip
 
 
 @pytest.fixture
 def computer():
-    network = load_backbone("tiny:conv")
-    return CubeComputer(
-        network, preprocessing_for(network.config, fit="crop"),
-        device=torch.device("cpu"), batch_size=4,
-    )  # fmt: skip
+    return computer_of(load_backbone("tiny:conv"))
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +69,12 @@ def verdict_file(computer):
 def test_a_compiled_run_extracts_the_same_cubes_and_the_next_one_does_not_compile(
     videos, tmp_path, cubereel, monkeypatch
 ):
+    weights = tmp_path / "random.safetensors"
+    save_file(load_network(SQUEEZE, trained=False).network.state_dict(), weights)
+    network = ("--backbone", SQUEEZE, "--weights", weights)
+
     def extract(name, *options):
-        status = cubereel("-v", "extract", videos, "--out", tmp_path / name, *TINY, *options)
+        status = cubereel("-v", "extract", videos, "--out", tmp_path / name, *network, *options)
         assert status == 0, cubereel.err
         return cubereel.err
 
@@ -81,17 +91,30 @@ def test_a_compiled_run_extracts_the_same_cubes_and_the_next_one_does_not_compil
     with Store(tmp_path / "first.cubes") as one, Store(tmp_path / "eager.cubes") as other:
         assert one.header.spec == other.header.spec
         for record in one.records():
-            for layer in ("stem@avg7", "top"):
-                cubes, expected = (
-                    np.asarray(store.cubes(record.id, layer=layer), dtype=np.float32)
-                    for store in (one, other)
-                )
-                np.testing.assert_allclose(cubes, expected, rtol=2e-3, atol=1e-3)
+            cubes, expected = (
+                np.asarray(store.cubes(record.id), dtype=np.float32) for store in (one, other)
+            )
+            np.testing.assert_allclose(cubes, expected, rtol=2e-3, atol=1e-3)
 
 
-def test_lanes_do_not_compile_again(computer):
-    compiled = choose_compiled("on", computer, num_frames=1)
-    frames = torch.randint(0, 256, (4, 56, 56, 3), dtype=torch.uint8)
+@pytest.fixture
+def sixteen_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(16)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_what_the_child_compiled_is_not_compiled_again(tmp_path, sixteen_threads):
+    computer = computer_of(Backbone(SQUEEZE, load_network(SQUEEZE, trained=False)))
+    tmp_path.chmod(0o700)
+    compile_in_child(computer, tmp_path, seconds=300.0)
+    made = set(tmp_path.rglob("*.so"))
+    assert made
+    compiled = load_compiled(computer, tmp_path)
+    assert set(tmp_path.rglob("*.so")) == made
+
+    frames = torch.randint(0, 256, (4, 224, 224, 3), dtype=torch.uint8)
     before = counters["stats"]["unique_graphs"]
     assert before > 0
     with ComputeLanes(computer.device) as lanes:
@@ -100,25 +123,53 @@ def test_lanes_do_not_compile_again(computer):
         results = [result for _, result in lanes.rest()]
 
     assert counters["stats"]["unique_graphs"] == before
-    expected = computer(frames).cubes["top"]
+    ((layer, expected),) = computer(frames).cubes.items()
     for result in results:
-        np.testing.assert_allclose(result.cubes["top"], expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(result.cubes[layer], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_without_a_compiler_on_fails_and_auto_runs_eagerly_and_says_so(
+def test_without_a_compiler_on_fails_and_auto_extracts(
     videos, tmp_path, cubereel, monkeypatch, own_cache
 ):
     monkeypatch.setenv("CXX", "/nowhere/g++")
-    options = (videos, "--out", tmp_path / "x.cubes", *TINY)
+    options = (videos, "--out", tmp_path / "x.cubes", "--backbone", "tiny:conv")
 
     assert cubereel("extract", *options, "--compile", "on") == 5
     assert "torch's compiler failed" in cubereel.err
     assert "Traceback" not in cubereel.err
     assert cubereel("-v", "extract", *options) == 0
-    assert "runs eagerly (torch's compiler failed" in cubereel.err
+    assert "runs eagerly (less than 600 s of computing)" in cubereel.err  # so it is tried again
+
+
+def test_auto_goes_on_eagerly_and_says_why(computer, own_cache, monkeypatch, caplog):
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    with caplog.at_level("INFO", "cubereel"):
+        chosen = choose_compiled("auto", computer, num_frames=inf)
+
+    assert not chosen.is_compiled
+    assert "runs eagerly (torch's compiler failed" in caplog.text
+    assert not verdict_file(computer).exists()
+
+
+def test_time_that_runs_out_is_remembered(computer, own_cache, monkeypatch, caplog):
+    monkeypatch.setattr(compiling, "COMPILE_SECONDS", 0.2)
+    with caplog.at_level("INFO", "cubereel"):
+        choose_compiled("auto", computer, num_frames=inf)
+        choose_compiled("auto", computer, num_frames=inf)
+
+    assert caplog.text.count("compiling for this machine") == 1
+    assert caplog.text.count("took longer than 0.2 s; --compile on tries again") == 2
+
+
+def test_a_run_that_ends_soon_does_not_compile(computer, own_cache, caplog):
+    with caplog.at_level("INFO", "cubereel"):
+        choose_compiled("auto", computer, num_frames=inf, seconds_left=500.0)
+
+    assert "less than 600 s" in caplog.text
 
 
 def test_compiling_for_too_long_is_ended(computer, tmp_path):
+    tmp_path.chmod(0o700)
     with pytest.raises(MachineError, match=r"took longer than 0\.5 s"):
         compile_in_child(computer, tmp_path, seconds=0.5)
 
@@ -146,7 +197,7 @@ def test_the_child_ends_when_its_parent_is_gone():
 def test_what_was_found_out_before_decides(
     computer, own_cache, monkeypatch, verdict, asked, is_compiled
 ):
-    verdict_file(computer).write_text(json.dumps(verdict))
+    verdict_file(computer).write_text(json.dumps({**SOUND, **verdict}))
     monkeypatch.setattr(compiling, "load_compiled", lambda computer, folder: computer.compiled())
 
     assert choose_compiled(asked, computer, num_frames=1).is_compiled == is_compiled
@@ -179,11 +230,31 @@ def test_a_folder_that_others_may_write_is_not_trusted(computer, own_cache):
     folder = verdict_file(computer).parent
     folder.chmod(0o777)
 
-    with pytest.raises(MachineError, match="holds machine code"):
-        load_compiled(computer, folder)
+    for use in (load_compiled, partial(compile_in_child, seconds=1.0)):
+        with pytest.raises(MachineError, match="is for machine code"):
+            use(computer, folder)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"speed": 3}', "\0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1]",
+        '{"speed": 3}',
+        "\0",
+        *(
+            json.dumps(SOUND | wrong)
+            for wrong in (
+                {"eager_rate": 0},
+                {"eager_rate": "fast"},
+                {"compiled_rate": float("nan")},
+                {"worst_cosine": -1.0},
+                {"problem": 3},
+                {"compiled_rate": None},
+            )
+        ),
+    ],
+)
 def test_a_verdict_that_cannot_be_understood_is_none(computer, own_cache, text):
     path = verdict_file(computer)
     path.write_text(text)
@@ -194,14 +265,9 @@ def test_a_verdict_that_cannot_be_understood_is_none(computer, own_cache, text):
 def test_what_is_compiled_is_told_apart(computer):
     others = [
         computer.with_precision("bf16"),
-        CubeComputer(
-            computer.backbone, computer.preprocessing, device=computer.device, batch_size=5
-        ),
-        CubeComputer(
-            load_backbone("tiny:conv", layers=["stem"]), computer.preprocessing,
-            device=computer.device, batch_size=4,
-        ),
-    ]  # fmt: skip
+        computer_of(computer.backbone, batch_size=5),
+        computer_of(load_backbone("tiny:conv", layers=["stem"])),
+    ]
 
     assert len({compiling_digest(each) for each in [computer, *others]}) == 4
 

@@ -39,8 +39,8 @@ def test_a_gpu_that_cannot_begin_is_the_machines_fault(tmp_path):
     with pytest.raises(DecodeError, match="NVDEC cannot begin") as raised:
         open_video(tmp_path / "a.mp4", nvdec_device=0)
     assert raised.value.reason == "decoder crashed"
-    with pytest.raises(MachineError):
-        require_nvdec(0)
+    with pytest.raises(MachineError, match="cannot be used here"):
+        require_nvdec(0, tmp_path / "a.mp4")
 
 
 def test_what_is_wrong_with_a_file_is_said_as_for_the_cpu(tmp_path):

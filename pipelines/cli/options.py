@@ -44,8 +44,8 @@ Precision = Annotated[
 Compile = Annotated[
     choices.Compile,
     typer.Option(
-        help="Of the backbone, once for a kind of machine, for at most 5 minutes; auto: on a GPU "
-        "or in bf16, where it is seen to be faster."
+        help="Of the backbone, once for a kind of machine, for at most 5 minutes; auto: for more "
+        "than 10 minutes of computing, where it is seen to be faster."
     ),
 ]
 Dtype = Annotated[choices.Dtype, typer.Option(help="Of the cubes in the store.")]

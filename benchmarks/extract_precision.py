@@ -1,4 +1,4 @@
-"""Cubes of real frames in bf16 against fp32, and in a batch of 1 against one of 64.
+"""Cubes of real frames in bf16 and compiled against eager fp32, and of a batch of 1 against 64.
 
     uv run python benchmarks/extract_precision.py SOURCE --weights FILE [--frames N]
 
@@ -42,15 +42,17 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=64)
     arguments = parser.parse_args()
     print(f"worst cosine over {arguments.frames} frames; bf16 needs {MIN_COSINE}\n")
-    print(f"| backbone | bf16 to fp32 | with batch norms fitted | batch of 1 to {LARGE}, fp32 |")
-    print("|---" * 4 + "|")
+    columns = ("backbone", "bf16", "bf16, compiled", "fp32, compiled", "bf16, batch norms fitted")
+    print(f"| {' | '.join(columns)} | batch of 1 to {LARGE}, fp32 |")
+    print("|---" * 6 + "|")
     for backbone in backbones(arguments.weights):
         preprocessing = preprocessing_for(backbone.config, fit="crop")
         pixels = real_frames(arguments.source, preprocessing, count=arguments.frames)
         as_it_is, fitted = reduced(backbone, preprocessing, pixels), ""
+        compiled = [f"{value:.6f}" for value in compiled_cosines(backbone, preprocessing, pixels)]
         if backbone.name in SEEDED and fit_batch_norms(backbone, preprocessing, pixels):
             fitted = f"{reduced(backbone, preprocessing, pixels):.6f}"
-        print(f"| {backbone.name} | {as_it_is:.6f} | {fitted} "
+        print(f"| {backbone.name} | {as_it_is:.6f} | {' | '.join(compiled)} | {fitted} "
               f"| {alone(backbone, preprocessing, pixels):.7f} |", flush=True)  # fmt: skip
 
 
@@ -92,6 +94,18 @@ def reduced(backbone: Backbone, preprocessing: Preprocessing, pixels: torch.Tens
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     computer = CubeComputer(backbone, preprocessing, device=device, batch_size=16)
     return worst(computer, computer.with_precision("bf16"), pixels)
+
+
+def compiled_cosines(
+    backbone: Backbone, preprocessing: Preprocessing, pixels: torch.Tensor
+) -> list[float]:
+    """Return the worst cosines of compiled bf16 and compiled fp32 to fp32 cubes."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    computer = CubeComputer(backbone, preprocessing, device=device, batch_size=16)
+    return [
+        worst(computer, computer.with_precision(precision).compiled(), pixels)
+        for precision in ("bf16", "fp32")
+    ]
 
 
 def alone(backbone: Backbone, preprocessing: Preprocessing, pixels: torch.Tensor) -> float:

@@ -63,8 +63,9 @@ def main() -> None:
 def row(report: BenchReport, size: str) -> str:
     rates, ratios = report.rates, report.ratios
     clips = "as they are" if size == "small" else f"{WIDTH}×{HEIGHT}"
+    name = f"{report.backbone}, compiled" if report.is_compiled else report.backbone
     return (
-        f"| {report.backbone} | {clips} | {report.num_frames} "
+        f"| {name} | {clips} | {report.num_frames} "
         f"| {rates.decode_floor:.0f}, {rates.decode:.0f}, {rates.decode_naive:.0f} "
         f"| {rates.backbone:.1f}, {rates.backbone_eager:.1f} "
         f"| {rates.whole:.1f} | {report.floor:.1f} | {rates.plain:.1f} "

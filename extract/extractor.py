@@ -4,9 +4,9 @@ Decoding runs ahead in child processes, computing in threads, writing here. Queu
 everywhere, so memory depends neither on the length of a video nor on how many there are.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from extract.lanes import ComputeLanes
 from extract.preprocess import frame_diffs
 from extract.video import VideoSummary
 from extract.view_compute import Batch, ComputedView, ViewComputer
+from features_store.disk import file_sha256
 from features_store.errors import DecodeError
 from features_store.layout import cube_path, diff_cube_path
 from features_store.reasons import REASONS
@@ -224,10 +225,14 @@ def _media_of(job: VideoJob) -> dict[str, Any]:
 def media_fields(path: Path) -> dict[str, Any]:
     """Return a file's identity: SHA-256, size and modification time."""
     status = path.stat()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        "media_sha256": digest,
+        "media_sha256": _sha256(path, status.st_ino, status.st_size, status.st_mtime_ns),
         "media_bytes": status.st_size,
         "media_mtime_ns": status.st_mtime_ns,
     }
+
+
+@lru_cache(64)
+def _sha256(path: Path, *_identity: int) -> str:
+    # A file of which hundreds of time spans are videos is read for this once.
+    return file_sha256(path)

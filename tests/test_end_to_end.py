@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from features_store.disk import file_sha256
 from features_store.store import Store
 from tests.clips import write_classes
 
@@ -51,6 +52,24 @@ def test_extraction_twice_does_nothing_the_second_time(cubereel, videos, tmp_pat
     assert (report["num_done_before"], report["num_extracted"]) == (8, 0)
     after = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     assert {p for p in before if before[p] != after[p]} <= {store / ".lock"}
+
+
+def test_a_file_of_many_spans_is_hashed_once(cubereel, videos, tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(
+        "extract.extractor.file_sha256", lambda path: hashed.append(path) or file_sha256(path)
+    )
+    video = shutil.copy(videos / "dark" / "0.mp4", tmp_path / "video.mp4")
+    spans = [f"video.mp4,{i / 10},{(i + 4) / 10}" for i in range(5)]
+    manifest = tmp_path / "spans.csv"
+    manifest.write_text("\n".join(["path,start_seconds,end_seconds", *spans]))
+    out = tmp_path / "s.cubes"
+
+    assert cubereel("extract", manifest, "--out", out, *EXTRACT) == 0
+    assert len(hashed) == 1
+    with Store(out) as store:
+        digests = [record.media_sha256 for record in store.records()]
+        assert digests == [file_sha256(video)] * 5
 
 
 def test_batch_size_and_workers_change_nothing(cubereel, videos, store, tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from extract.decode_pool import DecodePool
 from extract.headers import VideoHeader
+from features_store.collector import paused_collector
 from features_store.errors import ContractError, DecodeError
 from features_store.manifest import ManifestRow
 from features_store.spec import Preprocessing, Sampling
@@ -74,16 +75,7 @@ def survey_headers(
     """
     survey = HeaderSurvey([None] * len(rows))
     statuses: dict[str, os.stat_result] = {}
-    unknown = []
-    for position, row in enumerate(rows):
-        header = said_header(row)
-        if header is not None:
-            survey.num_in_manifest += 1
-        elif (header := _remembered(root, row.path, cache, statuses)) is not None:
-            survey.num_in_cache += 1
-        else:
-            unknown.append(position)
-        survey.headers[position] = header
+    unknown = _look_up(root, rows, cache, statuses, survey)
     survey.unknown = survey.asked = unknown
     strata = [range(i, i + 1) for i in range(len(unknown))]
     if sample is not None and sample < len(unknown):
@@ -99,6 +91,28 @@ def survey_headers(
             else:
                 survey.headers[unknown[i]] = result
     return survey
+
+
+@paused_collector()
+def _look_up(
+    root: Path,
+    rows: Sequence[ManifestRow],
+    cache: HeaderCache,
+    statuses: dict[str, os.stat_result],
+    survey: HeaderSurvey,
+) -> list[int]:
+    """Fill in the headers that manifest or cache know; return the positions of the other rows."""
+    unknown = []
+    for position, row in enumerate(rows):
+        header = said_header(row)
+        if header is not None:
+            survey.num_in_manifest += 1
+        elif (header := _remembered(root, row.path, cache, statuses)) is not None:
+            survey.num_in_cache += 1
+        else:
+            unknown.append(position)
+        survey.headers[position] = header
+    return unknown
 
 
 def cut_evenly(length: int, parts: int) -> list[range]:

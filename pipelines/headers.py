@@ -103,11 +103,12 @@ def _look_up(
 ) -> list[int]:
     """Fill in the headers that manifest or cache know; return the positions of the other rows."""
     unknown = []
+    top = f"{root}/"
     for position, row in enumerate(rows):
         header = said_header(row)
         if header is not None:
             survey.num_in_manifest += 1
-        elif (header := _remembered(root, row.path, cache, statuses)) is not None:
+        elif (header := _remembered(top, row.path, cache, statuses)) is not None:
             survey.num_in_cache += 1
         else:
             unknown.append(position)
@@ -163,11 +164,11 @@ def _said(frames: str, fps: str, duration: str, suffix: str) -> VideoHeader:
 
 
 def _remembered(
-    root: Path, path: str, cache: HeaderCache, statuses: dict[str, os.stat_result]
+    root: str, path: str, cache: HeaderCache, statuses: dict[str, os.stat_result]
 ) -> VideoHeader | None:
     if path not in statuses:
         try:
-            statuses[path] = os.stat(f"{root}/{path}")  # noqa: PTH116  # a Path each is too slow
+            statuses[path] = os.stat(root + path)  # noqa: PTH116  # a Path each is too slow
         except OSError:
             return None  # reading it will say why
     return cache.find(path, statuses[path])

@@ -130,11 +130,12 @@ def plan(
     if network is None:
         return report
     report.layers = network.layers
+    id_bytes = max(len(row.video_id.encode()) for row in videos.rows)
     for name in get_args(Dtype):
         arrays = shard_arrays(
             report.layers, views=chosen, dtype=name, has_diff_cubes=diffs == "cubes"
         )
-        report.bytes[name] = _bytes(videos, counts, report, arrays)
+        report.bytes[name] = _bytes(counts, report, arrays, id_bytes=id_bytes)
     if not calibrate_seconds:
         report.time_problem = "not asked for"
         return report
@@ -208,7 +209,7 @@ def sample_spread(values: Sequence[int], *, of: int) -> float | None:
 
 
 def _bytes(
-    videos: Source, counts: Sequence[FrameCount], report: PlanReport, arrays: list[ArraySpec]
+    counts: Sequence[FrameCount], report: PlanReport, arrays: list[ArraySpec], *, id_bytes: int
 ) -> dict[str, int]:
     """Return the bytes of a store: of each layer in all views, of differences, of the rest."""
     room = rooms(counts, arrays)
@@ -220,7 +221,6 @@ def _bytes(
         )
         for unit in split_units(room, row_bytes=row_bytes_of(arrays))
     )
-    id_bytes = max(len(row.video_id.encode()) for row in videos.rows)
     draws = report.sampling.draws_shape
     size = shard_bytes(arrays, units, id_bytes=id_bytes, draws_shape=draws)
     cubes = {

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from features_store.collector import paused_collector
 from features_store.disk import write_atomically
@@ -38,8 +39,7 @@ class ManifestRow:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ManifestLine:
+class ManifestLine(NamedTuple):
     """One line of a manifest: its row unless it cannot be understood, and what is wrong."""
 
     number: int

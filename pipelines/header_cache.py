@@ -127,7 +127,12 @@ def _checked(line: Any) -> list[Any] | None:
         return None
     if min(line[1], line[3], line[4], line[8]) < 0 or not isfinite(line[7]) or line[7] < 0:
         return None
-    return line if _FRACTION.fullmatch(line[5]) and _FRACTION.fullmatch(line[6]) else None
+    return line if _is_fraction(line[5]) and _is_fraction(line[6]) else None
+
+
+@lru_cache(1024)
+def _is_fraction(text: str) -> bool:
+    return _FRACTION.fullmatch(text) is not None
 
 
 @lru_cache(1024)

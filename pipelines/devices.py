@@ -15,7 +15,7 @@ from extract.precision import choose_precision
 from extract.preprocess import preprocessing_for
 from features_store.errors import ContractError, UsageError
 from features_store.spec import Decoder, Fit
-from pipelines.golden_clip import CLIP
+from pipelines.golden_clip import clip_path
 
 logger = logging.getLogger("cubereel")
 # A CPU computes 8 frames as fast as 32, in a third of the memory.
@@ -78,7 +78,7 @@ def choose_nvdec(decoder: Decoder, device: torch.device) -> int | None:
     if decoder == "cpu":
         return None
     number = device.index or 0
-    require_nvdec(number, CLIP)
+    require_nvdec(number, clip_path())
     return number
 
 

@@ -131,12 +131,12 @@ def check_decoders() -> Check:
     import av
 
     from extract.nvdec import require_nvdec
-    from pipelines.golden_clip import CLIP
+    from pipelines.golden_clip import clip_path
 
     there = [name for name in CODECS if _can_decode(av, name)]
     missing = [name for name in CODECS if name not in there]
     try:
-        require_nvdec(0, CLIP)
+        require_nvdec(0, clip_path())
         found = f"{' '.join(there)}; NVDEC"
     except MachineError:
         found = f"{' '.join(there)}; no NVDEC"

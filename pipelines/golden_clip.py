@@ -28,7 +28,6 @@ from features_store.diff import frame_cosines
 from features_store.spec import Preprocessing, Sampling
 
 FOLDER = Path(str(files("pipelines") / "golden"))
-CLIP = FOLDER / "clip.mp4"
 BACKBONE, LAYER = "tiny:conv", "top"
 SAMPLING = Sampling("fps", "5")
 MIN_COSINE = 0.9999
@@ -48,6 +47,11 @@ class GoldenResult:
     worst_cosine: float
 
 
+def clip_path() -> Path:
+    """Return where the clip is."""
+    return FOLDER / "clip.mp4"
+
+
 def check_golden_clip(device: torch.device) -> GoldenResult:
     """Decode the clip in a worker process, compute its cubes, compare with the recorded ones.
 
@@ -58,7 +62,7 @@ def check_golden_clip(device: torch.device) -> GoldenResult:
         checksum = str(recorded["frames_sha256"])
         expected, pts_seconds = recorded["cubes"].astype(np.float32), recorded["pts_seconds"]
     computer = _computer(device)
-    frames, seconds = _decode(CLIP, computer.preprocessing)
+    frames, seconds = _decode(clip_path(), computer.preprocessing)
     cubes = computer(torch.from_numpy(frames)).cubes[LAYER]
     is_alike = cubes.shape == expected.shape and np.allclose(seconds, pts_seconds)
     worst = float(frame_cosines(cubes, expected).min()) if is_alike else 0.0

@@ -22,8 +22,8 @@ from extract.video import FrameReader
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
 
-MAX_BYTES_ON_GPU = 32 * 2**30  # its driver maps gigabytes of its own
 MAX_BYTES = 4 * 2**30  # of memory; 8K video takes about 1 GB, headers that lie ask for any number
+MAX_BYTES_ON_GPU = 32 * 2**30  # its driver maps gigabytes of its own
 
 
 class DecodeWorker:
@@ -52,9 +52,9 @@ class DecodeWorker:
         self._batch: list[tuple[float, int]] = []
 
     @property
-    def is_on_gpu(self) -> bool:
-        """Whether a GPU decodes."""
-        return self._nvdec_device is not None
+    def max_bytes(self) -> int:
+        """Of memory that decoding may take."""
+        return MAX_BYTES if self._nvdec_device is None else MAX_BYTES_ON_GPU
 
     def run(self) -> None:
         """Work until the parent closes the connection (`EOFError` or `OSError`)."""
@@ -128,7 +128,8 @@ class DecodeWorker:
 def _failed(task: dict[str, Any], err: DecodeError | MemoryError) -> dict[str, Any]:
     if isinstance(err, DecodeError):
         return {"kind": "failed", "reason": err.reason, "message": str(err)}
-    message = f"{task['path']!r} needs more than {MAX_BYTES / 1e9:.1f} GB to decode"
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    message = f"{task['path']!r} needs more than {limit / 1e9:.1f} GB to decode"
     return {"kind": "failed", "reason": "out of memory", "message": message}
 
 
@@ -161,7 +162,7 @@ def main(connection_descriptor: int, ring_descriptor: int) -> None:
     ).start()
     try:
         worker = DecodeWorker(connection, ring_descriptor=ring_descriptor)
-        _limit_memory(MAX_BYTES_ON_GPU if worker.is_on_gpu else MAX_BYTES)
+        _limit_memory(worker.max_bytes)
         worker.run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

@@ -98,7 +98,8 @@ def _choose(asked: Compile, computer: CubeComputer, num_frames: float) -> tuple[
         verdict = _try_to_compile(computer, folder)
         _write_verdict(verdict_file, verdict)
     if verdict.problem:
-        raise MachineError(f"{verdict.problem}; --compile on tries again")
+        advice = "; --compile on tries again" if asked == "auto" else ""
+        raise MachineError(verdict.problem + advice)
     why = f"{verdict.gain:.2f} times as fast, worst cosine {verdict.worst_cosine:.6f}"
     if asked == "auto" and verdict.gain < MIN_GAIN:
         return computer, f"compiled it is {why}"
@@ -118,13 +119,13 @@ def _try_to_compile(computer: CubeComputer, folder: Path) -> Verdict:
     Raises:
         MachineError: for a reason that may be gone the next time, such as a missing compiler.
     """
-    _make_folder(folder)
     try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         compile_in_child(computer, folder, seconds=COMPILE_SECONDS)
     except CompilingTooLongError as err:
         return Verdict(str(err))
     except OSError as err:
-        raise MachineError(f"cannot start a compiler: {err.strerror}") from err
+        raise MachineError(f"cannot compile into {folder}: {err.strerror}") from err
     compiled = load_compiled(computer, folder)
     try:
         with ComputeLanes[None, None](computer.device):
@@ -138,13 +139,6 @@ def _try_to_compile(computer: CubeComputer, folder: Path) -> Verdict:
     except RuntimeError as err:  # torch's, of code that it made itself
         return Verdict(f"what was compiled cannot be run: {first_line(err)}")
     return Verdict("", worst, *rates)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as err:
-        raise MachineError(f"cannot make {folder}: {err.strerror}") from err
 
 
 def read_verdict(path: Path) -> Verdict | None:

@@ -88,8 +88,10 @@ def decoder_of(spec_decoder: str) -> Decoder:
     Raises:
         ContractError: that is not known, as of imported features.
     """
-    if spec_decoder in ("cpu", "nvdec"):
-        return "nvdec" if spec_decoder == "nvdec" else "cpu"
+    if spec_decoder == "cpu":
+        return "cpu"
+    if spec_decoder == "nvdec":
+        return "nvdec"
     raise ContractError(
         f"the store's videos were decoded by {spec_decoder!r}, so new ones cannot be made alike"
     )

@@ -1,0 +1,188 @@
+"""Step 5: videos to a sealed store: decoders, the whole, how busy the GPU is, hours of video."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from benchmarks.gpu_day import clips, networks
+from benchmarks.gpu_day.step import Row, Setting, run_step
+from extract.backbones.registry import load_network
+from extract.decode_pool import DecodePool, DecodeTask, Failed
+from extract.preprocess import preprocessing_for
+from features_store.spec import Sampling
+from pipelines.devices import choose_nvdec
+from pipelines.extraction import extract
+
+FPS = "10"
+WORKERS = (1, 2, 4, 8, 14)
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    started = time.monotonic()
+    backbone = networks.names(setting)[0]
+    weights = weights_of(backbone, setting)
+    for size, folder, seconds in sources(setting):
+        rates: dict[str, float] = {}
+        for decoder in ("cpu", "nvdec"):
+            for workers in (1,) if setting.is_small else WORKERS:
+                if time.monotonic() - started > setting.seconds:
+                    return
+                row: Row = {"videos": size, "what": "decoding", "decoder": decoder}
+                row["workers"] = workers
+                try:
+                    frames, took = decode(folder, backbone, decoder, workers, setting)
+                except Exception as err:
+                    yield row | {"note": f"{type(err).__name__}: {str(err).splitlines()[0][:200]}"}
+                    break
+                rates[decoder] = max(rates.get(decoder, 0.0), frames / took)
+                yield row | {"kept frames/s": round(frames / took)}
+        for decoder in rates:
+            for workers in (1,) if setting.is_small else WORKERS[2:]:
+                if time.monotonic() - started > setting.seconds:
+                    return
+                row = {"videos": size, "what": "whole", "decoder": decoder, "workers": workers}
+                try:
+                    figures = whole(folder, backbone, weights, decoder, workers, seconds, setting)
+                except Exception as err:
+                    yield row | {"note": f"{type(err).__name__}: {str(err).splitlines()[0][:200]}"}
+                    continue
+                yield row | figures
+
+
+def weights_of(backbone: str, setting: Setting) -> Path:
+    if setting.weights is not None and backbone == "caffe:googlenet":
+        return setting.weights
+    path = setting.scratch / "random.safetensors"
+    torch.manual_seed(0)
+    save_file(load_network(backbone, trained=False).network.state_dict(), path)
+    return path
+
+
+def sources(setting: Setting) -> Iterator[tuple[str, Path, float]]:
+    """Yield name, folder, and seconds of video in it."""
+    small, large = setting.scratch / "small", setting.scratch / "large"
+    if setting.is_small:
+        clips.synthetic(small, num_videos=2, size=(320, 240), num_frames=10)
+        yield "320×240", small, 0.8
+        return
+    found = setting.clips
+    clips.copies(found, small, num_videos=int(os.environ.get("GPU_DAY_VIDEOS", "1500")))
+    yield "320×240", small, video_seconds(small)
+    made = clips.enlarged(
+        found[:16], setting.scratch / "enlarged", size=(1920, 1080), seconds=15.0
+    )
+    clips.copies(made, large, num_videos=64)
+    yield "1920×1080", large, video_seconds(large)
+
+
+def video_seconds(folder: Path) -> float:
+    import av
+
+    total = 0.0
+    for path in folder.iterdir():
+        with av.open(str(path)) as container:
+            total += (container.duration or 0) / av.time_base
+    return total
+
+
+def decode(
+    folder: Path, backbone: str, decoder: str, workers: int, setting: Setting
+) -> tuple[int, float]:
+    """Return how many frames a pool keeps in some seconds, and the seconds."""
+    config = networks.load_network(backbone, trained=False).config
+    preprocessing = preprocessing_for(config, fit="crop")
+    device = choose_nvdec("nvdec" if decoder == "nvdec" else "cpu", setting.device)
+    limit = 0.2 if setting.is_small else 3.0
+    paths = sorted(folder.iterdir())
+    pool = DecodePool(
+        preprocessing=preprocessing, sampling=Sampling("fps", FPS), nvdec_device=device,
+        workers=workers,
+    )  # fmt: skip
+    num_frames, started = 0, None
+    with pool:
+        for event in pool.decode(DecodeTask(i, str(path)) for i, path in enumerate(paths)):
+            if isinstance(event, Failed):
+                raise event.error
+            now = time.perf_counter()
+            started = now if started is None else started
+            num_frames += len(getattr(event, "pixels", ()))
+            if now - started > limit:
+                break
+        return num_frames, time.perf_counter() - started
+
+
+def whole(
+    folder: Path,
+    backbone: str,
+    weights: Path,
+    decoder: str,
+    workers: int,
+    video_seconds: float,
+    setting: Setting,
+) -> Row:
+    out = setting.scratch / "whole.cubes"
+    shutil.rmtree(out, ignore_errors=True)
+    with BusyShare() as busy:
+        report = extract(
+            folder, out=out, backbone=backbone, weights=weights, fps=FPS, decoder=decoder,
+            workers=workers, device=str(setting.device), compile="off",
+        )  # fmt: skip
+    if report.failed:
+        raise RuntimeError(report.failed[0]["error"])
+    num_bytes = sum(path.stat().st_size for path in (out / "shards").iterdir())
+    shutil.rmtree(out)
+    seconds = report.extracting_seconds
+    return {
+        "kept frames/s": round(report.num_frames / seconds),
+        "hours of video an hour": round(video_seconds / seconds, 1),
+        "store MB/s": round(num_bytes / seconds / 1e6),
+        "GPU busy": busy.share,
+        "GPU peak GiB": peak(setting.device),
+        "seconds": round(seconds, 1),
+    }
+
+
+def peak(device: torch.device) -> float | None:
+    if device.type == "cpu":
+        return None
+    return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+
+
+class BusyShare:
+    """The share of the time in which the GPU computed, by NVML; None without one."""
+
+    def __init__(self) -> None:
+        self.share: float | None = None
+        self._seen: list[int] = []
+        self._is_over = threading.Event()
+
+    def __enter__(self) -> BusyShare:
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        # What comes before the first work is loading.
+        first = next((i for i, share in enumerate(self._seen) if share), None)
+        if first is not None:
+            self.share = round(sum(self._seen[first:]) / len(self._seen[first:]) / 100, 2)
+
+    def _look(self) -> None:
+        if not torch.cuda.is_available():
+            return
+        while not self._is_over.wait(0.1):
+            self._seen.append(int(torch.cuda.utilization()))
+
+
+if __name__ == "__main__":
+    run_step(rows)

@@ -1,0 +1,123 @@
+"""What only a GPU can show: the numbers of a CPU, in order, from every part that computes there."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from extract.backbones import load_backbone
+from extract.compute import CubeComputer
+from extract.lanes import ComputeLanes
+from extract.preprocess import preprocessing_for
+from features_store.diff import frame_cosines
+from tests.clips import write_classes
+from tests.test_heads import LABELS, VARIANTS, build, clips, stirred, variant_id
+from train.batch import Batch
+from train.fit import training_loss
+
+pytestmark = pytest.mark.cuda
+CUDA = torch.device("cuda")
+EXTRACT = ("--backbone", "tiny:conv", "--fps", "10")
+
+
+def moved(batch):
+    cubes = {layer: cubes.to(CUDA) for layer, cubes in batch.cubes.items()}
+    return Batch(cubes=cubes, diffs=batch.diffs.to(CUDA), mask=batch.mask.to(CUDA))
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=variant_id)
+def test_a_head_has_the_loss_and_gradients_of_a_cpu(variant):
+    head, batch = stirred(build(variant)), clips()
+    head.fit_statistics([batch])
+    torch.manual_seed(0)
+    expected = training_loss(head, batch, LABELS, None)
+    expected.backward()
+    gradients = {n: p.grad.clone() for n, p in head.named_parameters() if p.grad is not None}
+    head.zero_grad()
+    head.to(CUDA)
+    loss = training_loss(head, moved(batch), LABELS.to(CUDA), None)
+    loss.backward()
+
+    torch.testing.assert_close(loss.cpu(), expected, rtol=1e-4, atol=1e-5)
+    for parameter_name, parameter in head.named_parameters():
+        if parameter_name in gradients:
+            want = gradients[parameter_name]
+            near = 1e-3 * float(want.abs().max()) + 1e-6
+            torch.testing.assert_close(parameter.grad.cpu(), want, rtol=1e-3, atol=near)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_batches_in_lanes_are_those_of_one_at_a_time(precision):
+    backbone = load_backbone("tiny:conv")
+    computer = CubeComputer(
+        backbone, preprocessing_for(backbone.config, fit="crop"), device=CUDA, batch_size=8,
+        precision=precision,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    size = backbone.config.input_size
+    batches = [
+        torch.from_numpy(rng.integers(0, 256, (8 - i % 3, *size, 3)).astype(np.uint8))
+        for i in range(60)
+    ]
+    found = []
+    with ComputeLanes(CUDA) as lanes:
+        for number, batch in enumerate(batches):
+            lanes.add(number, partial(computer, batch))
+            found += lanes.ready()
+        found += lanes.rest()
+
+    assert [number for number, _ in found] == [*range(60)]
+    for (_, computed), batch in zip(found, batches, strict=True):
+        alone = computer(batch)
+        np.testing.assert_array_equal(computed.thumbnails, alone.thumbnails)
+        for layer, cubes in alone.cubes.items():
+            assert frame_cosines(computed.cubes[layer], cubes).min() > 0.99999
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return write_classes(tmp_path_factory.mktemp("videos"))
+
+
+def test_fp32_cubes_of_a_gpu_are_those_of_a_cpu(cubereel, videos, tmp_path):
+    for device in ("cpu", "cuda"):
+        out = tmp_path / f"{device}.cubes"
+        options = ("--device", device, "--precision", "fp32", "--view", "center", "--view", "flip")
+        assert cubereel("extract", videos, "--out", out, *EXTRACT, *options) == 0, cubereel.err
+    assert cubereel("store", "diff", tmp_path / "cpu.cubes", tmp_path / "cuda.cubes") == 0
+
+
+@pytest.mark.parametrize("head", ["mean-pool", "soft-attention", "hm-an", "temporal-shift"])
+def test_a_head_is_trained_scored_and_explained(cubereel, videos, tmp_path, head):
+    store, run = tmp_path / "s.cubes", tmp_path / "run"
+    assert cubereel("extract", videos, "--out", store, *EXTRACT) == 0, cubereel.err
+    quick = ("--clip-frames", 4, "--epochs", 3, "--device", "cuda")
+    assert cubereel("train", store, "--head", head, "--out", run, *quick) == 0, cubereel.err
+    (checkpoint,) = (run / "checkpoints" / head).glob("*.json")
+    assert cubereel("eval", checkpoint, store, "--device", "cuda") == 0, cubereel.err
+    if head == "soft-attention":
+        for verb in (("explain", "--video", "dark/0.mp4"), ("optimise-attention",)):
+            out = ("--out", tmp_path / f"{verb[0]}.png") if verb[0] == "explain" else ()
+            command = (verb[0], checkpoint, store, *verb[1:], *out, "--device", "cuda")
+            assert cubereel(*command) == 0, cubereel.err
+
+
+@pytest.fixture
+def small_gpu():
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.02)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_a_batch_that_does_not_fit_is_the_machines_fault(cubereel, videos, tmp_path, small_gpu):
+    options = ("--device", "cuda", "--batch-size", 100_000)
+    status = cubereel("extract", videos, "--out", tmp_path / "x.cubes", *EXTRACT, *options)
+
+    assert status == 5
+    assert "give a smaller --batch-size" in cubereel.err
+
+
+def test_a_sound_machine_passes_the_doctor(cubereel, tmp_path):
+    assert cubereel("doctor", "--folder", tmp_path) == 0, cubereel.out + cubereel.err

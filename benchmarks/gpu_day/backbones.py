@@ -20,7 +20,7 @@ from extract.lanes import ComputeLanes
 from extract.precision import fixed_frames
 
 BATCHES = (32, 128, 512)
-COMPILED_BATCHES = (128,)
+COMPILED_BATCH = 128
 
 
 def rows(setting: Setting) -> Iterator[Row]:
@@ -44,9 +44,7 @@ def rows(setting: Setting) -> Iterator[Row]:
                 yield {"network": name, "run": way.__name__, "note": reason}
 
 
-def eager_rows(
-    name: str, setting: Setting, flop_rate: float, byte_rate: float
-) -> Iterator[Row]:
+def eager_rows(name: str, setting: Setting, flop_rate: float, byte_rate: float) -> Iterator[Row]:
     """Yield the network alone on pictures that lie on the device."""
     backbone, _ = networks.load(name, setting)
     for batch in (4,) if setting.is_small else BATCHES:
@@ -128,28 +126,23 @@ def our_rows(name: str, setting: Setting, *_: float) -> Iterator[Row]:
         yield figures(name, "ours, host to host, eager", batch, frames, None, None)
 
 
-def compiled_rows(
-    name: str, setting: Setting, flop_rate: float, byte_rate: float
-) -> Iterator[Row]:
+def compiled_rows(name: str, setting: Setting, flop_rate: float, byte_rate: float) -> Iterator[Row]:
     """Yield the compiled network, alone and host to host."""
     backbone, _ = networks.load(name, setting)
-    for batch in COMPILED_BATCHES:
-        begun = time.monotonic()
-        computer = networks.computer_of(
-            backbone, setting.device, batch_size=batch, precision="bf16"
-        ).compiled()
-        frames = host_to_host(computer, seconds=1.0)
-        seconds = time.monotonic() - begun
-        row = figures(name, "ours, host to host, compiled", batch, frames, None, None)
-        yield row | {"note": f"compiled in {seconds:.0f} s"}
-        pictures = torch.randn(
-            batch, 3, *backbone.config.input_size, device=setting.device, dtype=torch.bfloat16
-        ).to(memory_format=torch.channels_last)
-        frames = timed(computer._run, pictures, setting)
-        floor = batch / networks.least_seconds(
-            computer.network, pictures, flop_rate=flop_rate, byte_rate=byte_rate
-        )
-        yield figures(name, "compiled bfloat16 NHWC", batch, frames, None, floor)
+    batch = COMPILED_BATCH
+    computer = networks.computer_of(
+        backbone, setting.device, batch_size=batch, precision="bf16"
+    ).compiled()
+    frames = host_to_host(computer, seconds=1.0)
+    yield figures(name, "ours, host to host, compiled", batch, frames, None, None)
+    pictures = torch.randn(
+        batch, 3, *backbone.config.input_size, device=setting.device, dtype=torch.bfloat16
+    ).to(memory_format=torch.channels_last)
+    frames = timed(computer._run, pictures, setting)
+    floor = batch / networks.least_seconds(
+        computer.network, pictures, flop_rate=flop_rate, byte_rate=byte_rate
+    )
+    yield figures(name, "compiled bfloat16 NHWC", batch, frames, None, floor)
 
 
 def host_to_host(computer: CubeComputer, *, seconds: float) -> float:

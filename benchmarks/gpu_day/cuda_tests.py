@@ -18,11 +18,15 @@ def rows(setting: Setting) -> Iterator[Row]:
         yield {"what": "pytest -m cuda", "is": "skipped: torch finds no GPU"}
         return
     with (setting.scratch / "pytest.txt").open("w+") as log:
-        subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-m", "cuda", "-n", "4", "-q", "--tb=short", "tests"],
-            stdout=log, stderr=log, check=False, timeout=setting.seconds,
-            env={**os.environ, "FAIL_WITHOUT_CUDA": "1"},
+            stdout=log, stderr=log, env={**os.environ, "FAIL_WITHOUT_CUDA": "1"},
         )  # fmt: skip
+        try:
+            process.wait(setting.seconds)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            yield {"what": "pytest -m cuda", "is": f"stopped after {setting.seconds:.0f} s"}
         log.seek(0)
         text = log.read()
     print(text[-20_000:], file=sys.stderr)

@@ -74,12 +74,10 @@ def sources(setting: Setting) -> Iterator[tuple[str, Path, float]]:
         yield "320×240", small, 0.8
         return
     found = setting.clips
-    clips.copies(found, small, num_videos=int(os.environ.get("GPU_DAY_VIDEOS", "1500")))
+    clips.copies(found, small, num_videos=int(os.environ.get("GPU_DAY_VIDEOS", "1000")))
     yield "320×240", small, video_seconds(small)
-    made = clips.enlarged(
-        found[:16], setting.scratch / "enlarged", size=(1920, 1080), seconds=15.0
-    )
-    clips.copies(made, large, num_videos=64)
+    made = clips.enlarged(found[:16], setting.scratch / "enlarged", size=(1920, 1080), seconds=15.0)
+    clips.copies(made, large, num_videos=48)
     yield "1920×1080", large, video_seconds(large)
 
 

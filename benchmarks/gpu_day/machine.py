@@ -66,9 +66,7 @@ def copy_rate(device: torch.device, *, num_bytes: int, seconds: float) -> float:
     return rate(lambda: target.copy_(source), device, seconds=seconds) * 2 * num_bytes
 
 
-def copies(
-    device: torch.device, num_bytes: int, *, seconds: float
-) -> Iterator[tuple[str, float]]:
+def copies(device: torch.device, num_bytes: int, *, seconds: float) -> Iterator[tuple[str, float]]:
     yield "in memory", copy_rate(device, num_bytes=num_bytes, seconds=seconds) / 1e9
     if device.type == "cpu":
         return

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -74,8 +75,10 @@ def copies(device: torch.device, num_bytes: int, *, seconds: float) -> Iterator[
     for is_pinned in (False, True):
         on_host = torch.ones(num_bytes // 4, dtype=torch.uint8, pin_memory=is_pinned)
         kind = "pinned" if is_pinned else "pageable"
-        up = rate(lambda: on_device.copy_(on_host, non_blocking=True), device, seconds=seconds)
-        down = rate(lambda: on_host.copy_(on_device, non_blocking=True), device, seconds=seconds)
+        copy_up = partial(on_device.copy_, on_host, non_blocking=True)
+        copy_down = partial(on_host.copy_, on_device, non_blocking=True)
+        up = rate(copy_up, device, seconds=seconds)
+        down = rate(copy_down, device, seconds=seconds)
         yield f"to the device, {kind}", up * num_bytes / 4e9
         yield f"to the host, {kind}", down * num_bytes / 4e9
     pinning = rate(lambda: torch.empty(2**24, dtype=torch.uint8).pin_memory(), device, seconds=0.1)

@@ -12,6 +12,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from extract.backbones.registry import Backbone
+from extract.device_copies import copy_into, to_device, to_host
+from extract.fixed_batch import Places, record
 from extract.preprocess import Normalise, thumbnails
 from features_store.errors import MachineError
 from features_store.spec import Precision, Preprocessing
@@ -19,7 +21,7 @@ from features_store.spec import Precision, Preprocessing
 
 @dataclass(frozen=True)
 class ComputedFrames:
-    """Cubes per layer (n, K, K, D) float32 and thumbnails (n, 14, 14, 3) of n frames."""
+    """Cubes per layer (n, K, K, D) and thumbnails (n, 14, 14, 3) float32 of n frames."""
 
     cubes: dict[str, np.ndarray]
     thumbnails: np.ndarray
@@ -29,7 +31,8 @@ class CubeComputer:
     """Computes cubes in batches of one fixed size.
 
     A short batch is filled up with black frames: libraries choose their kernels by batch size, so
-    a cube could otherwise depend on how many frames it travelled with.
+    a cube could otherwise depend on how many frames it travelled with. Cubes become what `cubes_as`
+    says on the device, so that no byte is copied for nothing.
     """
 
     def __init__(
@@ -46,12 +49,17 @@ class CubeComputer:
         self.batch_size = batch_size
         self.precision: Precision = precision
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        if device.type == "cuda":
+            # By default torch's convolutions round float32 to 10 bits; fp32 is what it says.
+            torch.backends.cudnn.allow_tf32 = False
         self._normalise = Normalise(preprocessing).to(device)
         self.backbone = backbone
         moved = copy.deepcopy(backbone).to(device, self._dtype)
         # A copy of a traced network forgets that it was in evaluation mode.
         self.network = moved.to(memory_format=torch.channels_last).eval().network
         self._run: Callable[[Tensor], dict[str, Tensor]] = self.network
+        self._cube_dtype = torch.float32
+        self._places: Places | None = None
 
     def with_precision(self, precision: Precision) -> "CubeComputer":
         """Return the same computer at another precision."""
@@ -72,6 +80,30 @@ class CubeComputer:
         if self.device.type == "cpu":
             options["cpp_wrapper"] = True  # lets go of the GIL, which the other lanes need
         other._run = torch.compile(self.network, dynamic=False, options=options)
+        other._places = None
+        return other
+
+    def cubes_as(self, dtype: torch.dtype) -> "CubeComputer":
+        """Return the same computer that gives cubes of another dtype, rounded to nearest."""
+        other = copy.copy(self)
+        other._cube_dtype = dtype
+        other._places = None
+        return other
+
+    def recorded(self, num_places: int) -> "CubeComputer":
+        """Return the same computer, as CUDA graphs for as many batches at a time; cubes are equal.
+
+        Raises:
+            RuntimeError: the network cannot be recorded, or not so often in the memory there is.
+        """
+        other = copy.copy(self)
+        shape = (self.batch_size, *self.preprocessing.input_size, 3)
+        other._places = Places(
+            [
+                record(self._on_device, torch.zeros(shape, dtype=torch.uint8, device=self.device))
+                for _ in range(num_places)
+            ]
+        )
         return other
 
     @property
@@ -109,46 +141,58 @@ class CubeComputer:
                 f"{self.device} has no memory for batches of {self.batch_size} frames; "
                 "give a smaller --batch-size"
             ) from err
-        layers = blocks[0].cubes
+        if len(blocks) == 1:
+            return blocks[0]
         return ComputedFrames(
-            {layer: np.concatenate([block.cubes[layer] for block in blocks]) for layer in layers},
+            {
+                layer: np.concatenate([block.cubes[layer] for block in blocks])
+                for layer in blocks[0].cubes
+            },
             np.concatenate([block.thumbnails for block in blocks]),
         )
 
     @torch.inference_mode()
     def thumbnails(self, pixels: UInt8[Tensor, "n h w 3"]) -> np.ndarray:
         """Return thumbnails (n, 14, 14, 3) alone, of any number of frames."""
-        (small,) = self._to_host([thumbnails(self._to_device(pixels))])
+        (small,) = to_host([thumbnails(to_device(pixels, self.device))])
         return small
 
     @torch.inference_mode()
     def _batch(
         self, pixels: UInt8[Tensor, "n h w 3"], minus: UInt8[Tensor, "n h w 3"] | None
     ) -> ComputedFrames:
-        num_frames = len(pixels)
-        shown = self._to_device(self._filled_up(pixels))
+        if self._places is not None and minus is None:
+            with self._places.take() as place:
+                copy_into(place.pixels[: len(pixels)], pixels)
+                place.pixels[len(pixels) :].zero_()
+                place.run()
+                return self._frames([output[: len(pixels)] for output in place.outputs])
+        shown = to_device(self._filled_up(pixels), self.device)
+        before = None if minus is None else to_device(self._filled_up(minus), self.device)
+        return self._frames(self._on_device(shown, before, num_frames=len(pixels)))
+
+    def _frames(self, outputs: Sequence[Tensor]) -> ComputedFrames:
+        small, *cubes = to_host(outputs)
+        names = [layer.name for layer in self.backbone.layers]
+        return ComputedFrames(dict(zip(names, cubes, strict=True)), small)
+
+    def _on_device(
+        self,
+        shown: UInt8[Tensor, "b h w 3"],
+        minus: UInt8[Tensor, "b h w 3"] | None = None,
+        *,
+        num_frames: int | None = None,
+    ) -> list[Tensor]:
+        """Return thumbnails and each layer's cubes of the first frames of a batch."""
         pictures = self._normalise(shown)
         if minus is not None:
-            pictures = pictures - self._normalise(self._to_device(self._filled_up(minus)))
+            pictures = pictures - self._normalise(minus)
         maps = self._run(pictures.to(self._dtype))
-        cubes = [m.permute(0, 2, 3, 1)[:num_frames].float().contiguous() for m in maps.values()]
-        small, *on_host = self._to_host([thumbnails(shown)[:num_frames], *cubes])
-        return ComputedFrames(dict(zip(maps, on_host, strict=True)), small)
-
-    def _to_device(self, pixels: Tensor) -> Tensor:
-        if self.device.type != "cuda":
-            return pixels.to(self.device)
-        # From pinned memory a copy goes on beside the computing of the other lane.
-        return pixels.pin_memory().to(self.device, non_blocking=True)
-
-    def _to_host(self, tensors: Sequence[Tensor]) -> list[np.ndarray]:
-        if self.device.type != "cuda":
-            return [tensor.cpu().numpy() for tensor in tensors]
-        on_host = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
-        for target, tensor in zip(on_host, tensors, strict=True):
-            target.copy_(tensor, non_blocking=True)
-        torch.cuda.current_stream(self.device).synchronize()
-        return [target.numpy() for target in on_host]
+        cubes = [
+            m.permute(0, 2, 3, 1)[:num_frames].to(self._cube_dtype).contiguous()
+            for m in maps.values()
+        ]
+        return [thumbnails(shown)[:num_frames], *cubes]
 
     def _filled_up(self, pixels: UInt8[Tensor, "n h w 3"]) -> UInt8[Tensor, "b h w 3"]:
         missing = self.batch_size - len(pixels)

@@ -1,7 +1,7 @@
 """One unit of extraction: decode → batches packed across videos → cubes → a committed video each.
 
-Decoding runs ahead in child processes, computing in threads, writing here. Queues are bounded
-everywhere, so memory depends neither on the length of a video nor on how many there are.
+Decoding runs ahead in child processes, computing in threads, writing in one more. Queues are
+bounded everywhere, so memory depends neither on the length of a video nor on how many there are.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from extract.batching import BatchPacker, FrameBlock
+from extract.behind import Behind
 from extract.decode_pool import DecodePool, DecodeTask, Failed, Finished, Frames
 from extract.lanes import ComputeLanes
 from extract.preprocess import frame_diffs
@@ -24,6 +25,8 @@ from features_store.layout import cube_path, diff_cube_path
 from features_store.reasons import REASONS
 from features_store.records import VideoRecord
 from features_store.store_writer import UnitWriter
+
+BATCHES_TO_WRITE = 2  # that may wait, computed
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class VideoFailure:
 
 class UnitExtractor:
     """Turns the jobs of one unit into committed videos.
+
+    The callbacks are called in the thread that writes, one after the other, and none after `run`.
 
     Args:
         keep_partial: commit the frames of a video that breaks off, instead of forgetting them.
@@ -94,7 +99,7 @@ class UnitExtractor:
         lanes: ComputeLanes[Batch, dict[str, ComputedView]] = ComputeLanes(
             self._computer.computer.device
         )
-        with lanes:
+        with Behind("write", ahead=BATCHES_TO_WRITE) as writing, lanes:
             for event in pool.decode(_tasks(jobs, may_begin)):
                 if isinstance(event, Frames):
                     packer.add(FrameBlock(event.pixels, event.pts_seconds, event.frame_index))
@@ -103,11 +108,11 @@ class UnitExtractor:
                 for batch in packer.full():
                     lanes.add(batch, self._computer.work(batch))
                 for batch, computed in lanes.ready():
-                    self._record(batch, computed, jobs)
+                    writing.call(self._record, batch, computed, jobs)
             rest = packer.rest()
             lanes.add(rest, self._computer.work(rest))
             for batch, computed in lanes.rest():
-                self._record(batch, computed, jobs)
+                writing.call(self._record, batch, computed, jobs)
 
     def _record(
         self, batch: Batch, computed: dict[str, ComputedView] | None, jobs: Sequence[VideoJob]

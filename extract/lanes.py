@@ -1,7 +1,7 @@
 """Batches computed side by side, each on a lane of its own; results come in the order they went in.
 
 On a CPU a lane is one thread that does a batch alone: threads that share every convolution wait for
-each other at its end, and for the one whose core a decoder has just taken. On a GPU two lanes have
+each other at its end, and for the one whose core a decoder has just taken. On a GPU lanes have
 a stream each, so that copies of one batch go beside the computing of the other.
 """
 
@@ -17,7 +17,7 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MAX_CPU_LANES = 8  # each holds the maps of a batch: gigabytes on a large machine otherwise
-GPU_LANES = 2
+GPU_LANES = 3  # one copies up, one computes, one copies down
 
 
 def plan_lanes(device_type: str, *, num_threads: int) -> tuple[int, int]:
@@ -88,5 +88,5 @@ class ComputeLanes(Generic[Item, Result]):
     def _begin_lane(self) -> None:
         torch.set_num_threads(self._lane_threads)  # OpenMP counts for every thread by itself
         if self._device.type == "cuda":
-            torch.cuda.set_device(self._device)
+            # Makes the device of the stream this thread's own too.
             torch.cuda.set_stream(torch.cuda.Stream(self._device))  # type: ignore[no-untyped-call]

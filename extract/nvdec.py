@@ -6,9 +6,11 @@ frame, as the CPU's decoder does. What it cannot decode fails; AV1 is of that ki
 takes a decoder for it that knows no hardware.
 """
 
+from functools import cache
 from pathlib import Path
 
 import av
+from av import Codec
 from av.codec.hwaccel import HWAccel
 
 from features_store.errors import MachineError
@@ -16,8 +18,24 @@ from features_store.errors import MachineError
 
 def nvdec(device: int) -> HWAccel:
     """Return what `av.open` decodes with on the GPU of that number; frames come to the host."""
-    # A stream that NVDEC cannot decode is to fail, not to be decoded on the CPU.
-    return HWAccel("cuda", device=str(device), allow_software_fallback=False)
+    _keep_context(device)
+    return _accel(device)
+
+
+def _accel(device: int) -> HWAccel:
+    return HWAccel(
+        "cuda",
+        device=str(device),
+        # A stream that NVDEC cannot decode is to fail, not to be decoded on the CPU.
+        allow_software_fallback=False,
+        options={"primary_ctx": "1"},
+    )
+
+
+@cache
+def _keep_context(device: int) -> HWAccel:
+    """Hold the process's context on a GPU; made anew for each file it takes half a second."""
+    return _accel(device).create(Codec("h264", "r"))
 
 
 def require_nvdec(device: int, clip: Path) -> None:

@@ -1,6 +1,6 @@
 """The views of frames to cubes: what of a batch goes to the backbone, and what comes back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from extract.batching import FrameBlock
 from extract.compute import ComputedFrames, CubeComputer
 from extract.decode_events import Failed, Finished
+from extract.device_copies import gather
 from extract.pictures import PictureStack
 
 Batch = list[FrameBlock | Finished | Failed]
@@ -48,7 +49,7 @@ class ViewComputer:
         """Return what computes a batch, view by view; None where it has no frame."""
         blocks = [item.pixels for item in batch if isinstance(item, FrameBlock)]
         kept_before = self._kept_before(batch)
-        return partial(self._compute, np.concatenate(blocks), kept_before) if blocks else None
+        return partial(self._compute, blocks, kept_before) if blocks else None
 
     def _kept_before(self, batch: Batch) -> np.ndarray | None:
         """Return for each frame of a batch the kept one before it; for a video's first itself.
@@ -68,9 +69,10 @@ class ViewComputer:
         return np.concatenate(before) if before else None
 
     def _compute(
-        self, pixels: np.ndarray, kept_before: np.ndarray | None
+        self, blocks: Sequence[np.ndarray], kept_before: np.ndarray | None
     ) -> dict[str, ComputedView]:
-        """Compute the views of frames that travel as `pixels`, behind those in `kept_before`."""
+        """Compute the views of frames that travel in `blocks`, behind those in `kept_before`."""
+        pixels = gather(blocks, self.computer.device)
         computed = {}
         for view in self._stack.views:
             shown = torch.from_numpy(self._stack.view(pixels, view))

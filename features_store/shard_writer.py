@@ -127,9 +127,11 @@ def cast_rows(rows: np.ndarray, array: ArraySpec) -> np.ndarray:
         block = np.ascontiguousarray(rows, dtype=array.dtype)
     if block.dtype.kind == "f" and not _all_finite(block):
         largest = np.abs(rows).max()
+        said = f"a value of {largest:g}"
+        if np.isinf(largest) and rows.dtype == block.dtype:  # rounded before it came here
+            said = f"a value above {np.finfo(block.dtype).max:g}"
         raise StoreError(
-            f"{array.path} has a value of {largest:g}, which {array.dtype} cannot hold; "
-            "take --dtype float32"
+            f"{array.path} has {said}, which {array.dtype} cannot hold; take --dtype float32"
         )
     return block
 

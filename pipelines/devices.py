@@ -9,17 +9,19 @@ import torch
 
 from extract.allocator import keep_freed_memory
 from extract.backbones import Backbone
+from extract.compiled import first_line
 from extract.compute import CubeComputer
+from extract.lanes import GPU_LANES
 from extract.nvdec import require_nvdec
 from extract.precision import choose_precision
 from extract.preprocess import preprocessing_for
-from features_store.errors import ContractError, UsageError
+from features_store.errors import ContractError, MachineError, UsageError
 from features_store.spec import Decoder, Fit
 from pipelines.golden_clip import clip_path
 
 logger = logging.getLogger("cubereel")
 # A CPU computes 8 frames as fast as 32, in a third of the memory.
-CPU_BATCH_SIZE, GPU_BATCH_SIZE = 8, 32
+CPU_BATCH_SIZE, GPU_BATCH_SIZE = 8, 128
 
 
 def build_computer(
@@ -54,13 +56,32 @@ def build_computer(
     return computer.with_precision(choice.precision)
 
 
-def choose_device(name: str) -> torch.device:
-    """Return a device by name; ``auto`` is the first GPU, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def launch_at_once(computer: CubeComputer) -> CubeComputer:
+    """Return the computer with its kernels recorded on a GPU, as it is elsewhere.
+
+    Raises:
+        MachineError: the GPU has not enough memory.
+    """
+    if computer.device.type != "cuda":
+        return computer
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
+        return computer.recorded(GPU_LANES)
+    except torch.OutOfMemoryError as err:
+        raise MachineError(
+            f"{computer.device} has no memory for {GPU_LANES} batches of {computer.batch_size} "
+            "frames; give a smaller --batch-size"
+        ) from err
+    except RuntimeError as err:  # what a network does cannot always be recorded
+        logger.info("kernels are launched one by one, not as a CUDA graph (%s)", first_line(err))
+        return computer
+
+
+def choose_device(name: str) -> torch.device:
+    """Return a device by name, a GPU with its number; ``auto`` is the first one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.empty(1, device=torch.device(name)).device
     except (RuntimeError, AssertionError) as err:
         reason = str(err).splitlines()[0]
         raise UsageError(

@@ -14,6 +14,8 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from extract.backbones import Backbone, load_backbone
 from extract.compute import CubeComputer
 from extract.decode_pool import DecodePool
@@ -29,7 +31,7 @@ from features_store.store_writer import StoreWriter
 from features_store.views import choose_views
 from pipelines.compiling import Compile, choose_compiled
 from pipelines.deadline import Deadline
-from pipelines.devices import build_computer, choose_nvdec
+from pipelines.devices import build_computer, choose_nvdec, launch_at_once
 from pipelines.extraction_run import ExtractionReport, Run, new_report
 from pipelines.header_cache import open_header_cache
 from pipelines.headers import check_said
@@ -156,6 +158,7 @@ def extract(
                 seconds_left=deadline.seconds_left,
             )  # fmt: skip
             report.is_compiled = computer.is_compiled
+            computer = launch_at_once(computer.cubes_as(written_dtype(header)))
             run = Run(writer, computer, pictures, report, deadline, keep_partial=partial == "keep")
             try:
                 run.extract(plan, pool)
@@ -185,6 +188,11 @@ def build_spec(
         precision=computer.precision,
         decoder=decoder,
     )
+
+
+def written_dtype(header: StoreHeader) -> torch.dtype:
+    """Return what cubes are while a shard is written, before anything is encoded."""
+    return torch.float32 if header.dtype == "float32" else torch.float16
 
 
 def library_versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from benchmarks.gpu_day.clock import rate
 from benchmarks.gpu_day.machine import copy_rate, matmul_rate
 from benchmarks.gpu_day.step import Row, Setting, run_step
 from extract.compute import ComputedFrames, CubeComputer
-from extract.lanes import ComputeLanes
+from extract.lanes import GPU_LANES, ComputeLanes
 from extract.precision import fixed_frames
 
 BATCHES = (32, 128, 512)
@@ -123,7 +123,11 @@ def our_rows(name: str, setting: Setting, *_: float) -> Iterator[Row]:
             precision="fp32" if setting.device.type == "cpu" else "bf16",
         )  # fmt: skip
         frames = host_to_host(computer, seconds=0.05 if setting.is_small else 1.0)
-        yield figures(name, "ours, host to host, eager", batch, frames, None, None)
+        yield figures(name, "ours, host to host, launched one by one", batch, frames, None, None)
+        if setting.device.type == "cuda":
+            recorded = computer.cubes_as(torch.float16).recorded(GPU_LANES)
+            frames = host_to_host(recorded, seconds=1.0)
+            yield figures(name, "ours, host to host", batch, frames, None, None)
 
 
 def compiled_rows(name: str, setting: Setting, flop_rate: float, byte_rate: float) -> Iterator[Row]:
@@ -133,7 +137,8 @@ def compiled_rows(name: str, setting: Setting, flop_rate: float, byte_rate: floa
     computer = networks.computer_of(
         backbone, setting.device, batch_size=batch, precision="bf16"
     ).compiled()
-    frames = host_to_host(computer, seconds=1.0)
+    recorded = computer.cubes_as(torch.float16).recorded(GPU_LANES)
+    frames = host_to_host(recorded, seconds=1.0)
     yield figures(name, "ours, host to host, compiled", batch, frames, None, None)
     pictures = torch.randn(
         batch, 3, *backbone.config.input_size, device=setting.device, dtype=torch.bfloat16

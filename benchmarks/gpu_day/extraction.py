@@ -22,7 +22,7 @@ from pipelines.devices import choose_nvdec
 from pipelines.extraction import extract
 
 FPS = "10"
-WORKERS = (1, 2, 4, 8, 14)
+WORKERS = {"cpu": (1, 2, 4, 8, 14), "nvdec": (1, 4, 8)}
 
 
 def rows(setting: Setting) -> Iterator[Row]:
@@ -32,7 +32,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     for size, folder, seconds in sources(setting):
         rates: dict[str, float] = {}
         for decoder in ("cpu", "nvdec"):
-            for workers in (1,) if setting.is_small else WORKERS:
+            for workers in (1,) if setting.is_small else WORKERS[decoder]:
                 if time.monotonic() - started > setting.seconds:
                     return
                 row: Row = {"videos": size, "what": "decoding", "decoder": decoder}
@@ -45,7 +45,7 @@ def rows(setting: Setting) -> Iterator[Row]:
                 rates[decoder] = max(rates.get(decoder, 0.0), frames / took)
                 yield row | {"kept frames/s": round(frames / took)}
         for decoder in rates:
-            for workers in (1,) if setting.is_small else WORKERS[2:]:
+            for workers in (1,) if setting.is_small else WORKERS[decoder][-2:]:
                 if time.monotonic() - started > setting.seconds:
                     return
                 row = {"videos": size, "what": "whole", "decoder": decoder, "workers": workers}

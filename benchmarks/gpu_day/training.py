@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -72,17 +72,26 @@ def measure(
         torch.autograd.backward(loss)
         optimiser.step()
 
-    with FlopCounterMode(display=False) as counter:
-        step()
+    operations = flops(step)
     times = rate(step, device, seconds=0.05 if setting.is_small else 1.0)
     num_bytes = sum(block[0].nbytes for block in cubes.values()) * batch_size
     peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
     return {
         "clips/s": round(times * batch_size),
         "by bytes": round(byte_rate / num_bytes * batch_size),
-        "by operations": round(flop_rate / max(counter.get_total_flops(), 1) * batch_size),
+        "by operations": operations and round(flop_rate / operations * batch_size),
         "peak GiB": None if peak is None else round(peak, 2),
     }
+
+
+def flops(step: Callable[[], None]) -> float | None:
+    """Return the operations of a step; None for a head whose hooks torch's counter cannot bear."""
+    try:
+        with FlopCounterMode(display=False) as counter:
+            step()
+    except AssertionError:
+        return None
+    return float(counter.get_total_flops()) or None
 
 
 def build(name: str, setting: Setting) -> Head:

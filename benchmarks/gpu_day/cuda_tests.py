@@ -19,7 +19,8 @@ def rows(setting: Setting) -> Iterator[Row]:
         return
     with (setting.scratch / "pytest.txt").open("w+") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-m", "cuda", "-n", "4", "-p", "no:benchmark", "-q", "--tb=short", "tests"],
+            [sys.executable, "-m", "pytest", "-m", "cuda", "-n", "4", "-q", "--tb=short",
+             "-p", "no:benchmark", "tests"],
             stdout=log, stderr=log, env={**os.environ, "FAIL_WITHOUT_CUDA": "1"},
         )  # fmt: skip
         try:

@@ -5,11 +5,11 @@ videos' length; of videos that keep more frames than that, several decode at onc
 the ring reaches. A video that crashes or hangs its decoder fails alone, and its worker is replaced.
 """
 
+import selectors
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -89,6 +89,7 @@ class DecodePool:
         self._num_slots = slots
         self._timeout_seconds = timeout_seconds
         self._seats: list[_Seat] = []
+        self._selector = selectors.DefaultSelector()  # knows the connections of all seats
         self._num_failed_starts = 0
         self._is_open = False
 
@@ -112,7 +113,7 @@ class DecodePool:
 
     def _end_workers(self) -> None:
         for seat in self._seats:
-            seat.process.end()
+            self._end(seat)
         self._seats = []
 
     @property
@@ -164,7 +165,14 @@ class DecodePool:
             )
         except OSError as err:
             raise MachineError(f"cannot start a decode worker: {err}") from err
-        return _Seat(process)
+        seat = _Seat(process)
+        self._selector.register(process.connection, selectors.EVENT_READ, seat)
+        return seat
+
+    def _end(self, seat: _Seat) -> None:
+        """End a worker; its ring and the messages that are in stay readable."""
+        self._selector.unregister(seat.process.connection)
+        seat.process.end()
 
     def _fill(self) -> None:
         try:
@@ -179,7 +187,7 @@ class DecodePool:
         while True:
             for number, seat in enumerate(self._seats):
                 if seat.num_assigned >= VIDEOS_PER_WORKER and not seat.jobs:
-                    seat.process.end()  # all its messages are in; its ring stays readable
+                    self._end(seat)  # all its messages are in
                     self._seats[number] = self._new_seat()
             free = [
                 seat
@@ -212,28 +220,33 @@ class DecodePool:
             }
         )
 
-    def _drain(self) -> None:
-        """Take in what all workers say, so that none waits for a task behind a slow consumer."""
-        for seat in list(self._seats):
-            was_ready = seat.process.is_ready
-            for message in seat.process.drain():
-                if message["kind"] != "frames":
-                    seat.jobs.popleft()
-            if seat.process.is_ready and not was_ready:
-                self._num_failed_starts = 0
-            if seat.process.is_lost:
-                self._replace(seat, reason="decoder crashed", how=seat.process.wait_for_death())
+    def _drain(self, timeout: float = 0.0) -> None:
+        """Take in what all workers say, so that none waits for a task behind a slow consumer.
+
+        Args:
+            timeout: seconds to wait for the first of them to say something.
+        """
+        while ready := self._selector.select(timeout):
+            for key, _ in ready:
+                self._take_in(key.data)
+            timeout = 0.0
+
+    def _take_in(self, seat: _Seat) -> None:
+        was_ready = seat.process.is_ready
+        message = seat.process.receive()
+        if seat.process.is_ready and not was_ready:
+            self._num_failed_starts = 0
+        if message is not None and message["kind"] != "frames":
+            seat.jobs.popleft()
+        if seat.process.is_lost:
+            self._replace(seat, reason="decoder crashed")
 
     def _next_event(self, job: _Job) -> DecodeEvent | VideoHeader:
         """Wait for the next message about `job`, the first one in order."""
         state, since = None, time.monotonic()
         while not job.worker.process.messages:
             process = job.worker.process
-            wait(
-                [seat.process.connection for seat in self._seats],
-                timeout=min(1.0, self._timeout_seconds / 4),
-            )
-            self._drain()
+            self._drain(min(1.0, self._timeout_seconds / 4))
             if state != (process.pid, process.is_ready, process.progress):
                 state = (process.pid, process.is_ready, process.progress)
                 since = time.monotonic()
@@ -241,13 +254,23 @@ class DecodePool:
             is_silent = job.worker.process is process and not process.messages
             patience = self._timeout_seconds if process.is_ready else START_SECONDS
             if is_silent and time.monotonic() - since > patience:
-                process.end()
                 how = f"no progress for {patience:g} s"
                 self._replace(job.worker, reason="decoder hung", how=how)
         return read_event(job.task, process=job.worker.process)
 
-    def _replace(self, seat: _Seat, *, reason: str, how: str) -> None:
-        """Put a new worker in the place of a dead one and give it the jobs not begun."""
+    def _replace(self, seat: _Seat, *, reason: str, how: str | None = None) -> None:
+        """Put a new worker in a worker's place and give it the jobs not begun.
+
+        Args:
+            how: the old one failed; None if it died by itself.
+        """
+        position = self._seats.index(seat)
+        del self._seats[position]
+        self._selector.unregister(seat.process.connection)
+        if how is None:
+            how = seat.process.wait_for_death()
+        else:
+            seat.process.end()
         if not seat.process.is_ready:
             self._num_failed_starts += 1
             if self._num_failed_starts >= MAX_FAILED_STARTS:
@@ -259,6 +282,6 @@ class DecodePool:
                 {"kind": "failed", "reason": reason, "message": message, "summary": None}
             )
         successor = self._new_seat()
-        self._seats[self._seats.index(seat)] = successor
+        self._seats.insert(position, successor)
         for job in seat.jobs:
             self._assign(job, successor)

@@ -6,6 +6,7 @@ frame, as the CPU's decoder does. What it cannot decode fails; AV1 is of that ki
 takes a decoder for it that knows no hardware.
 """
 
+import errno
 from functools import cache
 from pathlib import Path
 
@@ -17,25 +18,36 @@ from features_store.errors import MachineError
 
 
 def nvdec(device: int) -> HWAccel:
-    """Return what `av.open` decodes with on the GPU of that number; frames come to the host."""
-    _keep_context(device)
-    return _accel(device)
+    """Return what `av.open` decodes with on the GPU of that number; frames come to the host.
+
+    Raises:
+        FFmpegError: the GPU cannot be used.
+    """
+    return _accel(device, _context_options(device))
 
 
-def _accel(device: int) -> HWAccel:
-    return HWAccel(
-        "cuda",
-        device=str(device),
-        # A stream that NVDEC cannot decode is to fail, not to be decoded on the CPU.
-        allow_software_fallback=False,
-        options={"primary_ctx": "1"},
-    )
+def _accel(device: int, options: dict[str, object]) -> HWAccel:
+    # A stream that NVDEC cannot decode is to fail, not to be decoded on the CPU.
+    return HWAccel("cuda", device=str(device), allow_software_fallback=False, options=options)
 
 
 @cache
-def _keep_context(device: int) -> HWAccel:
-    """Hold the process's context on a GPU; made anew for each file it takes half a second."""
-    return _accel(device).create(Codec("h264", "r"))
+def _context_options(device: int) -> dict[str, object]:
+    """Have all files share this process's context on a GPU: one of its own takes half a second.
+
+    Where torch holds that context, FFmpeg does not take it, and each file has its own after all.
+    """
+    options: dict[str, object] = {"primary_ctx": "1"}
+    try:
+        _held.append(_accel(device, options).create(Codec("h264", "r")))
+    except av.FFmpegError as err:
+        if err.errno != errno.ENOTSUP:
+            raise
+        return {}
+    return options
+
+
+_held: list[HWAccel] = []  # a context ends with whoever holds it last
 
 
 def require_nvdec(device: int, clip: Path) -> None:

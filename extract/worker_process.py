@@ -79,7 +79,7 @@ class WorkerProcess:
         return self._ring.progress
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message; that the worker is gone shows on the next `drain`."""
+        """Send a message; that the worker is gone shows on the next `receive`."""
         if self.connection.closed:
             return
         try:
@@ -87,20 +87,21 @@ class WorkerProcess:
         except OSError:
             return
 
-    def drain(self) -> list[dict[str, Any]]:
-        """Take in all that has arrived, without waiting, and return it; it is in `messages` too."""
-        arrived: list[dict[str, Any]] = []
+    def receive(self) -> dict[str, Any] | None:
+        """Take in the next message, which is there, and return it; it is in `messages` too.
+
+        None for one that is the worker's own affair, or where the connection has ended.
+        """
         try:
-            while not self.is_lost and self.connection.poll():
-                message = receive(self.connection)
-                if message["kind"] == "ready":
-                    self.is_ready = True
-                else:
-                    arrived.append(message)
+            message = receive(self.connection)
         except (EOFError, OSError):
             self.is_lost = True
-        self.messages.extend(arrived)
-        return arrived
+            return None
+        if message["kind"] == "ready":
+            self.is_ready = True
+            return None
+        self.messages.append(message)
+        return message
 
     def take_frames(self, count: int) -> UInt8[np.ndarray, "n h w 3"]:
         """Copy the oldest `count` frames out of the ring and let the worker use their slots."""

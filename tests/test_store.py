@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 
-from features_store import shard_writer
 from features_store.diff import diff_stores, frame_cosines
 from features_store.errors import SpecMismatchError, StoreError, UsageError
 from features_store.header import read_header
@@ -108,17 +107,17 @@ def test_where_all_are_longer_than_planned_shards_stay_few(tmp_path):
 
 def test_a_signal_just_behind_a_record_leaves_a_store_that_opens(store, monkeypatch):
     """The record is in the file, and the writer has not yet taken note of it."""
-    write = shard_writer.write_record
+    write = ShardWriter._write_record
 
-    def interrupted(table, position, record):
-        write(table, position, record)
+    def interrupted(writer, position, record):
+        write(writer, position, record)
         if position == 16:
             raise KeyboardInterrupt
 
     with Store(store) as before:
         video_id, num_frames = before.ids[-1], 2
     ids = [*(f"new{i}" for i in range(16)), video_id]
-    monkeypatch.setattr(shard_writer, "write_record", interrupted)
+    monkeypatch.setattr(ShardWriter, "_write_record", interrupted)
 
     def replace_until_interrupted():
         with (

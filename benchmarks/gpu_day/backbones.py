@@ -54,7 +54,7 @@ def eager_rows(name: str, setting: Setting, flop_rate: float, byte_rate: float) 
             frames = timed(network, inputs, setting)
             baseline = baseline or frames
             floor = batch / networks.least_seconds(
-                copy.deepcopy(backbone.network).to(pictures.device, torch.bfloat16),
+                copy.deepcopy(backbone.network).eval().to(pictures.device, torch.bfloat16),
                 pictures.to(torch.bfloat16), flop_rate=flop_rate, byte_rate=byte_rate,
             )  # fmt: skip
             yield figures(name, run, batch, frames, baseline, floor)
@@ -66,14 +66,14 @@ def runs(
     """Yield name, network and input of each eager way; the plain one first."""
     device, last = pictures.device, torch.channels_last
     torch.backends.cudnn.allow_tf32 = False
-    yield "eager fp32 NCHW", copy.deepcopy(network).to(device), pictures
+    yield "eager fp32 NCHW", copy.deepcopy(network).eval().to(device), pictures
     torch.backends.cudnn.allow_tf32 = True
-    yield "eager tf32 NCHW", copy.deepcopy(network).to(device), pictures
+    yield "eager tf32 NCHW", copy.deepcopy(network).eval().to(device), pictures
     for dtype in (torch.bfloat16, torch.float16):
         if dtype is torch.float16 and setting.is_small:
             continue
         inputs = pictures.to(dtype).to(memory_format=last)
-        moved = copy.deepcopy(network).to(device, dtype).to(memory_format=last)
+        moved = copy.deepcopy(network).eval().to(device, dtype).to(memory_format=last)
         short = str(dtype).removeprefix("torch.")
         yield f"eager {short} NHWC", moved, inputs
         if dtype is torch.bfloat16 and device.type == "cuda":

@@ -1,10 +1,12 @@
-"""One unit of extraction: decode → batches packed across videos → cubes → a committed video each.
+"""Units of extraction: decode → batches packed across videos → cubes → a committed video each.
 
 Decoding runs ahead in child processes, computing in threads, writing in one more. Queues are
 bounded everywhere, so memory depends neither on the length of a video nor on how many there are.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -57,11 +59,13 @@ class VideoFailure:
 
 
 class UnitExtractor:
-    """Turns the jobs of one unit into committed videos.
+    """Turns the jobs of units into committed videos, one stream of batches over all of them.
 
-    The callbacks are called in the thread that writes, one after the other, and none after `run`.
+    While a unit is sealed the next one is decoded and computed. The callbacks are called in the
+    thread that writes, one after the other, and none after `run`.
 
     Args:
+        open_unit: opens what is written to, for the jobs of a unit; as a context manager it seals.
         keep_partial: commit the frames of a video that breaks off, instead of forgetting them.
         on_frames: called with the number of frames written, for progress.
         on_failure: called before what it tells of is committed, so that no kill can hide it.
@@ -71,7 +75,7 @@ class UnitExtractor:
     def __init__(
         self,
         computer: ViewComputer,
-        writer: UnitWriter,
+        open_unit: Callable[[Sequence[VideoJob]], UnitWriter],
         *,
         keep_partial: bool,
         on_frames: Callable[[int], None],
@@ -79,7 +83,7 @@ class UnitExtractor:
         on_video: Callable[[VideoRecord | None], None],
     ) -> None:
         self._computer = computer
-        self._writer = writer
+        self._open_unit = open_unit
         self._keep_partial = keep_partial
         self._on_frames = on_frames
         self._on_failure = on_failure
@@ -88,19 +92,33 @@ class UnitExtractor:
         self._num_frames = 0  # of the video in work
 
     def run(
-        self, jobs: Sequence[VideoJob], pool: DecodePool, *, may_begin: Callable[[], bool]
+        self,
+        units: Sequence[Sequence[VideoJob]],
+        pool: DecodePool,
+        *,
+        may_begin: Callable[[], bool],
     ) -> None:
         """Extract the jobs; a video that fails is reported and costs no other.
 
         Args:
-            may_begin: asked before each video is handed out; the first no ends the unit.
+            may_begin: asked before each video is handed out; the first no ends the run.
         """
+        self._units = units
+        self._places = [(unit, job) for unit, jobs in enumerate(units) for job in jobs]
+        self._next = 0  # position of the video in work
+        self._unit = -1
+        self._seals: list[Future[None]] = []
         packer: BatchPacker[Finished | Failed] = BatchPacker(self._computer.computer.batch_size)
         lanes: ComputeLanes[Batch, dict[str, ComputedView]] = ComputeLanes(
             self._computer.computer.device
         )
-        with Behind("write", ahead=BATCHES_TO_WRITE) as writing, lanes:
-            for event in pool.decode(_tasks(jobs, may_begin)):
+        with (
+            ExitStack() as self._opened,
+            ThreadPoolExecutor(1, "seal") as self._sealing,
+            Behind("write", ahead=BATCHES_TO_WRITE) as writing,
+            lanes,
+        ):
+            for event in pool.decode(_tasks([job for _, job in self._places], may_begin)):
                 if isinstance(event, Frames):
                     packer.add(FrameBlock(event.pixels, event.pts_seconds, event.frame_index))
                 else:
@@ -108,25 +126,39 @@ class UnitExtractor:
                 for batch in packer.full():
                     lanes.add(batch, self._computer.work(batch))
                 for batch, computed in lanes.ready():
-                    writing.call(self._record, batch, computed, jobs)
+                    writing.call(self._record, batch, computed)
             rest = packer.rest()
             lanes.add(rest, self._computer.work(rest))
             for batch, computed in lanes.rest():
-                writing.call(self._record, batch, computed, jobs)
+                writing.call(self._record, batch, computed)
+        for sealed in self._seals:
+            sealed.result()
 
-    def _record(
-        self, batch: Batch, computed: dict[str, ComputedView] | None, jobs: Sequence[VideoJob]
-    ) -> None:
+    def _record(self, batch: Batch, computed: dict[str, ComputedView] | None) -> None:
         start = 0
         for item in batch:
+            self._enter_unit()
             if isinstance(item, FrameBlock):
                 assert computed is not None, "there are frames, so they were computed"
                 self._write(item, computed, slice(start, start + len(item)))
                 start += len(item)
-            elif isinstance(item, Finished):
-                self._finish(jobs[item.index], item.summary)
+                continue
+            _, job = self._places[item.index]
+            self._next = item.index + 1
+            if isinstance(item, Finished):
+                self._finish(job, item.summary)
             else:
-                self._fail(jobs[item.index], item)
+                self._fail(job, item)
+
+    def _enter_unit(self) -> None:
+        """Have the unit of the video in work open, and the one before sealed, one at a time."""
+        unit, _ = self._places[self._next]
+        if unit != self._unit:
+            for sealed in self._seals:
+                sealed.result()
+            self._seals = [self._sealing.submit(self._opened.pop_all().close)]
+            self._unit = unit
+            self._writer = self._opened.enter_context(self._open_unit(self._units[unit]))
 
     def _write(self, block: FrameBlock, computed: Mapping[str, ComputedView], rows: slice) -> None:
         arrays = {"pts_seconds": block.pts_seconds, "frame_index": block.frame_index}

@@ -13,6 +13,7 @@ from pathlib import Path
 from features_store.disk import fsync_and_check, fsync_path
 from features_store.errors import StoreError
 from features_store.layout import ArraySpec
+from features_store.records import is_committed
 from features_store.shard_copy import StoredVideo, write_shard
 from features_store.shard_reader import ShardReader
 from features_store.sidecar import SEALING, Sidecar, write_sidecar
@@ -97,13 +98,10 @@ def sound_videos(path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list
 
 
 def stored_ids(path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list[str]:
-    """Return the ids of all sound records in a shard or a partial."""
-    ids = []
+    """Return the ids of all whole records in a partial that this process wrote."""
     with closing(ShardReader(path, arrays, spec=spec)) as reader:
-        for position in range(reader.num_videos):
-            with suppress(StoreError):
-                ids.append(reader.record(position).id)
-    return ids
+        rows = (reader.table[place : place + 1] for place in range(reader.num_videos))
+        return [row["id"][0].decode() for row in rows if is_committed(row)]
 
 
 def publish(content: Path, shard: Path, supersedes: dict[str, list[str]]) -> None:

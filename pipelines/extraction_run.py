@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from extract.compute import CubeComputer
 from extract.decode_pool import DecodePool
-from extract.extractor import UnitExtractor, VideoFailure
+from extract.extractor import UnitExtractor, VideoFailure, VideoJob
 from extract.pictures import PictureStack
 from extract.view_compute import ViewComputer
 from features_store.ledger import append_failure, new_failure
 from features_store.records import VideoRecord
-from features_store.store_writer import StoreWriter
+from features_store.store_writer import StoreWriter, UnitWriter
 from pipelines.deadline import Deadline
 from pipelines.plan import ExtractionPlan
 from pipelines.progress import ProgressLog
@@ -118,22 +119,19 @@ class Run:
                 )  # fmt: skip
 
     def _extract_units(self, plan: ExtractionPlan, pool: DecodePool) -> None:
+        views = ViewComputer(
+            self.computer, stack=self.stack, has_diff_cubes=self.writer.header.has_diff_cubes
+        )
+        extractor = UnitExtractor(
+            views, self._open_unit, keep_partial=self.keep_partial,
+            on_frames=self._on_frames, on_failure=self._on_failure, on_video=self._on_video,
+        )  # fmt: skip
         with ProgressLog("extract", total=plan.num_jobs, unit="videos") as self._progress:
-            for jobs in plan.units:
-                if self.deadline.is_near:
-                    break
-                rows = sum(job.max_frames for job in jobs)
-                with self.writer.unit(rows=rows, video_ids=[job.video_id for job in jobs]) as unit:
-                    views = ViewComputer(
-                        self.computer,
-                        stack=self.stack,
-                        has_diff_cubes=self.writer.header.has_diff_cubes,
-                    )
-                    UnitExtractor(
-                        views, unit, keep_partial=self.keep_partial,
-                        on_frames=self._on_frames, on_failure=self._on_failure,
-                        on_video=self._on_video,
-                    ).run(jobs, pool, may_begin=self.deadline.may_begin)  # fmt: skip
+            extractor.run(plan.units, pool, may_begin=self.deadline.may_begin)
+
+    def _open_unit(self, jobs: Sequence[VideoJob]) -> UnitWriter:
+        rows = sum(job.max_frames for job in jobs)
+        return self.writer.unit(rows=rows, video_ids=[job.video_id for job in jobs])
 
     def _on_frames(self, num_frames: int) -> None:
         self.report.num_frames += num_frames

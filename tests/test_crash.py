@@ -88,7 +88,7 @@ def test_killed_at_an_instant_nothing_committed_is_lost(server, case_of, tmp_pat
     survives(server, case, tmp_path, kills)
 
 
-def test_a_writer_that_does_not_flush_is_caught(server, case_of, tmp_path):
+def test_a_writer_that_keeps_its_records_is_caught(server, case_of, tmp_path):
     after_three_commits = Kill(event=3)
     with pytest.raises(AssertionError, match="committed before, and done again"):
-        survives(server, case_of("unflushed"), tmp_path, [after_three_commits])
+        survives(server, case_of("unrecorded"), tmp_path, [after_three_commits])

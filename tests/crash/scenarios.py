@@ -4,14 +4,11 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
-
-from features_store import shard_writer
 from features_store.layout import LayerShape
 from features_store.merge import append_stores
 from features_store.reshape import repack_store
+from features_store.shard_writer import ShardWriter
 from features_store.store_writer import StoreWriter, UnitWriter
 from pipelines.extraction import extract
 from tests.clips import textured_frames, write_classes
@@ -117,17 +114,9 @@ def _repack(folder: Path, store: Path) -> None:
     )
 
 
-def _write_units_unflushed(folder: Path, store: Path) -> None:
-    """Flush while a shard is laid out, and never after; in the process that is killed alone."""
-    flush, create = h5py.File.flush, shard_writer.create_shard_file
-
-    def create_flushed(*args: Any, **kwargs: Any) -> h5py.File:
-        h5py.File.flush = flush
-        file = create(*args, **kwargs)
-        h5py.File.flush = lambda _: None
-        return file
-
-    shard_writer.create_shard_file = create_flushed
+def _write_units_unrecorded(folder: Path, store: Path) -> None:
+    """Say that a video is committed and keep its record; in the process that is killed alone."""
+    ShardWriter._write_record = lambda *_: None
     _write_units(folder, store)
 
 
@@ -138,4 +127,4 @@ SCENARIOS = {
     "repack": Scenario(_prepare_repacked, _repack),
 }
 # Loses what it committed, to show that a trial notices.
-CONTROLS = {"unflushed": Scenario(_prepare_replaced, _write_units_unflushed)}
+CONTROLS = {"unrecorded": Scenario(_prepare_replaced, _write_units_unrecorded)}

@@ -39,7 +39,7 @@ class DecodeWorker:
         self._stack = PictureStack(tuple(setup["stack"]["views"]), setup["stack"]["has_previous"])
         self._nvdec_device = setup["nvdec_device"]
         self._num_slots = int(setup["num_slots"])
-        self._batch_size = max(1, min(16, self._num_slots // 4))
+        self._batch_size = max(1, min(64, self._num_slots // 4))
         self._connection = connection
         self._ring = FrameRing(
             ring_descriptor,

@@ -49,8 +49,7 @@ def build_computer(
         device=chosen,
         batch_size=batch_size or (CPU_BATCH_SIZE if chosen.type == "cpu" else GPU_BATCH_SIZE),
     )
-    if computer.device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory()
     choice = choose_precision(precision, computer)
     logger.info("%s on %s in %s (%s)", network.name, computer.device, choice.precision, choice.why)
     return computer.with_precision(choice.precision)

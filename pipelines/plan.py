@@ -156,9 +156,10 @@ def count_rows(
 
 def rooms(counts: Sequence[FrameCount], arrays: Sequence[ArraySpec]) -> list[int]:
     """Return for how many frames of each row there is to be room in its shard."""
-    # Headers lie; a video that does need more moves to a larger shard.
+    # Headers lie; a video that does need more moves to a larger shard. Where they count, no row is
+    # left over, and the shard is sealed as it is: to copy one takes longer than to compute it.
     most = SHARD_BYTES // row_bytes_of(arrays)
-    return [min(count.most, most) for count in counts]
+    return [min(count.kept if count.is_counted else count.most, most) for count in counts]
 
 
 def row_bytes_of(arrays: Sequence[ArraySpec]) -> int:

@@ -72,20 +72,15 @@ def run(name: str, given: argparse.Namespace, seconds: float, results: dict[str,
             sys.executable, "-m", f"benchmarks.gpu_day.{name}", "--data", str(given.data),
             "--scratch", scratch, "--seconds", str(seconds), *(["--small"] * given.small),
         ]  # fmt: skip
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        limit = threading.Timer(seconds + MARGIN_SECONDS, process.kill)
-        limit.start()
-        assert process.stdout is not None
-        for line in process.stdout:
-            try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+            limit = threading.Timer(seconds + MARGIN_SECONDS, process.kill)
+            limit.start()
+            for line in process.stdout or ():
                 step["rows"].append(json.loads(line))
-            except ValueError:
-                print(line, end="", file=sys.stderr)
-                continue
-            step["seconds"] = round(time.monotonic() - started, 1)
-            write(given.out, results)
-        status = process.wait()
-        limit.cancel()
+                step["seconds"] = round(time.monotonic() - started, 1)
+                write(given.out, results)
+            status = process.wait()
+            limit.cancel()
         if status:
             log.seek(0)
             said = log.read().strip().splitlines()

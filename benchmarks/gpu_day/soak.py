@@ -38,7 +38,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     started, num_kills, done, last = time.monotonic(), 0, -1, {}
     while done < num_videos and time.monotonic() - started < setting.seconds:
         process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE)
-        patience = random.uniform(3, 5) if setting.is_small else random.uniform(8, 40)
+        patience = random.uniform(3, 4) if setting.is_small else random.uniform(8, 40)
         try:
             output, _ = process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_day.step import Setting
 from extract.backbones.registry import Backbone, load_backbone, load_network
@@ -48,13 +47,6 @@ def computer_of(
     return CubeComputer(
         backbone, preprocessing, device=device, batch_size=batch_size, precision=precision
     )
-
-
-def flops(network: nn.Module, pictures: Tensor) -> float:
-    """Return the operations of a batch, multiply and add counted as two."""
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(pictures)
-    return float(counter.get_total_flops())
 
 
 def least_seconds(

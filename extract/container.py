@@ -138,7 +138,11 @@ def _codec_name(stream: Stream) -> str:
 
 def stream_rate(stream: VideoStream) -> Fraction | None:
     """Return the average frames per second, or FFmpeg's guess; None when there is neither."""
-    return stream.average_rate or stream.guessed_rate or stream.base_rate or None
+    average, guessed = stream.average_rate, stream.guessed_rate
+    # Where no frame has a duration, FFmpeg's average is one frame a tick.
+    if average and guessed and stream.time_base and average * stream.time_base == 1:
+        return min(average, guessed)
+    return average or guessed or stream.base_rate or None
 
 
 def stream_seconds(container: InputContainer, stream: VideoStream) -> float:

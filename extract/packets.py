@@ -16,6 +16,7 @@ from av.container import InputContainer
 from av.packet import Packet as AnyPacket
 from av.video.stream import VideoStream
 
+from extract.clock import FrameClock
 from features_store.errors import DecodeError
 
 Packet: TypeAlias = "AnyPacket[VideoStream]"
@@ -39,55 +40,6 @@ class Tally:
     has_sound_frame: bool = False
 
 
-class FrameClock:
-    """Give every frame a timestamp in ticks: its own, or one counted from the stream's rate.
-
-    Attributes:
-        ticks_per_frame: 0 when the rate is unknown.
-        first_pts: of the first frame; None before it.
-        last_pts: of the latest frame.
-        longest_gap: ticks between two frames.
-    """
-
-    def __init__(self, *, time_base: Fraction, rate: Fraction | None) -> None:
-        self.ticks_per_frame = 1 / (rate * time_base) if rate else Fraction(0)
-        self.time_base = time_base
-        self.first_pts: int | None = None
-        self.last_pts = 0
-        self.longest_gap = 0
-        self._anchor: int | None = None
-        self._num_since = 0
-
-    def next_pts(self, frame_pts: int | None) -> int:
-        """Return the timestamp of the next frame in presentation order."""
-        pts = self._counted_pts() if frame_pts is None else frame_pts
-        self.first_pts = pts if self.first_pts is None else self.first_pts
-        if frame_pts is not None or self._anchor is None:
-            gap = 0 if self._anchor is None else pts - self.last_pts
-            self.longest_gap = max(self.longest_gap, gap)
-            self._anchor, self._num_since = pts, 0
-        self._num_since += 1
-        self.last_pts = pts
-        return pts
-
-    @property
-    def num_moments(self) -> int:
-        """How many frames of the stream's rate fit in the time that was shown; 0 if unknown."""
-        if self.first_pts is None or not self.ticks_per_frame:
-            return 0
-        last_frame = max(Fraction(self.longest_gap), self.ticks_per_frame)  # it may be a long one
-        return round((self.last_pts - self.first_pts + last_frame) / self.ticks_per_frame)
-
-    def _counted_pts(self) -> int:
-        if not self.ticks_per_frame:
-            raise DecodeError(
-                "frames carry no timestamps and the stream states no frame rate; "
-                "remux the video with one",
-                reason="no timestamps",
-            )
-        return (self._anchor or 0) + round(self._num_since * self.ticks_per_frame)
-
-
 def is_flush(packet: Packet) -> bool:
     """Say whether `packet` is the one with which PyAV ends a stream."""
     return packet.size == 0 and packet.dts is None
@@ -105,8 +57,12 @@ def decode_frames(
     num_skipped: int,
     tally: Tally,
     on_packet: Callable[[], None],
+    on_sent: Callable[[int | None], None],
 ) -> Iterator[VideoFrame]:
     """Yield the frames of `stream` in presentation order, from packet `num_skipped` on.
+
+    Args:
+        on_sent: called with the time of each packet that is to be shown, before it is decoded.
 
     Raises:
         DecodeError: ``truncated`` or ``corrupt``.
@@ -129,6 +85,8 @@ def decode_frames(
                 reason="truncated" if is_last else "corrupt",
             )
         if packet.size:  # sending an empty packet would end the decoder
+            if not is_hidden(packet):
+                on_sent(packet.pts)
             yield from _decode(packet, tally)
 
 
@@ -175,12 +133,12 @@ def promised_seconds(container: InputContainer, stream: VideoStream) -> float:
 
 
 def check_frames(
-    container: InputContainer, stream: VideoStream, *, tally: Tally, clock: FrameClock
+    container: InputContainer, stream: VideoStream, *, tally: Tally, clock: FrameClock[VideoFrame]
 ) -> None:
     """Raise `DecodeError` when no frame came, or clearly fewer than promised."""
     promised = promised_frames(container, stream)
     num_frames = tally.num_frames + tally.num_hidden
-    if container.format.name == "avi":  # it counts moments, also those in which nothing changes
+    if container.format.name == "avi":  # it counts ticks, also those in which nothing changes
         num_frames = max(num_frames, clock.num_moments)
     if num_frames < 0.98 * promised - 2:
         message = f"the video is cut off: {_of_promised(tally.num_frames, promised)}"
@@ -192,11 +150,15 @@ def check_frames(
         raise DecodeError("the video stream holds no frames", reason="no frames")
 
 
-def check_seconds(container: InputContainer, stream: VideoStream, *, clock: FrameClock) -> None:
+def check_seconds(
+    container: InputContainer, stream: VideoStream, *, clock: FrameClock[VideoFrame]
+) -> None:
     """Raise `DecodeError` when a stream that counts no frames ends clearly before its time."""
     # Videos of variable rate may end on a long frame.
     slack = 2 * max(Fraction(clock.longest_gap), clock.ticks_per_frame) * clock.time_base
-    last_seconds = float(clock.last_pts * clock.time_base)
+    # A clock that went over its end begins below zero; a header says how long it was running.
+    since = min(clock.first_pts or 0, 0)
+    last_seconds = float((clock.last_pts - since) * clock.time_base)
     promised = promised_seconds(container, stream)
     if not stream.frames and last_seconds < 0.98 * promised - float(slack):
         raise DecodeError(

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from extract.clock import MAX_REORDERED, Lead, StampCounter
 from extract.container import choose_stream, open_video, stream_rate
-from extract.packets import FrameClock, is_flush, is_hidden
+from extract.packets import is_flush, is_hidden
 from extract.segments import Extent
 
 
@@ -38,7 +39,8 @@ class DecodeStart(NamedTuple):
 def find_decode_start(path: str | Path, *, start_seconds: float) -> DecodeStart:
     """Return the last keyframe shown at or before `start_seconds` after the first frame.
 
-    The whole video, from its first packet, where packets carry no timestamps.
+    The whole video, from its first packet, where packets carry no timestamps, or perhaps those of
+    decoding, which only the frames before put in order.
     """
     start = DecodeStart()
     with open_video(path) as container:
@@ -47,6 +49,7 @@ def find_decode_start(path: str | Path, *, start_seconds: float) -> DecodeStart:
             return start
         ticks = span_ticks(start_seconds, time_base=stream.time_base)
         first_pts: int | None = None
+        may_be_decoding_times, latest = stream.codec_context.has_b_frames, None
         num_shown = 0
         for ordinal, packet in enumerate(container.demux(stream)):
             pts = packet.dts if packet.pts is None else packet.pts
@@ -54,6 +57,8 @@ def find_decode_start(path: str | Path, *, start_seconds: float) -> DecodeStart:
                 break
             if pts is None:
                 return DecodeStart()
+            may_be_decoding_times &= latest is None or pts > latest
+            latest = pts
             first_pts = pts if first_pts is None else min(first_pts, pts)
             # A packet is never shown before its dts: no later keyframe can be early enough.
             if packet.dts is not None and packet.dts > first_pts + ticks:
@@ -64,7 +69,35 @@ def find_decode_start(path: str | Path, *, start_seconds: float) -> DecodeStart:
                 # Shown before the keyframe that it follows in the file (an open group).
                 start = start._replace(num_frames=start.num_frames + (not is_hidden(packet)))
             num_shown += not is_hidden(packet)
-    return start if start.num_packets else DecodeStart()
+    return start if start.num_packets and not may_be_decoding_times else DecodeStart()
+
+
+def find_lead(path: str | Path) -> Lead | None:
+    """Return the earliest stamp at the start of a stream, and how many frames are shown before it.
+
+    Where a recording was cut, Matroska has no times below zero: then no packet has a stamp at
+    first, and soon every one has. Where stamps come now and then, those count that lie before the
+    earliest. None if no packet has a stamp.
+    """
+    lead: Lead | None = None
+    num_unstamped = num_behind = num_in_a_row = 0
+    with open_video(path) as container:
+        for packet in container.demux(choose_stream(container, path=path)):
+            if is_flush(packet) or num_behind > 2 * MAX_REORDERED:
+                return lead
+            if is_hidden(packet):
+                continue
+            num_behind += lead is not None
+            if packet.pts is None:
+                num_unstamped += 1
+                num_in_a_row = 0
+                continue
+            num_in_a_row += 1
+            if lead is None or packet.pts < lead.first_pts:
+                lead = Lead(num_unstamped, packet.pts)
+            if num_in_a_row > MAX_REORDERED:
+                return lead._replace(num_unstamped=num_unstamped)
+    return lead
 
 
 def find_extent(
@@ -84,14 +117,16 @@ def find_extent(
     with open_video(path) as container:
         stream = choose_stream(container, path=path)
         time_base = stream.time_base or Fraction(1, av.time_base)
-        clock = FrameClock(time_base=time_base, rate=stream_rate(stream))
+        rate = stream_rate(stream)
+        ticks_per_frame = 1 / (rate * time_base) if rate else Fraction(0)
+        counter = StampCounter(ticks_per_frame, lambda: find_lead(path))
         shown = array("q")
         for packet in container.demux(stream):
             on_packet()
             if is_flush(packet):
                 break
             if not is_hidden(packet):
-                shown.append(clock.next_pts(packet.dts if packet.pts is None else packet.pts))
+                shown.append(counter.next(packet.dts if packet.pts is None else packet.pts))
     if not shown:
         return Extent()
     times = np.unique(shown)

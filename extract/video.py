@@ -18,12 +18,13 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
+from extract.clock import FrameClock
 from extract.container import choose_stream, open_video, stream_rate, stream_seconds
 from extract.conversion import FrameConverter
-from extract.packets import FrameClock, Tally, check_frames, check_seconds, decode_frames
+from extract.packets import Tally, check_frames, check_seconds, decode_frames
 from extract.pictures import PictureStack
 from extract.sampling import FrameSampler, TimesSampler, make_sampler
-from extract.spans import DecodeStart, find_decode_start, find_extent, span_ticks
+from extract.spans import DecodeStart, find_decode_start, find_extent, find_lead, span_ticks
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
 
@@ -231,17 +232,15 @@ class FrameReader:
     ) -> Iterator[_ShownFrame]:
         """Yield every decoded frame with its time and index; judge the stream when it ends."""
         time_base = stream.time_base or Fraction(1, av.time_base)
-        clock = FrameClock(time_base=time_base, rate=stream_rate(stream))
+        clock: FrameClock[VideoFrame] = FrameClock(
+            time_base=time_base,
+            rate=stream_rate(stream),
+            reorders=stream.codec_context.has_b_frames,
+            find_lead=lambda: find_lead(self._path),
+        )
         tally = Tally()
         first_pts, frame_index = start.first_pts, start.num_frames
-        for frame in decode_frames(
-            container,
-            stream,
-            num_skipped=start.num_packets,
-            tally=tally,
-            on_packet=self._on_packet,
-        ):
-            pts = clock.next_pts(frame.pts)
+        for frame, pts in self._timed_frames(container, stream, start, clock, tally):
             if start.key_pts is not None and pts < start.key_pts:
                 continue  # refers to skipped frames; already counted as shown before the keyframe
             first_pts = pts if first_pts is None else first_pts
@@ -253,6 +252,26 @@ class FrameReader:
         if not self._has_span:
             check_frames(container, stream, tally=tally, clock=clock)
             check_seconds(container, stream, clock=clock)
+
+    def _timed_frames(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        start: DecodeStart,
+        clock: FrameClock[VideoFrame],
+        tally: Tally,
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        decoded = decode_frames(
+            container,
+            stream,
+            num_skipped=start.num_packets,
+            tally=tally,
+            on_packet=self._on_packet,
+            on_sent=clock.sent,
+        )
+        for frame in decoded:
+            yield from clock.shown(frame, frame.pts)
+        yield from clock.rest()
 
     @property
     def _has_span(self) -> bool:

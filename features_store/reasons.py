@@ -27,6 +27,10 @@ REASONS = {
     "unknown codec": Reason("FFmpeg, or the GPU, has no decoder for the video stream"),
     "no frames": Reason("the video stream is empty"),
     "no timestamps": Reason("neither frames nor header say when a frame is shown"),
+    "times go back": Reason(
+        "a frame is shown before the one that it follows, as where recordings are joined",
+        breaks_off=True,
+    ),
     "truncated": Reason("it ends before its header says, or within a frame", breaks_off=True),
     "corrupt": Reason("a packet is damaged, or the decoder failed on it", breaks_off=True),
     "size changed": Reason("frames of another size follow"),

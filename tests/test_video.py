@@ -6,7 +6,6 @@ import pytest
 
 from extract.colours import choose_colours
 from extract.headers import probe
-from extract.packets import FrameClock
 from extract.video import FrameReader
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
@@ -385,21 +384,6 @@ def test_missing_timestamps_are_counted_from_the_rate(tmp_path):
     assert read_numbers(pixels) == indices == list(range(10))
     assert seconds == pytest.approx(np.arange(10) / 25)
     assert summary.duration_seconds == pytest.approx(0.4)
-
-
-def test_the_clock_counts_on_from_the_last_known_timestamp():
-    clock = FrameClock(time_base=Fraction(1, 1000), rate=Fraction(30))
-
-    stamps = [clock.next_pts(pts) for pts in (100, None, None, None, 300, None)]
-
-    assert stamps == [100, 133, 167, 200, 300, 333]
-
-
-def test_without_timestamps_and_rate_there_is_no_time():
-    clock = FrameClock(time_base=Fraction(1, 1000), rate=None)
-
-    with pytest.raises(DecodeError, match="no timestamps"):
-        clock.next_pts(None)
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,14 @@ from torch import nn
 
 from extract.backbones import Backbone, load_backbone
 from extract.backbones.registry import load_network
-from extract.compute import CubeComputer
-from extract.precision import MIN_COSINE
-from extract.preprocess import Normalise, preprocessing_for
-from extract.video import FrameReader
-from features_store.diff import frame_cosines
+from extract.compute.computer import CubeComputer
+from extract.compute.precision import MIN_COSINE
+from extract.compute.preprocess import Normalise, preprocessing_for
+from extract.video.reader import FrameReader
 from features_store.spec import Preprocessing, Sampling
-from pipelines.demo import convert_weights
-from pipelines.sources import read_source
+from features_store.verbs.diff import frame_cosines
+from pipelines.extraction.sources import read_source
+from pipelines.recipes.demo import convert_weights
 
 SEEDED = ("torchvision:googlenet", "torchvision:resnet50", "timm:vit_small_patch16_224")
 LITE = "timm:tf_efficientnet_lite0"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import av
 
-from pipelines.bench_extract import BenchReport, bench_extract
+from pipelines.measure.bench_extract import BenchReport, bench_extract
 
 BACKBONES = ("caffe:googlenet", "torchvision:googlenet", "torchvision:resnet50")
 WIDTH, HEIGHT = 1280, 720

@@ -3,7 +3,8 @@ r"""Every head and yardstick on the same cubes: one table a store, resumable fit
     uv run python benchmarks/heads.py STORE… --out FOLDER [--weights FILE] [--among LABEL,LABEL,…]
 
 Four folds by group, three seeds, one clip of 16 evenly spaced frames a video, on the rows of the
-grid `heads` (pipelines/grids/heads.toml). The stores want several layers, made for instance with
+grid `heads` (train/protocol/grids/heads.toml). The stores want several layers, made for instance
+with
 
     cubereel extract SOURCE --out STORE --backbone caffe:googlenet --weights FILE --fps 10 \
         --layer inception_3b@avg7 --layer inception_4e@avg7 \
@@ -58,7 +59,7 @@ def run(store: Path, folder: Path, weights: Path | None, grid: str) -> tuple[Pat
     """Fit what is not yet there; return the run folder and logistic regression's accuracy."""
     import logging
 
-    from pipelines.training import train
+    from pipelines.training.train import train
 
     logging.basicConfig(level="INFO", format=f"{store.stem}: %(message)s")
     train(store, grid=grid, folds=FOLDS, seeds=SEEDS, out=folder, device="cpu", weights=weights)
@@ -68,20 +69,21 @@ def run(store: Path, folder: Path, weights: Path | None, grid: str) -> tuple[Pat
 def logistic_regression(store: Path) -> float:
     """Return the balanced accuracy of scikit-learn on standardised mean cubes, all folds pooled."""
     import numpy as np
+    import torch
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     from features_store.store import Store
-    from pipelines.labelled import load_labelled, make_splits
-    from train.config import TrainConfig
-    from train.heads.masked import mean_cube
-    from train.metrics import balanced_accuracy
+    from train.fit.config import TrainConfig
+    from train.heads.blocks.masked import mean_cube
+    from train.protocol.labelled import load_labelled, make_splits
+    from train.scores.metrics import balanced_accuracy
 
     with Store(store) as opened:
         top = opened.header.layers[-1].name
         config = TrainConfig(layers=(top,))
-        data = load_labelled(opened, config, "cpu")[0]
+        data = load_labelled(opened, config, torch.device("cpu"))[0]
         splits = make_splits(opened, data, folds=FOLDS, config=config)
         batches = data.clips.batches(range(len(data.clips)), batch_size=32)
         x = np.concatenate([mean_cube(b.top, b.mask).numpy() for _, b in batches])

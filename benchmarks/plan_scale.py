@@ -19,16 +19,16 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-from extract.headers import VideoHeader
-from pipelines.header_cache import HeaderCache
-from pipelines.sources import read_source
+from extract.video.header import VideoHeader
+from pipelines.extraction.header_cache import HeaderCache
+from pipelines.extraction.sources import read_source
 
 CLASSES = 400
 RATES = (Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(15))
 PLAN = """
 import resource, sys, time
 started = time.perf_counter()
-from pipelines.planning import plan
+from pipelines.extraction.estimate import plan
 imported = time.perf_counter() - started
 report = plan(sys.argv[1], header_cache=sys.argv[2], fps="10", calibrate_seconds=0,
               backbone="caffe:googlenet")

@@ -19,9 +19,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from features_store.diff import StoreDiff, diff_stores
-from features_store.reshape import repack_store
 from features_store.store import Store
+from features_store.verbs.diff import StoreDiff, diff_stores
+from features_store.verbs.reshape import repack_store
 
 ENCODINGS = [
     (dtype, compression)
@@ -110,8 +110,8 @@ def cosines(difference: StoreDiff) -> tuple[float, float]:
 
 
 def accuracies(store: Path, run: Path) -> list[str]:
-    from pipelines.training import train
-    from train.config import TrainConfig
+    from pipelines.training.train import train
+    from train.fit.config import TrainConfig
 
     report = train(
         store, heads=HEADS, folds=4, seeds=3, out=run, device="cpu", config=TrainConfig(epochs=10)

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from store_speed import RECORD, SPEC
 
-from features_store.header import StoreHeader, write_header
-from features_store.layout import LayerShape, cube_path
-from features_store.records import VideoRecord, pack_record, record_checksum
-from features_store.sealing import publish
-from features_store.shard_writer import create_shard_file
-from features_store.store_writer import StoreWriter
+from features_store.format.layout import LayerShape, cube_path
+from features_store.format.records import VideoRecord, pack_record, record_checksum
+from features_store.metadata import StoreHeader, write_header
+from features_store.session import StoreWriter
+from features_store.shards.sealing import publish
+from features_store.shards.writer import create_shard_file
 
 HEADER = StoreHeader(SPEC, (LayerShape("top", 1, 4),), root="/", has_diffs=False)
 WIDE = StoreHeader(SPEC, (LayerShape("top", 7, 1024),), root="/", has_diffs=False)
@@ -47,7 +47,7 @@ print(f"open {opened:.3f} s, find {found * 1e6:.1f} us, first read {read * 1e3:.
 """
 MERGE = """
 import resource, sys, time
-from features_store.merge import merge_stores
+from features_store.verbs.merge import merge_stores
 started = time.perf_counter(); report = merge_stores(sys.argv[2:], sys.argv[1])
 seconds = time.perf_counter() - started
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -22,12 +22,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from features_store.header import StoreHeader
-from features_store.layout import LayerShape, cube_path
-from features_store.reshape import repack_store
+from features_store.format.layout import LayerShape, cube_path
+from features_store.metadata import StoreHeader
+from features_store.session import StoreWriter
 from features_store.spec import Preprocessing, Sampling, Spec
 from features_store.store import Store
-from features_store.store_writer import StoreWriter
+from features_store.verbs.reshape import repack_store
 
 VIDEO_FRAMES, BATCH, WINDOW, REPEATS = 90, 32, 16, 5
 LAYER = LayerShape("inception5b", 7, 1024)

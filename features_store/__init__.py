@@ -8,30 +8,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from features_store.diff import StoreDiff as StoreDiff
-    from features_store.diff import diff_stores as diff_stores
-    from features_store.header import StoreHeader as StoreHeader
-    from features_store.layout import LayerShape as LayerShape
+    from features_store.format.layout import LayerShape as LayerShape
+    from features_store.format.records import VideoRecord as VideoRecord
     from features_store.manifest import ManifestRow as ManifestRow
-    from features_store.records import VideoRecord as VideoRecord
+    from features_store.metadata import StoreHeader as StoreHeader
+    from features_store.session import StoreWriter as StoreWriter
     from features_store.spec import Preprocessing as Preprocessing
     from features_store.spec import Sampling as Sampling
     from features_store.spec import Spec as Spec
     from features_store.store import Store as Store
-    from features_store.store_writer import StoreWriter as StoreWriter
-    from features_store.verify import VerifyReport as VerifyReport
-    from features_store.verify import verify_store as verify_store
+    from features_store.verbs.diff import StoreDiff as StoreDiff
+    from features_store.verbs.diff import diff_stores as diff_stores
+    from features_store.verbs.verify import VerifyReport as VerifyReport
+    from features_store.verbs.verify import verify_store as verify_store
 
 _MODULES = {
-    "diff": ("StoreDiff", "diff_stores"),
-    "header": ("StoreHeader",),
-    "layout": ("LayerShape",),
+    "verbs.diff": ("StoreDiff", "diff_stores"),
+    "metadata": ("StoreHeader",),
+    "format.layout": ("LayerShape",),
     "manifest": ("ManifestRow",),
-    "records": ("VideoRecord",),
+    "format.records": ("VideoRecord",),
     "spec": ("Preprocessing", "Sampling", "Spec"),
     "store": ("Store",),
-    "store_writer": ("StoreWriter",),
-    "verify": ("VerifyReport", "verify_store"),
+    "session": ("StoreWriter",),
+    "verbs.verify": ("VerifyReport", "verify_store"),
 }
 
 

@@ -19,13 +19,13 @@ import h5py
 import numpy as np
 import xxhash
 
-from features_store.disk import write_atomically
 from features_store.errors import StoreError, UnsafeStoreError, UsageError
-from features_store.header import StoreHeader
-from features_store.records import check_id
-from features_store.safety import check_own
-from features_store.shard_reader import ShardReader
-from features_store.sidecar import lone_sidecars, read_superseded
+from features_store.format.disk import write_atomically
+from features_store.format.records import check_id
+from features_store.format.safety import check_own
+from features_store.metadata import StoreHeader
+from features_store.shards.reader import ShardReader
+from features_store.shards.sidecar import lone_sidecars, read_superseded
 
 FILE_NAME = "index.h5"
 CHECKSUM_BYTES = 8  # behind the HDF5 data: xxh3-64 of all before, as `digest` orders its bytes

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from features_store.safety import check_own
+from features_store.format.safety import check_own
 
 
 @dataclass(frozen=True)

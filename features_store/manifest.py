@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from features_store.collector import paused_collector
-from features_store.disk import write_atomically
 from features_store.errors import ContractError, UsageError
-from features_store.records import check_id
-from features_store.safety import check_own
+from features_store.format.collector import paused_collector
+from features_store.format.disk import write_atomically
+from features_store.format.records import check_id
+from features_store.format.safety import check_own
 
 FILE_NAME = "manifest.csv"
 COLUMNS = ("video_id", "path", "label", "group", "split", "start_seconds", "end_seconds")

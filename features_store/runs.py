@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from features_store.disk import write_atomically
+from features_store.format.disk import write_atomically
 
 
 def new_run_id() -> str:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from features_store.errors import StoreError, nearest_name
-from features_store.header import StoreHeader, read_header
+from features_store.format.layout import cube_path
+from features_store.format.records import VideoRecord
 from features_store.index import StoreIndex, load_index
-from features_store.layout import cube_path
 from features_store.manifest import ManifestRow, read_store_manifest
-from features_store.records import VideoRecord
-from features_store.shard_copy import StoredVideo
-from features_store.shard_reader import ShardReader
+from features_store.metadata import StoreHeader, read_header
+from features_store.shards.copy import StoredVideo
+from features_store.shards.reader import ShardReader
 
 MAX_KEPT_PLACES = 100_000
 MAX_OPEN_SHARDS = 32  # a store may have more shards than a process may have open files

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from train.batch import Batch
+from train.data.batch import Batch
 
 
 def all_valid(cubes):

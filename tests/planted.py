@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from tests.batches import batch_of
-from train.batch import Batch
-from train.fit import training_loss
-from train.losses import clip_probabilities
+from train.data.batch import Batch
+from train.fit.loop import training_loss
+from train.fit.losses import clip_probabilities
 
 NUM_CLASSES, GRID, NUM_FRAMES = 5, 7, 2
 PATH_GRID, PATH_DIM = 5, 32

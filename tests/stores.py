@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from features_store.header import StoreHeader
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
+from features_store.format.records import VideoRecord
 from features_store.manifest import ManifestRow, write_manifest
-from features_store.records import VideoRecord
+from features_store.metadata import StoreHeader
+from features_store.session import StoreWriter, UnitWriter
 from features_store.spec import Preprocessing, Sampling, Spec
-from features_store.store_writer import StoreWriter, UnitWriter
 
 PREPROCESSING = Preprocessing(
     input_size=(56, 56),

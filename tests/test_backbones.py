@@ -9,9 +9,9 @@ import torchvision
 
 from extract.backbones import list_sources, load_backbone
 from extract.backbones.caffe import CaffeGoogLeNet, LocalResponseNorm
-from extract.compute import CubeComputer
-from extract.precision import choose_precision, fixed_frames, worst_cosine
-from extract.preprocess import Normalise, frame_diffs, preprocessing_for, thumbnails
+from extract.compute.computer import CubeComputer
+from extract.compute.precision import choose_precision, fixed_frames, worst_cosine
+from extract.compute.preprocess import Normalise, frame_diffs, preprocessing_for, thumbnails
 from features_store.errors import ContractError, UsageError
 
 

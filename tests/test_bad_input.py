@@ -131,7 +131,7 @@ def test_an_id_that_stands_twice_is_refused(cubereel, tmp_path):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    from pipelines.extraction import extract
+    from pipelines.extraction.extract import extract
 
     folder = tmp_path_factory.mktemp("bad")
     extract(write_classes(folder / "v"), out=folder / "s.cubes", backbone="tiny:conv", fps="10")
@@ -221,7 +221,7 @@ def test_a_checkpoint_that_is_none_is_refused(cubereel, store, tmp_path, said):
 
 
 def test_a_checkpoint_of_other_features_is_refused(cubereel, store, tmp_path):
-    from pipelines.extraction import extract
+    from pipelines.extraction.extract import extract
 
     run, other = tmp_path / "run", tmp_path / "other.cubes"
     cubereel("train", store, "--head", "mean-pool", "--out", run, "--epochs", 1)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from extract.behind import Behind
+from extract.compute.behind import Behind
 
 
 def test_calls_are_made_in_order_by_one_thread_and_all_of_them():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipelines.bench import Rates, extraction_floor
+from pipelines.measure.bench import Rates, extraction_floor
 from tests.clips import write_classes
 
 RATES = Rates(

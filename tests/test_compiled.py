@@ -14,16 +14,21 @@ from safetensors.torch import save_file
 from torch._dynamo.utils import counters
 
 from extract.backbones.registry import Backbone, load_backbone, load_network
-from extract.compiled import compile_in_child, compiling_digest, load_compiled, machine_digest
-from extract.compute import CubeComputer
-from extract.lanes import ComputeLanes
-from extract.preprocess import preprocessing_for
-from features_store.diff import frame_cosines
+from extract.compute.compiled import (
+    compile_in_child,
+    compiling_digest,
+    load_compiled,
+    machine_digest,
+)
+from extract.compute.computer import CubeComputer
+from extract.compute.lanes import ComputeLanes
+from extract.compute.preprocess import preprocessing_for
 from features_store.errors import MachineError
 from features_store.store import Store
-from pipelines import compiling
-from pipelines.cache_folder import cache_folder
-from pipelines.compiling import choose_compiled, read_verdict
+from features_store.verbs.diff import frame_cosines
+from pipelines.machine import compiling
+from pipelines.machine.cache_folder import cache_folder
+from pipelines.machine.compiling import choose_compiled, read_verdict
 from tests.clips import write_classes
 
 SOUND = {"problem": "", "worst_cosine": 1.0, "compiled_rate": 2.0, "eager_rate": 1.0}
@@ -174,12 +179,12 @@ def test_compiling_for_too_long_is_ended(computer, tmp_path):
         compile_in_child(computer, tmp_path, seconds=0.5)
 
     listed = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True)
-    assert f"extract.compile_worker {os.getpid()}" not in listed.stdout
+    assert f"extract.compute.compile_worker {os.getpid()}" not in listed.stdout
 
 
 def test_the_child_ends_when_its_parent_is_gone():
     nobody = "1"  # not the parent of what this test starts
-    command = [sys.executable, "-P", "-m", "extract.compile_worker", nobody]
+    command = [sys.executable, "-P", "-m", "extract.compute.compile_worker", nobody]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
         assert process.wait(timeout=60) == -9  # though its input is still open
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from train.heads.conv3x3 import Conv3x3, weight_points, winograd
+from train.heads.blocks.conv3x3 import Conv3x3, weight_points, winograd
 
 
 @pytest.mark.parametrize("grid_size", range(1, 15))

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from extract.backbones import load_backbone
-from extract.compute import CubeComputer
-from extract.lanes import ComputeLanes
-from extract.preprocess import preprocessing_for
-from features_store.diff import frame_cosines
+from extract.compute.computer import CubeComputer
+from extract.compute.lanes import ComputeLanes
+from extract.compute.preprocess import preprocessing_for
+from features_store.verbs.diff import frame_cosines
 from tests.clips import write_classes
 from tests.test_heads import LABELS, VARIANTS, build, clips, stirred, variant_id
-from train.batch import Batch
-from train.fit import training_loss
+from train.data.batch import Batch
+from train.fit.loop import training_loss
 
 pytestmark = pytest.mark.cuda
 CUDA = torch.device("cuda")

@@ -7,8 +7,8 @@ import pytest
 
 from features_store.errors import UsageError
 from features_store.store import Store
-from pipelines.deadline import Deadline, parse_deadline, seconds_until_deadline
-from pipelines.extraction import extract
+from pipelines.executors.deadline import Deadline, parse_deadline, seconds_until_deadline
+from pipelines.extraction.extract import extract
 from tests.clips import write_classes
 
 EXTRACT = ("--backbone", "tiny:conv", "--fps", "10")
@@ -124,8 +124,8 @@ def test_what_is_in_work_at_the_deadline_is_dropped_and_the_command_says_resume(
 
 def test_slurms_end_of_the_job_is_obeyed(cubereel, tmp_path, monkeypatch):
     videos, store = write_classes(tmp_path / "v", per_class=2), tmp_path / "s.cubes"
-    monkeypatch.setattr("pipelines.deadline.MAX_MARGIN_SECONDS", 1e9)
-    monkeypatch.setattr("pipelines.deadline.MARGIN_SHARE", 0.999_999)
+    monkeypatch.setattr("pipelines.executors.deadline.MAX_MARGIN_SECONDS", 1e9)
+    monkeypatch.setattr("pipelines.executors.deadline.MARGIN_SHARE", 0.999_999)
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 1000))
 
     assert cubereel("extract", videos, "--out", store, *EXTRACT) == 75

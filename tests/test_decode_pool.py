@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.decode_pool import DecodePool, DecodeTask, Failed, Finished, Frames
-from extract.headers import probe
-from extract.video import FrameReader
+from extract.decode.pool import DecodePool, DecodeTask, Failed, Finished, Frames
+from extract.video.header import probe
+from extract.video.reader import FrameReader
 from features_store.errors import MachineError, UsageError
 from features_store.spec import Preprocessing, Sampling
 from tests.synthetic import numbered_frames, read_numbers, write_audio, write_video
@@ -237,7 +237,7 @@ def test_workers_ignore_the_signals_of_a_scheduler(videos):
 
 
 def test_workers_are_replaced_after_some_videos(videos, monkeypatch):
-    monkeypatch.setattr("extract.decode_pool.VIDEOS_PER_WORKER", 2)
+    monkeypatch.setattr("extract.decode.pool.VIDEOS_PER_WORKER", 2)
     pids = set()
     with open_pool(slots=4) as pool:
         numbers, ends = {}, 0
@@ -262,7 +262,7 @@ def test_leaving_the_pool_ends_its_workers():
 
 PARENT = """
 import sys
-from extract.decode_pool import DecodePool, DecodeTask
+from extract.decode.pool import DecodePool, DecodeTask
 from features_store.spec import Preprocessing, Sampling
 
 preprocessing = Preprocessing(

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from extract.backbones import load_backbone
-from extract.preprocess import preprocessing_for
+from extract.compute.preprocess import preprocessing_for
 from features_store.store import Store
-from features_store.verify import verify_store
+from features_store.verbs.verify import verify_store
 from tests.synthetic import moving_square, write_video
 
 TINY = ("--backbone", "tiny:conv", "--precision", "fp32", "--dtype", "float32", "--device", "cpu")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features_store.diff import frame_cosines
-from pipelines import golden_clip
+from features_store.verbs.diff import frame_cosines
+from pipelines.machine import golden_clip
 from tests.small_disks import needs_namespaces, run_in_namespace
 
 CHECKS = ["versions", "cpu", "gpu", "decoders", "hdf5", "disk", "golden clip"]
@@ -26,7 +26,7 @@ def test_a_sound_installation_passes_and_nothing_is_left_behind(cubereel, tmp_pa
 
 
 def test_every_finding_says_what_to_do_about_it(cubereel, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.doctor.CODECS", ("h264", "betamax"))
+    monkeypatch.setattr("pipelines.measure.doctor.CODECS", ("h264", "betamax"))
 
     assert cubereel("doctor", "--folder", tmp_path) == 0
     assert "warning  decoders     h264;" in cubereel.out

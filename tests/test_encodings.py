@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features_store.diff import diff_stores, frame_cosines
-from features_store.eight_bit import channel_scales, dequantise, quantise
-from features_store.layout import LayerShape
-from features_store.safety import zstd_content_bytes
-from features_store.shard_writer import _all_finite
+from features_store.format.eight_bit import channel_scales, dequantise, quantise
+from features_store.format.layout import LayerShape
+from features_store.format.safety import zstd_content_bytes
+from features_store.shards.writer import _all_finite
 from features_store.store import Store
-from features_store.verify import verify_store
+from features_store.verbs.diff import diff_stores, frame_cosines
+from features_store.verbs.verify import verify_store
 from tests.stores import header, make_store
 
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 40}

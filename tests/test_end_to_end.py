@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from features_store.disk import file_sha256
+from features_store.format.disk import file_sha256
 from features_store.store import Store
 from tests.clips import write_classes
 
@@ -23,7 +23,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(videos, tmp_path_factory):
-    from pipelines.extraction import extract
+    from pipelines.extraction.extract import extract
 
     path = tmp_path_factory.mktemp("stores") / "s.cubes"
     extract(videos, out=path, backbone="tiny:conv", fps="10", licence="CC0", origin="synthetic")
@@ -32,8 +32,8 @@ def store(videos, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
-    from pipelines.training import train
-    from train.config import TrainConfig
+    from pipelines.training.train import train
+    from train.fit.config import TrainConfig
 
     path = tmp_path_factory.mktemp("runs") / "run"
     config = TrainConfig(clip_frames=4, epochs=20)
@@ -57,7 +57,7 @@ def test_extraction_twice_does_nothing_the_second_time(cubereel, videos, tmp_pat
 def test_a_file_of_many_spans_is_hashed_once(cubereel, videos, tmp_path, monkeypatch):
     hashed = []
     monkeypatch.setattr(
-        "extract.extractor.file_sha256", lambda path: hashed.append(path) or file_sha256(path)
+        "extract.unit.file_sha256", lambda path: hashed.append(path) or file_sha256(path)
     )
     video = shutil.copy(videos / "dark" / "0.mp4", tmp_path / "video.mp4")
     spans = [f"video.mp4,{i / 10},{(i + 4) / 10}" for i in range(5)]

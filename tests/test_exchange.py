@@ -10,14 +10,14 @@ import h5py
 import numpy as np
 import pytest
 
-from features_store.diff import diff_stores
 from features_store.errors import ContractError, DamageError, StoreError, UsageError
 from features_store.exchange import export_store, import_features
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
+from features_store.session import StoreWriter
 from features_store.store import Store
-from features_store.store_writer import StoreWriter
-from features_store.verify import verify_store
+from features_store.verbs.diff import diff_stores
+from features_store.verbs.verify import verify_store
 from tests.stores import add_video, frames, header, make_store
 
 TEXTS = {"licence": "CC-BY-4.0", "origin": "a camera", "citation": "Someone, 2020"}

@@ -12,7 +12,7 @@ import pytest
 from features_store.errors import CubereelError, StoreError
 from features_store.exchange import FORMATS, export_store, import_features
 from features_store.exchange.features import ImportOptions
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, write_manifest
 from tests.stores import header, make_store
 

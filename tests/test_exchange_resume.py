@@ -7,12 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
-from features_store.diff import diff_stores
 from features_store.errors import CubereelError
 from features_store.exchange import FORMATS, export_store, import_features
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
 from features_store.store import Store
-from features_store.verify import verify_store
+from features_store.verbs.diff import diff_stores
+from features_store.verbs.verify import verify_store
 from tests.commands import start
 from tests.stores import header, make_store
 

@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 
 from features_store.exchange import export_store, import_features
-from features_store.exchange.sharma import to_cubes, to_rows
-from features_store.layout import LayerShape
+from features_store.exchange.formats.sharma import to_cubes, to_rows
+from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, write_manifest
 from features_store.store import Store
 from tests.stores import header, make_store

@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract import compute, device_copies
 from extract.backbones import load_backbone
-from extract.compute import CubeComputer
-from extract.fixed_batch import FixedBatch, Places
-from extract.preprocess import preprocessing_for
+from extract.compute import computer as compute
+from extract.compute import device_copies
+from extract.compute.computer import CubeComputer
+from extract.compute.fixed_batch import FixedBatch, Places
+from extract.compute.preprocess import preprocessing_for
 
 CPU = torch.device("cpu")
 BATCH = 4
@@ -157,9 +158,9 @@ def test_another_dtype_is_the_same_cubes_rounded(eager):
 
 def test_work_of_lanes_is_gathered_there(eager):
     """Nothing is copied where batches are handed out, in the thread that feeds the lanes."""
-    from extract.batching import FrameBlock
-    from extract.pictures import PictureStack
-    from extract.view_compute import ViewComputer
+    from extract.compute.batching import FrameBlock
+    from extract.compute.views import ViewComputer
+    from extract.video.pictures import PictureStack
 
     pixels = frames_of(1, 2, eager.preprocessing.input_size).numpy()
     block = FrameBlock(pixels, np.zeros(2), np.arange(2))

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
 from features_store.store import Store
 from tests.stores import header, make_store
-from train.clips import Clips
-from train.config import TrainConfig
-from train.fit import predict
+from train.data.clips import Clips
+from train.data.windows import WindowPlan
+from train.fit.config import TrainConfig
+from train.fit.loop import predict
 from train.heads import build_head
-from train.windows import WindowPlan
 
 LENGTHS = {"a": 9, "b": 9, "c": 3}
 SLIDING = WindowPlan("sliding", num_steps=5, window_stride=2)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.clock import FrameClock, Lead
-from extract.video import FrameReader
+from extract.video.clock import FrameClock, Lead
+from extract.video.reader import FrameReader
 from features_store.errors import DecodeError
 from features_store.spec import Sampling
 from tests.films import Film

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from features_store.diff import diff_stores
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
 from features_store.store import Store
-from features_store.verify import verify_store
+from features_store.verbs.diff import diff_stores
+from features_store.verbs.verify import verify_store
 from tests.clips import write_classes
 from tests.small_disks import needs_namespaces, run_in_namespace
 from tests.stores import header, make_store
@@ -84,7 +84,7 @@ def big(tmp_path_factory):
     ids=str,
 )
 def test_repack(attempt, big, tmp_path, options, share):
-    from features_store.reshape import repack_store
+    from features_store.verbs.reshape import repack_store
 
     before = verify_store(big, full=True)
     compact = {"dtype": "8bit", "compression": "zstd"}
@@ -101,7 +101,7 @@ def test_repack(attempt, big, tmp_path, options, share):
 
 def test_merge_goes_on_behind_the_last_shard(attempt, big, tmp_path):
     """The second store does not fit; the first one's videos are not copied again."""
-    from features_store.merge import merge_stores
+    from features_store.verbs.merge import merge_stores
 
     make_store(tmp_path / "other", {"w": 200}, store_header=Store(big).header, run_id="other")
     merge_stores([big], tmp_path / "target")

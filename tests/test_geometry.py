@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torchvision.transforms.functional import center_crop, resize
 
-from extract.geometry import Orientation, arrange, place_frame, read_orientation
+from extract.video.geometry import Orientation, arrange, place_frame, read_orientation
 from features_store.errors import UsageError
 from features_store.spec import Preprocessing
 

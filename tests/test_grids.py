@@ -10,19 +10,19 @@ import torch
 from torch import nn
 
 from features_store.errors import ContractError, UsageError
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
 from features_store.store import Store
-from pipelines.grid import Row, grid_names, load_grid, parse_grid
-from pipelines.run_folder import KeptFits, read_fit
-from pipelines.training import train
+from pipelines.training.train import train
 from tests.stores import header, make_store
-from train import protocol
-from train.clips import Clips
-from train.config import TrainConfig
+from train.data.clips import Clips
+from train.data.windows import WindowPlan
+from train.fit.config import TrainConfig
 from train.heads import head_class
-from train.metrics import bootstrap_scores, paired_interval
-from train.protocol import Fit, HeadChoice
-from train.windows import WindowPlan
+from train.protocol import runs as protocol
+from train.protocol.grid import Row, grid_names, load_grid, parse_grid
+from train.protocol.run_folder import KeptFits, read_fit
+from train.protocol.runs import Fit, HeadChoice
+from train.scores.metrics import bootstrap_scores, paired_interval
 
 LAYERS = tuple(LayerShape(name, 2, dim) for name, dim in (("low", 8), ("mid", 4), ("top", 6)))
 GROUPS = 6

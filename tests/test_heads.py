@@ -9,8 +9,10 @@ from torch import nn
 
 from features_store.errors import UsageError
 from tests.batches import small_tail
-from train.batch import Batch, HeadOutput, InputShape
-from train.fit import training_loss
+from train.data.batch import Batch, HeadOutput, InputShape
+from train.fit.loop import training_loss
+from train.fit.losses import sequence_cross_entropy
+from train.fit.tasks import MULTI_LABEL
 from train.heads import (
     Head,
     build_head,
@@ -19,11 +21,9 @@ from train.heads import (
     list_heads,
     register_head,
 )
-from train.heads.differences import diff_features
-from train.heads.recurrent import StackedLSTM
-from train.heads.standardise import Standardise
-from train.losses import sequence_cross_entropy
-from train.tasks import MULTI_LABEL
+from train.heads.blocks.differences import diff_features
+from train.heads.blocks.recurrent import StackedLSTM
+from train.heads.blocks.standardise import Standardise
 
 NUM_CLASSES, DIM, DIFF_GRID = 5, 8, 4
 VARIANTS = [

@@ -14,12 +14,13 @@ from tests import planted
 from tests.batches import batch_of, randn, random_batch
 from tests.oracles import TIGHT, load_oracle
 from tests.stores import make_store
-from train.batch import InputShape
-from train.clips import Clips
-from train.config import TrainConfig
-from train.fit import Candidate, fit
+from train.data.batch import InputShape
+from train.data.clips import Clips
+from train.data.windows import WindowPlan
+from train.fit.config import TrainConfig
+from train.fit.loop import Candidate, fit
 from train.heads import build_head
-from train.heads.gumbel import (
+from train.heads.blocks.gumbel import (
     gumbel_noise,
     gumbel_sigmoid,
     gumbel_softmax,
@@ -28,7 +29,7 @@ from train.heads.gumbel import (
     straight_through_one_hot,
     straight_through_threshold,
 )
-from train.heads.hm_lstm import (
+from train.heads.blocks.hm_lstm import (
     COPY,
     FLUSH,
     HMLSTM,
@@ -38,8 +39,7 @@ from train.heads.hm_lstm import (
     operations,
     without_boundaries,
 )
-from train.heads.temperature import LOWEST_TEMPERATURE, AdaptiveTemperature
-from train.windows import WindowPlan
+from train.heads.blocks.temperature import LOWEST_TEMPERATURE, AdaptiveTemperature
 
 B, T, D, N = 3, 12, 5, 4
 

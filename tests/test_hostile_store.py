@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from features_store.errors import CubereelError, DamageError, StoreError, UnsafeStoreError
-from features_store.header import read_header
+from features_store.format.records import record_checksum
 from features_store.index import write_index
-from features_store.info import store_info
-from features_store.merge import merge_stores
-from features_store.records import record_checksum
-from features_store.repair import repair_store
-from features_store.reshape import repack_store
+from features_store.metadata import read_header
+from features_store.session import StoreWriter
 from features_store.store import Store
-from features_store.store_writer import StoreWriter
-from features_store.verify import verify_store
+from features_store.verbs.info import store_info
+from features_store.verbs.merge import merge_stores
+from features_store.verbs.repair import repair_store
+from features_store.verbs.reshape import repack_store
+from features_store.verbs.verify import verify_store
 from tests.stores import HEADER, header, make_store
 
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 12}

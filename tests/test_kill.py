@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from features_store.verify import verify_store
+from features_store.verbs.verify import verify_store
 from tests.clips import write_classes
 from tests.commands import start
 

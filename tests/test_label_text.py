@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from features_store.errors import ContractError, UsageError
 from features_store.exchange import export_store, import_features
-from features_store.label_text import join_label, split_label
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
+from features_store.labels import join_label, split_label
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
 from tests.stores import header, make_store
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.backbones import load_backbone
-from extract.compute import CubeComputer
-from extract.lanes import MAX_CPU_LANES, ComputeLanes, plan_lanes
-from extract.preprocess import preprocessing_for
+from extract.compute.computer import CubeComputer
+from extract.compute.lanes import MAX_CPU_LANES, ComputeLanes, plan_lanes
+from extract.compute.preprocess import preprocessing_for
 from features_store.errors import MachineError
 
 CPU = torch.device("cpu")

@@ -4,8 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features_store.errors import StoreError, UsageError
-from features_store.layout import SHARD_BYTES, LayerShape, chunk_rows, shard_arrays, split_units
-from features_store.records import check_id, is_committed, pack_record, record_dtype, unpack_record
+from features_store.format.layout import (
+    SHARD_BYTES,
+    LayerShape,
+    chunk_rows,
+    shard_arrays,
+    split_units,
+)
+from features_store.format.records import (
+    check_id,
+    is_committed,
+    pack_record,
+    record_dtype,
+    unpack_record,
+)
 from features_store.spec import Sampling
 from tests.stores import HEADER, make_store
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.extractor import media_fields
+from extract.unit import media_fields
 from features_store.errors import DecodeError
 from features_store.ledger import append_failure, new_failure, read_failures
 from features_store.reasons import REASONS
 from features_store.store import Store
-from pipelines.retries import MAX_TRIES, standing
+from pipelines.extraction.retries import MAX_TRIES, standing
 from tests.clips import textured_frames, write_classes
 from tests.synthetic import cut_off, write_video
 
@@ -244,7 +244,7 @@ def test_a_file_that_changes_while_it_is_read_is_extracted_again(cubereel, video
                 shutil.copy(tmp_path / "whole.mp4", changing)
             return media_fields(path)
 
-        patch.setattr("extract.extractor.media_fields", replaced_first)
+        patch.setattr("extract.unit.media_fields", replaced_first)
         report = run(cubereel, videos, store)[1]
     assert {"dark/0.mp4": "unreadable"}.items() <= {
         each["video_id"]: each["reason"] for each in report["failed"]

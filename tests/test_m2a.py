@@ -9,9 +9,9 @@ from features_store.errors import UsageError
 from tests import planted
 from tests.batches import all_valid, batch_of
 from tests.oracles import TIGHT, load_oracle
-from train.batch import Batch, InputShape
+from train.data.batch import Batch, InputShape
 from train.heads import build_head
-from train.heads.m2a import M2ABlock, frame_motion
+from train.heads.blocks.m2a import M2ABlock, frame_motion
 from train.heads.temporal_shift import temporal_shift
 
 LASTS = ["faithful", "zero", "replicate"]

@@ -17,7 +17,7 @@ from extract.backbones.tiny import TinyConv
 from features_store.errors import ContractError, UsageError
 from tests.batches import all_valid, batch_of, randn, small_tail
 from tests.clips import write_classes
-from train.batch import InputShape
+from train.data.batch import InputShape
 from train.heads import build_head
 from train.heads.temporal_shift import temporal_shift
 
@@ -204,7 +204,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(videos, weights, tmp_path_factory):
-    from pipelines.extraction import extract
+    from pipelines.extraction.extract import extract
 
     path = tmp_path_factory.mktemp("stores") / "s.cubes"
     layers = ["stem@avg7", "stem", "top"]
@@ -270,9 +270,9 @@ def test_what_cannot_be_trained_is_a_usage_error(cubereel, store, weights, head,
 def test_a_store_of_imported_features_has_no_network():
     from dataclasses import replace
 
-    from pipelines.tails import give_tail
+    from pipelines.training.tails import give_tail
     from tests.stores import SPEC
-    from train.protocol import HeadChoice
+    from train.protocol.runs import HeadChoice
 
     spec = replace(SPEC, backbone="imported:i3d")
     with pytest.raises(UsageError, match="the store's features were imported"):

@@ -18,8 +18,8 @@ from features_store.manifest import (
     write_splits,
 )
 from tests.clips import write_classes
-from train.sides import choose_sides
-from train.ties import find_leaks, tied_sets
+from train.protocol.sides import choose_sides
+from train.protocol.ties import find_leaks, tied_sets
 
 SIDES = ["train", "val", "test"]
 FIRST = "dark/0.mp4"
@@ -277,7 +277,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extracted(videos, tmp_path_factory):
-    from pipelines.extraction import extract
+    from pipelines.extraction.extract import extract
 
     path = tmp_path_factory.mktemp("stores") / "s.cubes"
     extract(videos, out=path, backbone="tiny:conv", fps="5")
@@ -475,7 +475,7 @@ def test_a_split_parts_neither_groups_nor_files_nor_contents(cubereel, folder):
 
 
 def test_only_files_of_equal_size_are_read(tmp_path):
-    from pipelines.described import hash_equal_sizes
+    from pipelines.manifests.described import hash_equal_sizes
 
     for name, content in (("a", b"12"), ("b", b"34"), ("c", b"12"), ("d", b"123")):
         (tmp_path / name).write_bytes(content)
@@ -510,7 +510,7 @@ def leaky(folder):
 
 
 def test_leaks_are_named(cubereel, leaky, tmp_path):
-    from pipelines.extraction import extract
+    from pipelines.extraction.extract import extract
 
     extract(leaky, out=tmp_path / "s.cubes", backbone="tiny:conv", fps="5")
     reports = []

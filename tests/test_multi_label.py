@@ -9,12 +9,16 @@ from sklearn.metrics import average_precision_score
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from features_store.errors import ContractError, UsageError
-from train.average_precision import average_precisions, bootstrap_precisions, resampled_precision
-from train.config import TrainConfig
-from train.losses import sequence_binary_cross_entropy
-from train.metrics import score
-from train.splits import make_folds, split_by_manifest, split_hash
-from train.tasks import MULTI_LABEL, task_of
+from train.fit.config import TrainConfig
+from train.fit.losses import sequence_binary_cross_entropy
+from train.fit.tasks import MULTI_LABEL, task_of
+from train.protocol.splits import make_folds, split_by_manifest, split_hash
+from train.scores.average_precision import (
+    average_precisions,
+    bootstrap_precisions,
+    resampled_precision,
+)
+from train.scores.metrics import score
 
 # Loss and probabilities
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from features_store.errors import UsageError
-from features_store.label_text import join_label, split_label
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
+from features_store.labels import join_label, split_label
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
-from features_store.store_writer import StoreWriter
-from pipelines.training import train
+from features_store.session import StoreWriter
+from pipelines.training.train import train
 from tests.stores import commit, frames, header
-from train.config import TrainConfig
+from train.fit.config import TrainConfig
 
 CLASSES = ("run", "sit", "talk")
 NUM_VIDEOS, NUM_GROUPS = 96, 24

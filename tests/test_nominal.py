@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract import nominal
-from extract.nominal import NominalTiming, count_kept, frames_between
-from extract.sampling import make_sampler
-from extract.spans import span_ticks
+from extract.sampling.samplers import make_sampler
+from extract.video import nominal
+from extract.video.nominal import NominalTiming, count_kept, frames_between
+from extract.video.spans import span_ticks
 from features_store.spec import Sampling
 
 RATES = [

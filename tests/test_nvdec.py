@@ -6,9 +6,9 @@ import pytest
 import torch
 from av import VideoFrame
 
-from extract.container import open_video
-from extract.conversion import FrameConverter
-from extract.nvdec import require_nvdec
+from extract.video.container import open_video
+from extract.video.conversion import FrameConverter
+from extract.video.nvdec import require_nvdec
 from features_store.errors import DecodeError, MachineError
 from features_store.store import Store
 from tests.clips import write_classes

@@ -8,15 +8,15 @@ import torch
 from features_store.errors import UsageError
 from tests import planted
 from tests.batches import padded_batch, small_tail
-from train.batch import Batch, InputShape
-from train.heads import build_head, head_class, list_heads
-from train.losses import clip_probabilities
-from train.optimise_attention import (
+from train.attention.optimise import (
     mean_entropy,
     mean_total_variation,
     optimise_attention,
     weights_of,
 )
+from train.data.batch import Batch, InputShape
+from train.fit.losses import clip_probabilities
+from train.heads import build_head, head_class, list_heads
 
 LABELS = torch.tensor([1, 2])
 STEPS = 20

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from features_store.errors import ContractError
-from pipelines.paper_numbers import DATA_FILE, PaperTable, load_paper_numbers
+from pipelines.recipes.paper_numbers import DATA_FILE, PaperTable, load_paper_numbers
 
 GOOD = """
 [sources]

@@ -8,11 +8,11 @@ from pathlib import Path
 import h5py
 import pytest
 
-from extract.headers import VideoHeader
+from extract.video.counts import count_frames
+from extract.video.header import VideoHeader
 from features_store.spec import Sampling
 from features_store.store import Store
-from pipelines.cache_folder import cache_folder
-from pipelines.frame_counts import count_frames
+from pipelines.machine.cache_folder import cache_folder
 from tests.clips import write_classes
 from tests.synthetic import cut_off, numbered_frames, write_audio, write_video
 

@@ -11,10 +11,10 @@ from features_store.errors import UsageError
 from tests import planted
 from tests.batches import batch_of
 from tests.oracles import TIGHT, load_oracle
-from train.batch import Batch, InputShape
+from train.data.batch import Batch, InputShape
 from train.heads import build_head
-from train.heads.cells import pool_to_grid
-from train.heads.interaction import (
+from train.heads.blocks.cells import pool_to_grid
+from train.heads.blocks.interaction import (
     CellAttention,
     InteractionAttention,
     complementary_term,

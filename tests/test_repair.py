@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from features_store.errors import DamageError
-from features_store.repair import repair_store
-from features_store.shard_writer import ShardWriter
+from features_store.session import StoreWriter
+from features_store.shards.writer import ShardWriter
 from features_store.store import Store
-from features_store.store_writer import StoreWriter
-from features_store.verify import verify_store
+from features_store.verbs.repair import repair_store
+from features_store.verbs.verify import verify_store
 from tests.stores import HEADER, SPEC, add_video, frames, header, make_store
 
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 12}
@@ -259,7 +259,7 @@ def test_a_disk_that_fails_is_no_damage(store, monkeypatch):
     def fail(_):
         raise PermissionError(errno.EACCES, "no permission")
 
-    monkeypatch.setattr("features_store.sidecar.read_json", fail)
+    monkeypatch.setattr("features_store.shards.sidecar.read_json", fail)
     with pytest.raises(PermissionError):
         repair_store(store)
     assert not (store / "damaged").exists()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract.sampling import make_sampler, max_kept_frames
+from extract.sampling.samplers import make_sampler, max_kept_frames
 from features_store.spec import Sampling
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.sampling import make_sampler, max_kept_frames
-from extract.segments import Extent, drawn_share, wanted_times
+from extract.sampling.samplers import make_sampler, max_kept_frames
+from extract.sampling.segments import Extent, drawn_share, wanted_times
 from features_store.errors import StoreError, UsageError
 from features_store.spec import Sampling, Spec
 from tests.stores import SPEC

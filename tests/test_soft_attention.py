@@ -5,11 +5,12 @@ from torch.nn.functional import one_hot
 from tests import planted
 from tests.batches import batch_of, random_batch
 from tests.oracles import TIGHT, load_oracle
-from train.batch import Batch, InputShape
-from train.config import TrainConfig
-from train.fit import Candidate, make_optimiser
+from train.data.batch import Batch, InputShape
+from train.fit.config import TrainConfig
+from train.fit.loop import Candidate, make_optimiser
+from train.fit.losses import sequence_cross_entropy
 from train.heads import build_head
-from train.losses import doubly_stochastic_penalty, sequence_cross_entropy
+from train.heads.blocks.doubly_stochastic import doubly_stochastic_penalty
 
 FORMS = ["location", "content"]
 QUERIES = ["top", "bottom", "own"]

@@ -10,7 +10,7 @@ from features_store.manifest import (
     read_store_manifest,
     write_manifest,
 )
-from pipelines.sources import read_source
+from pipelines.extraction.sources import read_source
 
 
 @pytest.fixture

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 import torch
 
-from extract.pictures import PictureStack
-from extract.preprocess import thumbnails
-from extract.spans import find_extent
-from extract.video import FrameReader
+from extract.compute.preprocess import thumbnails
+from extract.video.pictures import PictureStack
+from extract.video.reader import FrameReader
+from extract.video.spans import find_extent
 from features_store.errors import DamageError, StoreError
-from features_store.repair import repair_store
-from features_store.shard_reader import ShardReader
-from features_store.shard_writer import ShardWriter
+from features_store.session import StoreWriter
+from features_store.shards.reader import ShardReader
+from features_store.shards.writer import ShardWriter
 from features_store.spec import Preprocessing, Sampling
 from features_store.store import Store
-from features_store.store_writer import StoreWriter
-from features_store.verify import verify_store
+from features_store.verbs.repair import repair_store
+from features_store.verbs.verify import verify_store
 from tests.clips import write_classes
 from tests.stores import SPEC, commit, frames, header, make_store
 from tests.synthetic import moving_square, numbered_frames, read_numbers, write_video
-from train.clips import Clips
-from train.windows import WindowPlan
+from train.data.clips import Clips
+from train.data.windows import WindowPlan
 
 TINY = ("--backbone", "tiny:conv", "--device", "cpu")
 DRAWN = (*TINY, "--segments", 3, "--jitter", 2, "--seed", 5)
@@ -152,7 +152,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(videos, tmp_path_factory):
-    from pipelines.extraction import extract
+    from pipelines.extraction.extract import extract
 
     path = tmp_path_factory.mktemp("stores") / "s.cubes"
     extract(videos, out=path, backbone="tiny:conv", segments=3, jitter=2, seed=5)

@@ -24,7 +24,7 @@ def _loaded_by(statement: str) -> set[str]:
     ("statement", "unwanted"),
     [
         ("import pipelines.cli", {"torch", "h5py", "av", "timm", "sklearn", "numpy"}),
-        ("import extract.decode_worker", {"torch", "h5py"}),
+        ("import extract.decode.worker", {"torch", "h5py"}),
         ("from features_store import Store", {"torch", "av", "timm", "dask", "sklearn"}),
     ],
 )

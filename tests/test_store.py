@@ -9,16 +9,16 @@ import h5py
 import numpy as np
 import pytest
 
-from features_store.diff import diff_stores, frame_cosines
 from features_store.errors import SpecMismatchError, StoreError, UsageError
-from features_store.header import read_header
 from features_store.ledger import append_failure, new_failure, read_failures
-from features_store.shard_reader import ShardReader
-from features_store.shard_writer import ShardWriter
+from features_store.metadata import read_header
+from features_store.session import StoreWriter
+from features_store.shards.reader import ShardReader
+from features_store.shards.writer import ShardWriter
 from features_store.spec import Spec
 from features_store.store import Store
-from features_store.store_writer import StoreWriter
-from features_store.verify import verify_store
+from features_store.verbs.diff import diff_stores, frame_cosines
+from features_store.verbs.verify import verify_store
 from tests.small_disks import needs_namespaces, run_in_namespace
 from tests.stores import HEADER, SPEC, add_video, commit, frames, header, make_store
 

@@ -7,7 +7,7 @@ from features_store.errors import UsageError
 from tests import planted
 from tests.batches import all_valid, batch_of
 from tests.oracles import TIGHT, load_oracle
-from train.batch import InputShape
+from train.data.batch import InputShape
 from train.heads import build_head
 from train.heads.temporal_shift import temporal_shift
 

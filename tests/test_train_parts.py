@@ -10,12 +10,13 @@ from sklearn.metrics import balanced_accuracy_score
 from features_store.errors import ContractError, UsageError
 from features_store.store import Store
 from tests.stores import make_store
-from train.clips import Clips
+from train.data.clips import Clips
+from train.data.labels import missing_classes
+from train.data.windows import WindowPlan, even_rows, sliding_rows
+from train.fit.condensed import condensed_for
 from train.heads import build_head
-from train.label_tables import missing_classes
-from train.metrics import aggregate, balanced_accuracy, bootstrap_scores, score
-from train.splits import make_folds, split_by_manifest, split_hash
-from train.windows import WindowPlan, even_rows, sliding_rows
+from train.protocol.splits import make_folds, split_by_manifest, split_hash
+from train.scores.metrics import aggregate, balanced_accuracy, bootstrap_scores, score
 
 
 @given(st.integers(1, 500), st.integers(1, 64))
@@ -171,7 +172,9 @@ def test_condensed_clips_give_the_same_logits(store, name, diffs):
     head = build_head(name, shape=clips.input_shape, num_classes=2, diffs=diffs).eval()
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter)
-    condensed = clips.condensed_for(head, batch_size=2)
+    condensed = condensed_for(clips, head, batch_size=2)
+    with pytest.raises(ValueError, match="have no layers"):
+        condensed.of_layers([])
     positions = [2, 0]
 
     assert condensed.batch(positions).cubes == {}

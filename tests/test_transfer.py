@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features_store.diff import diff_stores
 from features_store.errors import ContractError, SpecMismatchError, StoreError, UsageError
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
-from features_store.merge import append_stores, merge_stores
-from features_store.reshape import repack_store, subset_store
+from features_store.session import StoreWriter
 from features_store.store import Store
-from features_store.store_writer import StoreWriter
-from features_store.verify import verify_store
+from features_store.verbs.diff import diff_stores
+from features_store.verbs.merge import append_stores, merge_stores
+from features_store.verbs.reshape import repack_store, subset_store
+from features_store.verbs.verify import verify_store
 from tests.stores import HEADER, SPEC, add_video, frames, header, make_store
 
 A = {"walk/a.mp4": 5, "run/b.mp4": 3}

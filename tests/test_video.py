@@ -4,9 +4,9 @@ import av
 import numpy as np
 import pytest
 
-from extract.colours import choose_colours
-from extract.headers import probe
-from extract.video import FrameReader
+from extract.video.colours import choose_colours
+from extract.video.header import probe
+from extract.video.reader import FrameReader
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
 from tests.damage import encoded_picture

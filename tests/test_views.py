@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.decode_pool import DecodePool, DecodeTask, Frames
-from extract.geometry import Orientation, arrange, place_frame
-from extract.pictures import PictureStack
-from extract.video import FrameReader
+from extract.decode.pool import DecodePool, DecodeTask, Frames
+from extract.video.geometry import Orientation, arrange, place_frame
+from extract.video.pictures import PictureStack
+from extract.video.reader import FrameReader
 from features_store.errors import UsageError
 from features_store.spec import Preprocessing, Sampling
 from features_store.store import Store
-from features_store.verify import verify_store
+from features_store.verbs.verify import verify_store
 from features_store.views import CORNERS, VIEWS, choose_views, rectangle_of
 from tests.clips import write_classes
 from tests.synthetic import moving_square, write_video
@@ -158,7 +158,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(videos, tmp_path_factory):
-    from pipelines.extraction import extract
+    from pipelines.extraction.extract import extract
 
     path = tmp_path_factory.mktemp("stores") / "s.cubes"
     extract(videos, out=path, backbone="tiny:conv", stride=2, views=["top_left", "flip", "center"])

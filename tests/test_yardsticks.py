@@ -7,7 +7,7 @@ from torch import nn
 from features_store.errors import UsageError
 from tests import planted
 from tests.batches import batch_of, padded_batch, randn, random_batch
-from train.batch import Batch, InputShape
+from train.data.batch import Batch, InputShape
 from train.heads import build_head
 from train.heads.attentive_probe import QueryPooling
 from train.heads.transformer import sinusoidal_positions

@@ -15,9 +15,9 @@ from benchmarks.gpu_day import networks
 from benchmarks.gpu_day.clock import rate
 from benchmarks.gpu_day.machine import copy_rate, matmul_rate
 from benchmarks.gpu_day.step import Row, Setting, run_step
-from extract.compute import ComputedFrames, CubeComputer
-from extract.lanes import GPU_LANES, ComputeLanes
-from extract.precision import fixed_frames
+from extract.compute.computer import ComputedFrames, CubeComputer
+from extract.compute.lanes import GPU_LANES, ComputeLanes
+from extract.compute.precision import fixed_frames
 
 BATCHES = (32, 128, 512)
 COMPILED_BATCH = 128

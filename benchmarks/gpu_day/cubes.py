@@ -12,10 +12,10 @@ import torch
 from benchmarks.gpu_day import networks
 from benchmarks.gpu_day.backbones import COMPILED_BATCH
 from benchmarks.gpu_day.step import Row, Setting, run_step
-from extract.compute import CubeComputer
-from extract.precision import fixed_frames
-from features_store.diff import frame_cosines
+from extract.compute.computer import CubeComputer
+from extract.compute.precision import fixed_frames
 from features_store.spec import Precision
+from features_store.verbs.diff import frame_cosines
 
 Cubes = dict[str, np.ndarray]
 

@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from benchmarks.gpu_day import clips, networks
 from benchmarks.gpu_day.step import Row, Setting, run_step
 from extract.backbones.registry import load_network
-from extract.decode_pool import DecodePool, DecodeTask, Failed
-from extract.preprocess import preprocessing_for
+from extract.compute.preprocess import preprocessing_for
+from extract.decode.pool import DecodePool, DecodeTask, Failed
 from features_store.spec import Sampling
-from pipelines.devices import choose_nvdec
-from pipelines.extraction import extract
+from pipelines.extraction.extract import extract
+from pipelines.machine.devices import choose_nvdec
 
 FPS = "10"
 WORKERS = {"cpu": (1, 2, 4, 8, 14), "nvdec": (1, 8)}

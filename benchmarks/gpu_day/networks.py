@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from benchmarks.gpu_day.step import Setting
 from extract.backbones.registry import Backbone, load_backbone, load_network
-from extract.compute import CubeComputer
-from extract.preprocess import preprocessing_for
+from extract.compute.computer import CubeComputer
+from extract.compute.preprocess import preprocessing_for
 from features_store.spec import Precision
 
 NAMES = ("caffe:googlenet", "torchvision:googlenet", "timm:resnet50", "timm:vit_small_patch16_224")

@@ -21,7 +21,7 @@ from extract.backbones.registry import (
     YieldsMaps,
     register_source,
 )
-from extract.weights import load_into, read_state_dict, state_sha256
+from extract.backbones.weights import load_into, read_state_dict, state_sha256
 from features_store.errors import UsageError
 
 # Per block: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection (Szegedy et al. 2015, table 1).

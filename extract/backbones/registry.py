@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from extract.backbones.pooled import PooledMaps, base_layer
 from features_store.errors import UsageError, nearest_name
-from features_store.layout import LayerShape
+from features_store.format.layout import LayerShape
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from extract.backbones.registry import (
     register_source,
     require_layer,
 )
-from extract.weights import load_into, read_state_dict, state_sha256
+from extract.backbones.weights import load_into, read_state_dict, state_sha256
 from features_store.errors import MachineError, UsageError, nearest_name
 
 

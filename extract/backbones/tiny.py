@@ -15,7 +15,7 @@ from extract.backbones.registry import (
     YieldsMaps,
     register_source,
 )
-from extract.weights import load_into, read_state_dict, state_sha256
+from extract.backbones.weights import load_into, read_state_dict, state_sha256
 from features_store.errors import UsageError
 
 

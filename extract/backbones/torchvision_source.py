@@ -20,7 +20,7 @@ from extract.backbones.registry import (
     register_source,
     require_layer,
 )
-from extract.weights import load_into, read_state_dict, state_sha256
+from extract.backbones.weights import load_into, read_state_dict, state_sha256
 from features_store.errors import MachineError, UsageError, nearest_name
 
 TOP_LAYERS = {"googlenet": "inception5b", "inception_v3": "Mixed_7c"}

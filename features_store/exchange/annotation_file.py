@@ -27,10 +27,10 @@ from features_store.exchange.features import ImportOptions
 from features_store.exchange.labels import split_of
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import Timing, number_text, timing_from
-from features_store.label_text import NONE_OF_THEM, check_class_name, join_label, split_label
+from features_store.format.records import VideoRecord
+from features_store.format.safety import read_json
+from features_store.labels import NONE_OF_THEM, check_class_name, join_label, split_label
 from features_store.manifest import ManifestRow
-from features_store.records import VideoRecord
-from features_store.safety import read_json
 
 FILE_NAME = "annotations.json"
 COLUMN = "annotations"

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from features_store.disk import check_folder, fsync_path, write_atomically
 from features_store.errors import ContractError, StoreError, UsageError
-from features_store.safety import read_json
+from features_store.format.disk import check_folder, fsync_path, write_atomically
+from features_store.format.safety import read_json
 
 FILE_NAME = "export.json"
 MAX_NAME_BYTES = 200  # file systems allow 255; the name while it is written is longer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from features_store.errors import UsageError
 from features_store.exchange.export_folder import ExportFolder
-from features_store.exchange.formats import find_format
+from features_store.exchange.formats.registry import find_format
 from features_store.exchange.selection import KEEPS_ALL, Selection, check_pool
 from features_store.store import Store
 

@@ -14,10 +14,10 @@ import numpy as np
 from features_store.errors import ContractError, StoreError, UsageError
 from features_store.exchange.labels import unknown_splits
 from features_store.exchange.timing import UNKNOWN, Timing, row_times
-from features_store.header import StoreHeader
-from features_store.layout import LayerShape, cube_path, row_blocks
+from features_store.format.layout import LayerShape, cube_path, row_blocks
+from features_store.format.records import check_id
 from features_store.manifest import ManifestRow
-from features_store.records import check_id
+from features_store.metadata import StoreHeader
 
 LAYER = "features"  # the layer's name where a format has none
 ARRAY = cube_path("center", LAYER)

@@ -14,7 +14,7 @@ import numpy as np
 from features_store.errors import ContractError, UsageError
 from features_store.exchange.features import ARRAY, Features, ImportedVideo
 from features_store.exchange.timing import UNKNOWN, sampling_of
-from features_store.header import StoreHeader
+from features_store.metadata import StoreHeader
 from features_store.spec import Preprocessing, Spec
 
 DTYPES = ("float16", "float32")

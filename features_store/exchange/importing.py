@@ -11,14 +11,14 @@ from typing import Any
 from features_store.errors import ContractError, StoreError, UsageError
 from features_store.exchange.export_folder import read_export
 from features_store.exchange.features import Features, ImportedVideo, ImportOptions
-from features_store.exchange.formats import find_format
+from features_store.exchange.formats.registry import find_format
 from features_store.exchange.imported_spec import identify
-from features_store.header import StoreHeader
-from features_store.layout import split_units
+from features_store.format.layout import split_units
 from features_store.manifest import extend_store_manifest
+from features_store.metadata import StoreHeader
 from features_store.runs import new_run_id, write_run
+from features_store.session import StoreWriter
 from features_store.spec import flatten
-from features_store.store_writer import StoreWriter
 
 _SAID: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("licence", "origin", "citation"), (str,)),

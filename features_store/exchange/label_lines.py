@@ -13,7 +13,7 @@ from pathlib import Path
 from features_store.errors import ContractError, UsageError
 from features_store.exchange.labels import UNLABELLED, name_label, number_labels
 from features_store.exchange.text_files import read_lines
-from features_store.label_text import SEPARATOR, classes_of, join_label
+from features_store.labels import SEPARATOR, classes_of, join_label
 from features_store.manifest import ManifestRow
 
 MAX_LINES_BYTES = 2**28

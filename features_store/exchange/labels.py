@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from features_store.errors import ContractError
-from features_store.label_text import check_class_name
+from features_store.labels import check_class_name
 from features_store.manifest import SPLITS
 
 UNLABELLED = -1

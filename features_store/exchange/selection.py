@@ -12,9 +12,9 @@ from einops import reduce
 from features_store.errors import ContractError, DamageError, UsageError
 from features_store.exchange.array_writing import Blocks
 from features_store.exchange.timing import Timing, said_timing, stored_timing
-from features_store.layout import LayerShape, cube_path, row_blocks
+from features_store.format.layout import LayerShape, cube_path, row_blocks
+from features_store.format.records import VideoRecord, check_id
 from features_store.manifest import ManifestRow
-from features_store.records import VideoRecord, check_id
 from features_store.spec import canonical_json
 from features_store.store import Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from features_store.errors import ContractError
-from features_store.safety import MAX_JSON_BYTES, check_own
+from features_store.format.safety import MAX_JSON_BYTES, check_own
 
 
 def read_lines(path: Path) -> list[str]:

@@ -19,8 +19,8 @@ from fractions import Fraction
 import numpy as np
 
 from features_store.errors import UsageError
+from features_store.format.records import VideoRecord
 from features_store.manifest import ManifestRow
-from features_store.records import VideoRecord
 from features_store.spec import Sampling, Spec
 
 UNKNOWN = "unknown"

@@ -45,7 +45,7 @@ def extract(
     as_json: options.Json = False,
 ) -> None:
     """Extraction beside its floors and a plain loop, in frames per second and ratios."""
-    from pipelines.bench_extract import bench_extract
+    from pipelines.measure.bench_extract import bench_extract
 
     report = bench_extract(
         source, backbone=backbone, weights=weights, layers=layer or (), fps=fps, stride=stride,

@@ -24,7 +24,7 @@ def doctor(
 ) -> None:
     """Check the installation and the machine. Needs neither network nor GPU."""
     from features_store.errors import ContractError, MachineError, UsageError
-    from pipelines.doctor import examine
+    from pipelines.measure.doctor import examine
 
     if not folder.is_dir():
         raise UsageError(f"no folder {str(folder)!r}; give --folder one that exists")

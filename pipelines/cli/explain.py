@@ -31,7 +31,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Draw over a video's frames where a head looks."""
-    from pipelines.explain import explain as run
+    from pipelines.explain.explain import explain as run
 
     result = run(checkpoint, store, video=video, out=out, root=root)
     if as_json:
@@ -53,7 +53,7 @@ def predict(
 ) -> None:
     """Say what new videos show, end to end."""
     from features_store.errors import CoverageError
-    from pipelines.evaluation import predict as run
+    from pipelines.training.evaluate import predict as run
 
     predictions, failed = run(checkpoint, videos, weights=weights, device=device)
     if as_json:
@@ -73,7 +73,7 @@ def demo(
 ) -> None:
     """Extract, train, test and explain on real clips that are installed here; no download."""
     from pipelines.cli.train import print_report
-    from pipelines.demo import run_demo
+    from pipelines.recipes.demo import run_demo
 
     result = run_demo(out)
     print_report(result.report)

@@ -25,7 +25,7 @@ from pipelines.cli.show import print_json
 from pipelines.cli.stopping import Stopped, time_limit
 
 if TYPE_CHECKING:
-    from pipelines.extraction_run import ExtractionReport
+    from pipelines.extraction.run import ExtractionReport
 
 
 def register(app: typer.Typer) -> None:
@@ -99,12 +99,12 @@ def extract(
     as_json: options.Json = False,
 ) -> None:
     """Decode videos, run a frozen backbone, write cubes to a store. Safe to run again."""
-    from pipelines.deadline import Deadline, seconds_until_deadline
+    from pipelines.executors.deadline import Deadline, seconds_until_deadline
 
     seconds = seconds_until_deadline(deadline, environment=os.environ, now=time.time())
     countdown = Deadline(seconds)
     with time_limit(countdown.seconds_left):
-        from pipelines.extraction import extract as run
+        from pipelines.extraction.extract import extract as run
 
         report = run(
             source, out=out, backbone=backbone, weights=weights, layers=layer or (), fps=fps,

@@ -41,7 +41,7 @@ def _heads() -> dict[str, str]:
 
 
 def _grids() -> dict[str, str]:
-    from pipelines.grid import grid_names
+    from train.protocol.grid import grid_names
 
     return grid_names()
 
@@ -60,7 +60,7 @@ def _backbones() -> dict[str, str]:
 
 
 def _list_papers(as_json: bool) -> None:
-    from pipelines.paper_numbers import load_paper_numbers
+    from pipelines.recipes.paper_numbers import load_paper_numbers
 
     known = load_paper_numbers()
     if as_json:

@@ -11,8 +11,8 @@ import typer
 from pipelines.cli.show import print_json, print_table
 
 if TYPE_CHECKING:
-    from pipelines.manifest_splits import SideCounts
-    from pipelines.manifests import Tally
+    from pipelines.manifests.counts import Tally
+    from pipelines.manifests.splits import SideCounts
 
 app = typer.Typer(help="Check a manifest, split it, count what it says.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
@@ -28,7 +28,7 @@ ManifestPath = Annotated[
 def validate(path: ManifestPath, as_json: AsJson = False) -> None:
     """Check every line, and that videos are where it says; exit 3 when something is wrong."""
     from features_store.errors import ContractError
-    from pipelines.manifest_check import validate as run
+    from pipelines.manifests.check import validate as run
 
     report = run(path)
     if as_json:
@@ -60,7 +60,7 @@ def split(
     as_json: AsJson = False,
 ) -> None:
     """Choose test videos: no group, file or content on two sides, classes spread evenly."""
-    from pipelines.manifest_splits import split as run
+    from pipelines.manifests.splits import split as run
 
     report = run(
         path, test=test, validation=validation, seed=seed, write=write, replace=replace,
@@ -85,7 +85,7 @@ def folds(
     as_json: AsJson = False,
 ) -> None:
     """Show the test videos of each fold that 'cubereel train --folds' uses."""
-    from pipelines.manifest_splits import folds as run
+    from pipelines.manifests.splits import folds as run
 
     report = run(path, num_folds=folds, seed=seed, multi_label=multi_label)
     if as_json:
@@ -101,7 +101,7 @@ def folds(
 def leaks(path: ManifestPath, as_json: AsJson = False) -> None:
     """Look for groups, files and contents on two sides of the column 'split'; exit 3 if any."""
     from features_store.errors import ContractError
-    from pipelines.manifests import leaks as run
+    from pipelines.manifests.counts import leaks as run
 
     report = run(path)
     if as_json:
@@ -124,7 +124,7 @@ def leaks(path: ManifestPath, as_json: AsJson = False) -> None:
 @app.command()
 def counts(path: ManifestPath, as_json: AsJson = False) -> None:
     """Count videos, groups and (of a store) frames of every class and split."""
-    from pipelines.manifests import counts as run
+    from pipelines.manifests.counts import counts as run
 
     report = run(path)
     if as_json:

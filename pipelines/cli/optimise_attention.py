@@ -12,7 +12,7 @@ from features_store.errors import UsageError
 from pipelines.cli.show import print_json, print_table
 
 if TYPE_CHECKING:
-    from pipelines.optimise_attention import MisclassifiedVideos, OptimisedVideo
+    from pipelines.explain.optimise import MisclassifiedVideos, OptimisedVideo
 
 COLUMNS = ["attention", "prediction", "prob", "log-prob", "entropy", "variation"]
 NO_ACCURACY = (
@@ -51,7 +51,7 @@ def optimise_attention(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Search the attention under which a head gives a video its correct label."""
-    from pipelines.optimise_attention import optimise_misclassified, optimise_video
+    from pipelines.explain.optimise import optimise_misclassified, optimise_video
 
     if video is None:
         _refuse("--video", label=label, out=out, root=root)

@@ -12,7 +12,7 @@ from pipelines.cli.choices import Compile, Compression, Decoder, Diffs, Dtype, F
 from pipelines.cli.show import format_bytes, format_seconds, print_json, print_table
 
 if TYPE_CHECKING:
-    from pipelines.planning import PlanReport
+    from pipelines.extraction.estimate import PlanReport
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +59,7 @@ def plan(
 ) -> None:
     """Say how many frames, bytes and hours an extraction is, from headers. Writes no store."""
     from features_store.errors import ContractError, CoverageError
-    from pipelines.planning import plan as run
+    from pipelines.extraction.estimate import plan as run
 
     report = run(
         source, backbone=backbone, weights=weights, layers=layer or (), fps=fps, stride=stride,

@@ -14,7 +14,7 @@ from pipelines.cli.show import format_bytes, print_json, print_table
 
 if TYPE_CHECKING:
     from features_store.store import Store
-    from features_store.transfer import OnVideos, TransferReport
+    from features_store.verbs.transfer import OnVideos, TransferReport
 
 app = typer.Typer(help="Check, mend, join, cut, convert and compare stores.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
@@ -25,7 +25,7 @@ Out = Annotated[Path, typer.Option(help="The new store; made, or extended where 
 @app.command()
 def info(path: StorePath, as_json: AsJson = False) -> None:
     """Say where the videos are from and what is stored of them."""
-    from features_store.info import store_info
+    from features_store.verbs.info import store_info
 
     document = store_info(path)
     if as_json:
@@ -74,7 +74,7 @@ def verify(
 ) -> None:
     """Check that a store is what was written; exit 3 when it is not."""
     from features_store.errors import DamageError
-    from features_store.verify import verify_store
+    from features_store.verbs.verify import verify_store
 
     report = verify_store(path, full=full)
     if as_json:
@@ -100,7 +100,7 @@ def verify(
 @app.command()
 def repair(path: StorePath, as_json: AsJson = False) -> None:
     """Keep what is sound, set aside what is damaged, say which videos to extract again."""
-    from features_store.repair import repair_store
+    from features_store.verbs.repair import repair_store
 
     report = repair_store(path)
     if as_json:
@@ -127,7 +127,7 @@ def append(
     as_json: AsJson = False,
 ) -> None:
     """Add the videos of other stores to a store; safe to run again."""
-    from features_store.merge import append_stores
+    from features_store.verbs.merge import append_stores
 
     with _progress("append") as on_videos:
         report = append_stores(path, sources, on_videos=on_videos)
@@ -141,7 +141,7 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Join stores into a new one; safe to run again."""
-    from features_store.merge import merge_stores
+    from features_store.verbs.merge import merge_stores
 
     with _progress("merge") as on_videos:
         report = merge_stores(sources, out, on_videos=on_videos)
@@ -160,7 +160,7 @@ def subset(
 ) -> None:
     """Copy some videos into a new store: those that meet every condition; safe to run again."""
     from features_store.errors import UsageError
-    from features_store.reshape import subset_store
+    from features_store.verbs.reshape import subset_store
 
     try:
         lines = ids.read_text().splitlines() if ids is not None else []
@@ -194,7 +194,7 @@ def repack(
 ) -> None:
     """Copy a store, encoded otherwise or without some layers; safe to run again."""
     from features_store.errors import UsageError
-    from features_store.reshape import COMPACT, repack_store
+    from features_store.verbs.reshape import COMPACT, repack_store
 
     if compact and (dtype or compression):
         raise UsageError("--compact says dtype and compression; leave --dtype and --compression")
@@ -238,9 +238,9 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare two stores video by video; exit 3 when they are not the same features."""
-    from features_store.diff import diff_stores
     from features_store.errors import ContractError
     from features_store.store import Store
+    from features_store.verbs.diff import diff_stores
 
     with Store(a) as first, Store(b) as second:
         result = diff_stores(first, second)

@@ -13,8 +13,8 @@ from pipelines.cli.choices import Aggregate, Order, View, Windows
 from pipelines.cli.show import print_json, print_table
 
 if TYPE_CHECKING:
-    from pipelines.training import TrainReport
-    from train.metrics import Metrics
+    from pipelines.training.train import TrainReport
+    from train.scores.metrics import Metrics
 
 SCORES = {"balanced_accuracy": "balanced", "accuracy": "accuracy", "mean_average_precision": "mAP"}
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -93,7 +93,7 @@ def train(
 ) -> None:
     """Fit one head or several on cached cubes and test them on videos they never saw."""
     from pipelines.configuration import merge_config, parse_settings
-    from pipelines.training import train as run
+    from pipelines.training.train import train as run
 
     flags: dict[str, Any] = {
         "multi_label": multi_label,
@@ -164,7 +164,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint on the videos it was not fitted on, or on a split of the manifest."""
-    from pipelines.evaluation import evaluate as run
+    from pipelines.training.evaluate import evaluate as run
 
     metrics, classes = run(
         checkpoint, store, split=split, frame_order=frame_order.value, device=device

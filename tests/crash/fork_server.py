@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from features_store.shard_writer import ShardWriter
-from features_store.store_writer import StoreWriter
+from features_store.session import StoreWriter
+from features_store.shards.writer import ShardWriter
 from tests.crash.runs import Kill, Outcome
 from tests.crash.scenarios import CONTROLS, SCENARIOS
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from features_store.layout import LayerShape
-from features_store.merge import append_stores
-from features_store.reshape import repack_store
-from features_store.shard_writer import ShardWriter
-from features_store.store_writer import StoreWriter, UnitWriter
-from pipelines.extraction import extract
+from features_store.format.layout import LayerShape
+from features_store.session import StoreWriter, UnitWriter
+from features_store.shards.writer import ShardWriter
+from features_store.verbs.merge import append_stores
+from features_store.verbs.reshape import repack_store
+from pipelines.extraction.extract import extract
 from tests.clips import textured_frames, write_classes
 from tests.stores import commit, frames, header, make_store
 from tests.synthetic import cut_off, write_video

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from features_store.diff import diff_stores
 from features_store.ledger import read_failures
 from features_store.store import Store
-from features_store.verify import verify_store
+from features_store.verbs.diff import diff_stores
+from features_store.verbs.verify import verify_store
 from tests.crash.client import ForkServer
 from tests.crash.runs import NEVER, Kill, Outcome
 from tests.crash.scenarios import CONTROLS, SCENARIOS, START

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from features_store.errors import UsageError
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionForm, Head
-from train.heads.cells import CellSets
-from train.heads.masked import masked_softmax
+from train.heads.blocks.cells import CellSets
+from train.heads.blocks.masked import masked_softmax
 from train.heads.options import check_option
 from train.heads.registry import register_head
 

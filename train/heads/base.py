@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from features_store.errors import UsageError
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.options import check_option
 
 AttentionForm = Literal["frame", "clip", "cell"]

@@ -17,9 +17,9 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.gumbel import (
+from train.heads.blocks.gumbel import (
     gumbel_noise,
     gumbel_sigmoid,
     gumbel_softmax,
@@ -28,19 +28,25 @@ from train.heads.gumbel import (
     straight_through_one_hot,
     straight_through_threshold,
 )
-from train.heads.hm_lstm import HMLSTM, GatedOutput, LayerState, operations, without_boundaries
-from train.heads.masked import mean_cube, zero_masked
-from train.heads.options import check_option
-from train.heads.recurrent import InitialState
-from train.heads.registry import register_head
-from train.heads.soft_attention import ContentAttention
-from train.heads.temperature import (
+from train.heads.blocks.hm_lstm import (
+    HMLSTM,
+    GatedOutput,
+    LayerState,
+    operations,
+    without_boundaries,
+)
+from train.heads.blocks.masked import mean_cube, zero_masked
+from train.heads.blocks.recurrent import InitialState
+from train.heads.blocks.temperature import (
     LOWEST_TEMPERATURE,
     AdaptiveTemperature,
     AnnealingClock,
     annealed_slope,
     annealed_temperature,
 )
+from train.heads.options import check_option
+from train.heads.registry import register_head
+from train.heads.soft_attention import ContentAttention
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.differences import Diffs, diff_features, diff_size
-from train.heads.masked import mean_cube
+from train.heads.blocks.differences import Diffs, diff_features, diff_size
+from train.heads.blocks.masked import mean_cube
+from train.heads.blocks.recurrent import InitialState, OutputModule, StackedLSTM
+from train.heads.blocks.standardise import Standardise
 from train.heads.options import check_option
-from train.heads.recurrent import InitialState, OutputModule, StackedLSTM
 from train.heads.registry import register_head
-from train.heads.standardise import Standardise
 
 
 class PooledLSTM(Head):

@@ -12,12 +12,12 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.classifier import PooledClassifier, average_consensus
-from train.heads.differences import Diffs, diff_features, diff_size
-from train.heads.m2a import LastMotion, M2ABlock, M2AOutput, Mechanism
-from train.heads.masked import masked_mean
+from train.heads.blocks.classifier import PooledClassifier, average_consensus
+from train.heads.blocks.differences import Diffs, diff_features, diff_size
+from train.heads.blocks.m2a import LastMotion, M2ABlock, M2AOutput, Mechanism
+from train.heads.blocks.masked import masked_mean
 from train.heads.options import check_option
 from train.heads.registry import register_head
 from train.heads.temporal_shift import check_can_shift, temporal_shift

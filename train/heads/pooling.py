@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.differences import Diffs, diff_features, diff_size
-from train.heads.masked import masked_mean, mean_cube
+from train.heads.blocks.differences import Diffs, diff_features, diff_size
+from train.heads.blocks.masked import masked_mean, mean_cube
+from train.heads.blocks.standardise import Standardise
 from train.heads.registry import register_head
-from train.heads.standardise import Standardise
 
 
 @register_head("mean-pool")

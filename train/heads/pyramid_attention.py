@@ -12,11 +12,11 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.cells import CellSets, Extent, pool_to_grid
-from train.heads.classifier import PooledClassifier
-from train.heads.interaction import (
+from train.heads.blocks.cells import CellSets, Extent, pool_to_grid
+from train.heads.blocks.classifier import PooledClassifier
+from train.heads.blocks.interaction import (
     CellAttention,
     Fusion,
     InteractionAttention,
@@ -24,10 +24,10 @@ from train.heads.interaction import (
     orthogonality_term,
     variance_term,
 )
-from train.heads.masked import masked_mean
+from train.heads.blocks.masked import masked_mean
+from train.heads.blocks.standardise import Standardise
 from train.heads.options import check_option
 from train.heads.registry import register_head
-from train.heads.standardise import Standardise
 
 
 @register_head("pyramid-attention")

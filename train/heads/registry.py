@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from features_store.errors import UsageError, nearest_name
-from train.batch import InputShape
+from train.data.batch import InputShape
 from train.heads.base import Head
 from train.heads.options import coerce_option, declared_options, declared_types
 

@@ -13,19 +13,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionForm, Head
-from train.heads.conv3x3 import Conv3x3
-from train.heads.conv_lstm import ConvLSTMCell
-from train.heads.masked import masked_mean, masked_softmax
-from train.heads.options import check_option
-from train.heads.registry import register_head
-from train.heads.saliency_losses import (
+from train.heads.blocks.conv3x3 import Conv3x3
+from train.heads.blocks.conv_lstm import ConvLSTMCell
+from train.heads.blocks.masked import masked_mean, masked_softmax
+from train.heads.blocks.saliency_losses import (
     contrast_penalty,
     root_mean_unimodality_penalty,
     total_variation_penalty,
     unimodality_penalty,
 )
+from train.heads.options import check_option
+from train.heads.registry import register_head
 from train.heads.soft_attention import ContentAttention
 
 

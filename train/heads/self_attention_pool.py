@@ -6,11 +6,11 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.cells import CellSets, Extent
-from train.heads.classifier import PooledClassifier
-from train.heads.masked import masked_softmax, mean_cube
+from train.heads.blocks.cells import CellSets, Extent
+from train.heads.blocks.classifier import PooledClassifier
+from train.heads.blocks.masked import masked_softmax, mean_cube
 from train.heads.options import check_option
 from train.heads.registry import register_head
 

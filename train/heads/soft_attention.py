@@ -11,13 +11,13 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.masked import mean_cube, zero_masked
+from train.heads.blocks.doubly_stochastic import doubly_stochastic_penalty
+from train.heads.blocks.masked import mean_cube, zero_masked
+from train.heads.blocks.recurrent import InitialState, LSTMState, OutputModule, StackedLSTM
 from train.heads.options import check_option
-from train.heads.recurrent import InitialState, LSTMState, OutputModule, StackedLSTM
 from train.heads.registry import register_head
-from train.losses import doubly_stochastic_penalty
 
 
 class LocationAttention(nn.Module):

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from features_store.errors import UsageError
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.classifier import PooledClassifier, average_consensus
-from train.heads.masked import masked_mean, zero_masked
+from train.heads.blocks.classifier import PooledClassifier, average_consensus
+from train.heads.blocks.masked import masked_mean, zero_masked
 from train.heads.options import check_option
 from train.heads.registry import register_head
 

@@ -9,13 +9,13 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from train.batch import Batch, HeadOutput, InputShape
+from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.attentive_probe import check_heads
 from train.heads.base import Head
-from train.heads.masked import masked_mean, zero_masked
+from train.heads.blocks.masked import masked_mean, zero_masked
+from train.heads.blocks.standardise import Standardise
 from train.heads.options import check_option
 from train.heads.registry import register_head
-from train.heads.standardise import Standardise
 
 
 @register_head("transformer")

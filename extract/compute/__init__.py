@@ -1,0 +1,1 @@
+"""Frames to cubes: batches, devices, precision, compiling."""

@@ -1,0 +1,1 @@
+"""Videos decoded in child processes: a crash or a hang costs one video."""

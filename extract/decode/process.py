@@ -1,0 +1,146 @@
+"""The parent's handle on one decode worker: start it, talk to it, take its frames, end it."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from extract.decode.channel import FrameRing, create_ring_file, receive, send
+from extract.video.pictures import PictureStack
+from features_store.spec import Preprocessing, Sampling
+
+_ENVIRONMENT = {
+    "PYTHONSAFEPATH": "1",
+    # glibc would give each frame's memory back to the system and fault it in again: 3 to 8 %.
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
+}
+
+
+class WorkerProcess:
+    """One child process with its own ring.
+
+    A plain command instead of `multiprocessing`: the caller's script needs no ``__main__`` guard
+    and nothing of the caller's state is copied.
+
+    Attributes:
+        messages: received and not yet used; they stay usable when the process is gone.
+        is_ready: whether it has come as far as waiting for tasks.
+        is_lost: whether the connection has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        preprocessing: Preprocessing,
+        sampling: Sampling,
+        stack: PictureStack,
+        nvdec_device: int | None,
+        num_slots: int,
+    ) -> None:
+        self.messages: deque[dict[str, Any]] = deque()
+        self.is_ready = False
+        self.is_lost = False
+        self._next_slot = 0
+        self._num_slots = num_slots
+        size = stack.size(preprocessing.input_size)
+        ours, theirs = socket.socketpair()
+        with theirs, create_ring_file(num_slots=num_slots, frame_size=size) as ring_file:
+            self._ring = FrameRing(ring_file.fileno(), num_slots=num_slots, frame_size=size)
+            self.connection = Connection(ours.detach())
+            self._process = _start(theirs.fileno(), ring_file.fileno())
+        self.send(
+            {
+                "preprocessing": asdict(preprocessing),
+                "sampling": asdict(sampling),
+                "stack": asdict(stack),
+                "nvdec_device": nvdec_device,
+                "num_slots": num_slots,
+            }
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def progress(self) -> int:
+        """A number that changes whenever the worker reads a packet."""
+        return self._ring.progress
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; that the worker is gone shows on the next `receive`."""
+        if self.connection.closed:
+            return
+        try:
+            send(self.connection, message)
+        except OSError:
+            return
+
+    def receive(self) -> dict[str, Any] | None:
+        """Take in the next message, which is there, and return it; it is in `messages` too.
+
+        None for one that is the worker's own affair, or where the connection has ended.
+        """
+        try:
+            message = receive(self.connection)
+        except (EOFError, OSError):
+            self.is_lost = True
+            return None
+        if message["kind"] == "ready":
+            self.is_ready = True
+            return None
+        self.messages.append(message)
+        return message
+
+    def take_frames(self, count: int) -> UInt8[np.ndarray, "n h w 3"]:
+        """Copy the oldest `count` frames out of the ring and let the worker use their slots."""
+        pixels = self._ring.copy_frames(self._next_slot, count=count)
+        self._next_slot = (self._next_slot + count) % self._num_slots
+        self.send({"kind": "credits", "count": count})
+        return pixels
+
+    def end(self) -> str:
+        """End the process, if it still runs, and say how it ended."""
+        self.is_lost = True
+        self.connection.close()
+        if self._process.poll() is None:
+            self._process.kill()
+        status = self._process.wait()
+        if status < 0:
+            return f"killed by {signal.Signals(-status).name}"
+        return f"exit status {status}"
+
+    def wait_for_death(self) -> str:
+        """Say how a process ended whose connection is lost."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        return self.end()
+
+
+def _start(connection_descriptor: int, ring_descriptor: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "extract.decode.worker",
+            str(connection_descriptor),
+            str(ring_descriptor),
+        ],
+        pass_fds=(connection_descriptor, ring_descriptor),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **_ENVIRONMENT},
+        start_new_session=True,  # Ctrl-C in a terminal is for the parent
+    )

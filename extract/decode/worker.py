@@ -1,0 +1,172 @@
+"""The child process that decodes: ``python -P -m extract.decode.worker CONNECTION_FD RING_FD``.
+
+It decodes one video after another into the ring and never has more than `num_slots` frames there
+that the parent has not taken. It ends when its parent does, even in the middle of a video.
+"""
+
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+from collections import deque
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from typing import Any
+
+from extract.decode.channel import FrameRing, receive, send
+from extract.video.header import probe
+from extract.video.pictures import PictureStack
+from extract.video.reader import FrameReader
+from features_store.errors import DecodeError
+from features_store.spec import Preprocessing, Sampling
+
+MAX_BYTES = 4 * 2**30  # of memory; 8K video takes about 1 GB, headers that lie ask for any number
+MAX_BYTES_ON_GPU = 32 * 2**30  # its driver maps gigabytes of its own
+
+
+class DecodeWorker:
+    """The worker's loop: tasks and credits come in, frames and verdicts go out."""
+
+    def __init__(self, connection: Connection, *, ring_descriptor: int) -> None:
+        setup = receive(connection)
+        preprocessing = setup["preprocessing"]
+        for name in ("input_size", "mean", "std"):
+            preprocessing[name] = tuple(preprocessing[name])
+        self._preprocessing = Preprocessing(**preprocessing)
+        self._sampling = Sampling(**setup["sampling"])
+        self._stack = PictureStack(tuple(setup["stack"]["views"]), setup["stack"]["has_previous"])
+        self._nvdec_device = setup["nvdec_device"]
+        self._num_slots = int(setup["num_slots"])
+        self._batch_size = max(1, min(64, self._num_slots // 4))
+        self._connection = connection
+        self._ring = FrameRing(
+            ring_descriptor,
+            num_slots=self._num_slots,
+            frame_size=self._stack.size(self._preprocessing.input_size),
+        )
+        self._tasks: deque[dict[str, Any]] = deque()
+        self._num_free = self._num_slots
+        self._next_slot = 0
+        self._batch: list[tuple[float, int]] = []
+
+    @property
+    def max_bytes(self) -> int:
+        """Of memory that decoding may take."""
+        return MAX_BYTES if self._nvdec_device is None else MAX_BYTES_ON_GPU
+
+    def run(self) -> None:
+        """Work until the parent closes the connection (`EOFError` or `OSError`)."""
+        send(self._connection, {"kind": "ready"})
+        while True:
+            while not self._tasks:
+                self._receive()
+            task = self._tasks.popleft()
+            if task["is_probe"]:
+                self._probe(task)
+            else:
+                self._decode(task)
+
+    def _receive(self) -> None:
+        message = receive(self._connection)
+        if message["kind"] == "task":
+            self._tasks.append(message)
+        else:
+            self._num_free += message["count"]
+
+    def _probe(self, task: dict[str, Any]) -> None:
+        answer: dict[str, Any]
+        try:
+            answer = {"kind": "header", "header": probe(task["path"]).to_plain()}
+        except (DecodeError, MemoryError) as err:
+            answer = _failed(task, err) | {"summary": None}
+        send(self._connection, answer)
+
+    def _decode(self, task: dict[str, Any]) -> None:
+        reader = FrameReader(
+            task["path"],
+            sampling=self._sampling,
+            preprocessing=self._preprocessing,
+            stack=self._stack,
+            nvdec_device=self._nvdec_device,
+            video_id=task["video_id"],
+            start_seconds=task["start_seconds"],
+            end_seconds=task["end_seconds"],
+            on_packet=self._ring.advance,
+        )
+        verdict: dict[str, Any] = {"kind": "finished"}
+        try:
+            for frame in reader:
+                self._reserve_slot()
+                self._ring.slots[self._next_slot] = frame.pixels
+                self._next_slot = (self._next_slot + 1) % self._num_slots
+                self._batch.append((frame.pts_seconds, frame.frame_index))
+                if len(self._batch) == self._batch_size:
+                    self._flush()
+        except (DecodeError, MemoryError) as err:
+            verdict = _failed(task, err)
+        self._flush()
+        summary = asdict(reader.summary) if reader.has_summary else None
+        send(self._connection, verdict | {"summary": summary})
+
+    def _reserve_slot(self) -> None:
+        if not self._num_free:
+            self._flush()
+        while not self._num_free:
+            self._receive()
+        self._num_free -= 1
+
+    def _flush(self) -> None:
+        if self._batch:
+            pts_seconds, frame_index = zip(*self._batch, strict=True)
+            message = {"kind": "frames", "pts_seconds": pts_seconds, "frame_index": frame_index}
+            send(self._connection, message)
+            self._batch = []
+
+
+def _failed(task: dict[str, Any], err: DecodeError | MemoryError) -> dict[str, Any]:
+    if isinstance(err, DecodeError):
+        return {"kind": "failed", "reason": err.reason, "message": str(err)}
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    message = f"{task['path']!r} needs more than {limit / 1e9:.1f} GB to decode"
+    return {"kind": "failed", "reason": "out of memory", "message": message}
+
+
+def die_with_parent(connection: Connection, *, parent: int) -> None:
+    """End this process as soon as the parent hangs up or is replaced by another; never returns.
+
+    Meant for a thread of its own: the main one may be deep in a decoder that hangs.
+    """
+    poller = select.poll()
+    poller.register(connection.fileno(), 0)  # hang-ups alone
+    while not poller.poll(1000) and os.getppid() == parent:
+        pass
+    os._exit(0)
+
+
+def _limit_memory(num_bytes: int) -> None:
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if before == resource.RLIM_INFINITY or before > num_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (num_bytes, hard))
+
+
+def main(connection_descriptor: int, ring_descriptor: int) -> None:
+    """Serve the parent at the other end of `connection_descriptor`."""
+    # Schedulers signal every process of a job. The parent alone decides what a signal means.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    connection = Connection(connection_descriptor)
+    threading.Thread(
+        target=die_with_parent, args=(connection,), kwargs={"parent": os.getppid()}, daemon=True
+    ).start()
+    try:
+        worker = DecodeWorker(connection, ring_descriptor=ring_descriptor)
+        _limit_memory(worker.max_bytes)
+        worker.run()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,1 @@
+"""Which frames are kept; pure arithmetic on times."""

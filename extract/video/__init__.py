@@ -1,0 +1,1 @@
+"""One untrusted video file: packets, times, geometry, colours, frames."""

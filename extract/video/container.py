@@ -1,0 +1,152 @@
+"""Open an untrusted video file and choose its stream, without decoding.
+
+Every failure is a `DecodeError`. FFmpeg gets the descriptor of a regular file and no protocol but
+that one, so a playlist dressed up as a video can neither fetch a URL nor read another file.
+"""
+
+import errno
+import os
+import stat
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.codec.context import CodecContext
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from extract.video.nvdec import nvdec
+from features_store.errors import DecodeError
+
+MAX_FRAME_SIDE = 16384  # a larger side is a decompression bomb, not a video
+
+
+def open_video(path: str | Path, *, nvdec_device: int | None = None) -> InputContainer:
+    """Open a local regular file for reading; the caller closes it.
+
+    Args:
+        nvdec_device: the GPU that is to decode it; None for the CPU.
+
+    Raises:
+        DecodeError: ``unreadable``, ``not a video``, ``out of memory``, or ``truncated`` for an MP4
+            without its index; ``unknown codec`` or ``decoder crashed`` where a GPU cannot decode.
+    """
+    try:
+        # Without O_NONBLOCK a named pipe would block here for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as err:
+        message = f"cannot open {str(path)!r}: {err.strerror}"
+        raise DecodeError(message, reason="unreadable") from err
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            message = f"cannot open {str(path)!r}: it is not a regular file"
+            raise DecodeError(message, reason="unreadable")
+        try:
+            container = _open(descriptor)
+        except av.FFmpegError as err:
+            raise _opening_error(path, descriptor, err) from err
+        if container.format.name.endswith("_pipe"):  # jpeg_pipe, png_pipe, …, whatever the suffix
+            container.close()
+            kind = container.format.name
+            message = f"{str(path)!r} is not a video: it is a still picture ({kind})"
+            raise DecodeError(message, reason="not a video")
+        if nvdec_device is None:
+            return container
+        # What is wrong with the file itself is known by now.
+        with container:
+            codec = _codec_name(choose_stream(container, path=path))
+        return _open_on_gpu(path, descriptor, nvdec_device, codec=codec)
+    finally:
+        os.close(descriptor)  # FFmpeg has its own duplicate
+
+
+def _open(descriptor: int, hwaccel: HWAccel | None = None) -> InputContainer:
+    options = {"fd": str(descriptor), "protocol_whitelist": "fd"}
+    return av.open("fd:", mode="r", options=options, metadata_errors="replace", hwaccel=hwaccel)
+
+
+def _open_on_gpu(path: str | Path, descriptor: int, device: int, *, codec: str) -> InputContainer:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    try:
+        container = _open(descriptor, nvdec(device))
+    except av.FFmpegError as err:
+        message = f"NVDEC cannot begin with {str(path)!r}: {err.strerror}"
+        raise DecodeError(message, reason="decoder crashed") from err
+    except RuntimeError:  # PyAV's, where no stream of the file can be decoded by it
+        raise _not_for_nvdec(path, codec) from None
+    stream = choose_stream(container, path=path)
+    if not stream.codec_context.is_hwaccel:
+        container.close()
+        raise _not_for_nvdec(path, codec)
+    return container
+
+
+def _not_for_nvdec(path: str | Path, codec: str) -> DecodeError:
+    message = f"FFmpeg cannot decode {codec}, of {str(path)!r}, on a GPU; take --decoder cpu"
+    return DecodeError(message, reason="unknown codec")
+
+
+def _opening_error(path: str | Path, descriptor: int, err: av.FFmpegError) -> DecodeError:
+    """Tell a missing MP4 index, a failing disk and a file of another kind apart."""
+    size = os.fstat(descriptor).st_size
+    if err.errno == errno.EIO:
+        return DecodeError(f"cannot read {str(path)!r}: {err.strerror}", reason="unreadable")
+    if err.errno == errno.ENOMEM:
+        message = f"{str(path)!r} asks for more memory than its decoder may have"
+        return DecodeError(message, reason="out of memory")
+    if os.pread(descriptor, 8, 0)[4:] == b"ftyp":
+        return DecodeError(
+            f"{str(path)!r} begins as an MP4 but has no usable index (moov box) in its {size} "
+            "bytes; copy or download it again",
+            reason="truncated",
+        )
+    what = "it is empty" if size == 0 else err.strerror
+    return DecodeError(f"{str(path)!r} is not a video: {what}", reason="not a video")
+
+
+def choose_stream(container: InputContainer, *, path: str | Path) -> VideoStream:
+    """Return the default (FFmpeg: best) video stream, set to decode in this thread alone.
+
+    Raises:
+        DecodeError: ``no video stream`` (cover pictures of music are none), ``unknown codec`` or
+            ``size limit``.
+    """
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or Disposition.attached_pic in stream.disposition:
+        names = ", ".join(f"{each.type} {_codec_name(each)}" for each in container.streams)
+        message = f"cannot decode {str(path)!r}: no video stream (streams: {names or 'none'})"
+        raise DecodeError(message, reason="no video stream")
+    if _codec_name(stream) == "unknown":
+        message = f"cannot decode {str(path)!r}: FFmpeg has no decoder for its video stream"
+        raise DecodeError(message, reason="unknown codec")
+    if max(stream.codec_context.width, stream.codec_context.height) > MAX_FRAME_SIDE:
+        size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+        message = f"{str(path)!r} has frames of {size}; at most {MAX_FRAME_SIDE} a side are decoded"
+        raise DecodeError(message, reason="size limit")
+    # Threads inside FFmpeg deadlock beside torch; parallel work is in processes.
+    stream.codec_context.thread_count = 1
+    stream.codec_context.thread_type = "NONE"
+    return stream
+
+
+def _codec_name(stream: Stream) -> str:
+    context: CodecContext | None = stream.codec_context  # None when FFmpeg has no such decoder
+    return "unknown" if context is None else context.name
+
+
+def stream_rate(stream: VideoStream) -> Fraction | None:
+    """Return the average frames per second, or FFmpeg's guess; None when there is neither."""
+    average, guessed = stream.average_rate, stream.guessed_rate
+    # Where no frame has a duration, FFmpeg's average is one frame a tick.
+    if average and guessed and stream.time_base and average * stream.time_base == 1:
+        return min(average, guessed)
+    return average or guessed or stream.base_rate or None
+
+
+def stream_seconds(container: InputContainer, stream: VideoStream) -> float:
+    """Return the duration that the header promises, 0 when it is silent."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / av.time_base

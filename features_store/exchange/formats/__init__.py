@@ -1,0 +1,1 @@
+"""Layouts of others, one file each."""

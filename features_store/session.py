@@ -1,0 +1,267 @@
+"""Extending a store: one writer at a time, unit by unit, nothing lost that was committed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from features_store.errors import CubereelError, StoreError
+from features_store.format.disk import check_folder, remove_leftovers
+from features_store.format.records import VideoRecord, check_id
+from features_store.format.safety import check_own
+from features_store.format.shard_size import is_sealed_in_place
+from features_store.index import load_index
+from features_store.metadata import FILE_NAME, StoreHeader, read_header, reconcile, write_header
+from features_store.shards.copy import StoredVideo
+from features_store.shards.sealing import seal_by_copy, seal_copies, seal_in_place, stored_ids
+from features_store.shards.sidecar import PARTIAL, SEALING
+from features_store.shards.writer import ShardWriter
+from features_store.store import Store
+
+
+class StoreWriter:
+    """The one writer of a store; a context manager.
+
+    On entry the store is made, or checked against `header`, and what a killed run left behind is
+    salvaged. On exit the index is brought up to date.
+
+    Args:
+        run_id: unique to this run; unit names begin with it, so that none is ever used again.
+    """
+
+    def __init__(self, path: Path, header: StoreHeader, *, run_id: str) -> None:
+        self.path = path
+        self.header = header
+        self.salvaged: list[Path] = []
+        self._run_id = run_id
+        self._num_units = 0
+
+    def __enter__(self) -> StoreWriter:
+        _require_store_or_nothing(self.path)
+        (self.path / "shards").mkdir(parents=True, exist_ok=True)
+        for name in ("shards", "failures", "runs"):
+            check_own(self.path / name)
+        with ExitStack() as stack:
+            stack.enter_context(lock_store(self.path))
+            if (self.path / FILE_NAME).exists():
+                stored = read_header(self.path)
+                self.header = reconcile(stored, self.header, store=self.path)
+                if self.header != stored:
+                    write_header(self.path, self.header)
+            else:
+                write_header(self.path, self.header)
+            self._salvage()
+            self._before = stack.enter_context(Store(self.path))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._stack:
+            if kind is None:
+                load_index(self.path, self.header)
+
+    def find(self, video_id: str) -> VideoRecord | None:
+        """Return the record of a video that was in the store when it was opened."""
+        return self._before.video(video_id) if video_id in self._before else None
+
+    def join_terms(self, others: Sequence[StoreHeader]) -> None:
+        """Add licence, origin and citation of other stores to this one's."""
+        headers = [self.header, *others]
+        joined = replace(
+            self.header,
+            licence=_joined([header.licence for header in headers]),
+            origin=_joined([header.origin for header in headers]),
+            citation=_joined([header.citation for header in headers]),
+        )
+        if joined != self.header:
+            self.header = joined
+            write_header(self.path, joined)
+
+    def unit(self, *, rows: int, video_ids: list[str]) -> UnitWriter:
+        """Open a unit with room for these videos; `rows` is an estimate and may be exceeded."""
+        return UnitWriter(self, rows=rows, video_ids=video_ids)
+
+    def add_copies(self, videos: Sequence[StoredVideo]) -> Path:
+        """Add a shard with videos that other shards hold, as this store encodes them."""
+        shard = self._new_unit(".h5")
+        seal_copies(
+            shard,
+            videos,
+            self.header.arrays,
+            spec=self.header.spec,
+            supersedes=_superseded([video.record.id for video in videos], self._before),
+        )
+        return shard
+
+    def new_partial(self) -> Path:
+        """Return the path of a new, never used partial shard."""
+        return self._new_unit(PARTIAL)
+
+    def seal(self, writer: ShardWriter) -> Path | None:
+        """Seal a closed partial of this run; its videos supersede those of the same ids."""
+        in_place = is_sealed_in_place(self.header.arrays, unused_share=writer.unused_share)
+        if in_place and writer.video_ids:
+            # By its table: a signal can come between writing a record and taking note of it.
+            ids = stored_ids(writer.path, self.header.arrays, spec=self.header.spec)
+            return seal_in_place(writer.path, _superseded(ids, self._before))
+        return self._seal_by_copy(writer.path, self._before)
+
+    def _new_unit(self, suffix: str) -> Path:
+        self._num_units += 1
+        unit = f"{self._run_id}-{self._num_units:04d}"
+        if (self.path / "shards" / f"{unit}.json").exists():
+            raise StoreError(f"unit {unit} is in {self.path} already; a run id is used once")
+        return self.path / "shards" / f"{unit}{suffix}"
+
+    def _seal_by_copy(self, partial: Path, before: Store) -> Path | None:
+        return seal_by_copy(
+            partial,
+            self.header.arrays,
+            spec=self.header.spec,
+            supersede=lambda ids: _superseded(ids, before),
+        )
+
+    def _salvage(self) -> None:
+        for leftover in (self.path / "shards").glob(f"*{SEALING}"):
+            unit = leftover.with_name(leftover.name.removesuffix(SEALING) + ".h5")
+            if not unit.exists() and not unit.with_suffix(PARTIAL).exists():
+                unit.with_suffix(".json").unlink(missing_ok=True)
+            leftover.unlink()
+        for folder in (self.path, self.path / "shards", self.path / "runs"):
+            remove_leftovers(folder)
+        for partial in sorted((self.path / "shards").glob(f"*{PARTIAL}")):
+            with Store(self.path) as before:
+                shard = self._seal_by_copy(partial, before)
+            if shard is not None:
+                self.salvaged.append(shard)
+
+
+def _joined(terms: Sequence[str]) -> str:
+    """Return every term once.
+
+    >>> _joined(["MIT", "", "MIT; CC-BY-4.0"])
+    'MIT; CC-BY-4.0'
+    """
+    return "; ".join(dict.fromkeys(part for term in terms for part in term.split("; ") if part))
+
+
+def _superseded(video_ids: Sequence[str], before: Store) -> dict[str, list[str]]:
+    """Return unit -> those of the ids that lie there until now."""
+    units: dict[str, list[str]] = {}
+    for video_id in video_ids:
+        if video_id in before:
+            unit = before.shard_of(video_id).removesuffix(".h5")
+            units.setdefault(unit, []).append(video_id)
+    return units
+
+
+def _require_store_or_nothing(path: Path) -> None:
+    """Refuse a folder with other things in it; a store killed in its first instant is neither."""
+    check_folder(path)
+    if path.exists() and not (path / FILE_NAME).exists():
+        others = [p.name for p in path.iterdir() if p.name not in ("shards", ".lock")]
+        if others and not all(name.startswith(f".{FILE_NAME}") for name in others):
+            raise StoreError(
+                f"{path} exists and is not a feature store (it holds {others[0]!r}); "
+                "give --out a new folder"
+            )
+
+
+def lock_store(path: Path) -> IO[str]:
+    """Take the writer's lock; it is given back when the returned file is closed.
+
+    Raises:
+        StoreError: somebody else has it.
+    """
+    check_own(path / ".lock")
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    lock = os.fdopen(os.open(path / ".lock", flags, 0o666), "a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read() or "another process"
+        lock.close()
+        raise StoreError(
+            f"{path} is being written by {owner}; wait for it, or write to another store"
+        ) from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {os.uname().nodename}")
+    lock.flush()
+    return lock
+
+
+class UnitWriter:
+    """Writes the videos of one unit; a context manager that seals on a regular exit.
+
+    When a video turns out longer than planned, the shard is sealed with what it has and the video
+    goes on in a larger one.
+    """
+
+    def __init__(self, store: StoreWriter, *, rows: int, video_ids: list[str]) -> None:
+        self._store = store
+        self._id_bytes = max(len(check_id(video_id)) for video_id in video_ids)
+        self._num_videos = len(video_ids)
+        self._planned_rows = max(rows, 1)
+        self._shard = self._open(self._planned_rows)
+        self.shards: list[Path] = []
+
+    def __enter__(self) -> UnitWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Seal; also after an error, since what is committed is good."""
+        self._shard.abandon()
+        if kind is None:
+            self._seal()
+        else:
+            # The error on its way says more than a full disk at sealing; the next run salvages.
+            with suppress(OSError, RuntimeError, CubereelError):
+                self._seal()
+
+    def write_rows(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Append frames of the video in work: array path -> (n, …)."""
+        if len(rows["pts_seconds"]) > self._shard.free_rows:
+            self._move_to_larger_shard(len(rows["pts_seconds"]))
+        self._shard.write_rows(rows)
+
+    def commit(self, **record: Any) -> VideoRecord:
+        """Commit the video in work; see `records.VideoRecord` for the fields."""
+        return self._shard.commit(**record)
+
+    def abandon(self) -> None:
+        """Forget the rows of the video in work."""
+        self._shard.abandon()
+
+    def _open(self, rows: int) -> ShardWriter:
+        return ShardWriter(
+            self._store.new_partial(),
+            [array.raw for array in self._store.header.arrays],
+            rows=rows,
+            videos=self._num_videos,
+            id_bytes=self._id_bytes,
+            spec=self._store.header.spec,
+        )
+
+    def _move_to_larger_shard(self, num_new: int) -> None:
+        old = self._shard
+        # Where one video has more rows than planned, the next ones will.
+        self._shard = self._open(max(2 * (old.num_rows_in_work + num_new), self._planned_rows))
+        for rows in old.rows_in_work():
+            self._shard.write_rows(rows)
+        old.abandon()
+        self._seal(old)
+
+    def _seal(self, shard: ShardWriter | None = None) -> None:
+        shard = shard or self._shard
+        shard.close()
+        sealed = self._store.seal(shard)
+        if sealed is not None:
+            self.shards.append(sealed)

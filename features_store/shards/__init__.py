@@ -1,0 +1,1 @@
+"""One shard: written, sealed, read, copied."""

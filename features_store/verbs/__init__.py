@@ -1,0 +1,1 @@
+"""What is done to whole stores: verify, repair, merge, convert, compare."""

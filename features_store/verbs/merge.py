@@ -1,0 +1,67 @@
+"""Stores of the same spec into one: `append` into one that exists, `merge` into a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from features_store.errors import UsageError
+from features_store.metadata import StoreHeader, read_header, reconcile
+from features_store.runs import new_run_id, write_run
+from features_store.session import StoreWriter
+from features_store.store import Store
+from features_store.verbs.transfer import OnVideos, TransferReport, transfer
+
+
+def append_stores(
+    target: str | Path, sources: Sequence[str | Path], *, on_videos: OnVideos = lambda _, __: None
+) -> TransferReport:
+    """Copy every video of the sources that `target` lacks into it; safe to run again.
+
+    Licence, origin and citation of the sources are added to those of the target.
+
+    Raises:
+        SpecMismatchError: a source was written under another spec; nothing was changed.
+        StoreError: a source has other layers, views or another dtype, or an id stands for
+            different videos; nothing was copied.
+    """
+    header = read_header(Path(target))
+    return _join(Path(target), header, sources, on_videos=on_videos, verb="append")
+
+
+def merge_stores(
+    sources: Sequence[str | Path], out: str | Path, *, on_videos: OnVideos = lambda _, __: None
+) -> TransferReport:
+    """Copy every video of the sources into the store `out`, which is made; safe to run again.
+
+    Raises: as `append_stores`.
+    """
+    if not sources:
+        raise UsageError("nothing to merge; name at least one store")
+    header = read_header(Path(sources[0]))
+    return _join(Path(out), header, sources, on_videos=on_videos, verb="merge")
+
+
+def _join(
+    target: Path,
+    header: StoreHeader,
+    sources: Sequence[str | Path],
+    *,
+    on_videos: OnVideos,
+    verb: str,
+) -> TransferReport:
+    run_id = new_run_id()
+    with ExitStack() as stack:
+        stores = []
+        for source in sources:
+            if Path(source).resolve() == target.resolve():
+                raise UsageError(f"{source} cannot be added to itself")
+            stores.append(stack.enter_context(Store(source)))
+        for store in stores:
+            reconcile(header, replace(store.header, compression=header.compression), store=target)
+        writer = stack.enter_context(StoreWriter(target, header, run_id=run_id))
+        report = transfer(stores, writer, run_id=run_id, on_videos=on_videos)
+        write_run(target, run_id, {"verb": verb, **asdict(report)})
+    return report

@@ -1,0 +1,170 @@
+"""Videos from stores into another store: what append, merge, subset and repack have in common.
+
+Shards are written whole, so a killed or failed transfer loses at most the shard in work, and the
+same call goes on behind the last one. Memory holds ids and records, never a store's cubes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from features_store.errors import StoreError
+from features_store.format.layout import SHARD_BYTES, split_units
+from features_store.format.records import VideoRecord
+from features_store.manifest import ManifestRow, extend_store_manifest
+from features_store.session import StoreWriter
+from features_store.store import Store
+
+OnVideos = Callable[[int, int], None]  # videos copied so far, of how many
+
+
+@dataclass
+class TransferReport:
+    """What a transfer did.
+
+    Attributes:
+        num_there_before: videos that the target had already, from the same files.
+        differing: ids of which the target's manifest said otherwise; it was kept.
+    """
+
+    run_id: str
+    target: str
+    sources: list[str]
+    num_videos: int = 0
+    num_frames: int = 0
+    num_there_before: int = 0
+    num_shards: int = 0
+    differing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a video lies: source and shard, and how many frames it has."""
+
+    source: int
+    shard: int
+    length: int
+    video_id: str
+
+
+def transfer(
+    sources: Sequence[Store],
+    writer: StoreWriter,
+    *,
+    run_id: str,
+    ids: Sequence[str] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    on_videos: OnVideos,
+) -> TransferReport:
+    """Copy videos into the store that `writer` has open, encoded as that store is.
+
+    Args:
+        ids: of the first source alone; None for all videos of all sources.
+        on_videos: called after each shard.
+
+    Raises:
+        StoreError: an id stands for different videos; nothing was copied.
+        DamageError: a row is not what was written; the shards before it were copied.
+    """
+    report = TransferReport(run_id, str(writer.path), [str(store.path) for store in sources])
+    places = []
+    for position, store in enumerate(sources):
+        places += list(_places(store, position, ids))
+    wanted = _missing(places, sources, writer)
+    writer.join_terms([store.header for store in sources])
+    report.num_there_before = len(places) - len(wanted)
+    report.differing = extend_store_manifest(writer.path, _manifest_rows(places, sources, writer))
+    for unit in _units(wanted, sources, writer, shard_bytes=shard_bytes):
+        videos = [sources[place.source].stored_video(place.video_id) for place in unit]
+        writer.add_copies(videos)
+        report.num_shards += 1
+        report.num_videos += len(unit)
+        report.num_frames += sum(place.length for place in unit)
+        on_videos(report.num_videos, len(wanted))
+    return report
+
+
+def _places(store: Store, position: int, ids: Sequence[str] | None) -> Iterator[_Place]:
+    """Yield the videos of a store in the order in which they lie, so that reads are sequential."""
+    index = store.index
+    chosen = np.arange(len(store)) if ids is None else np.array([store.position(i) for i in ids])
+    for i in chosen[np.lexsort((index.row[chosen], index.shard[chosen]))] if len(chosen) else []:
+        shard, length = int(index.shard[i]), int(index.length[i])
+        yield _Place(position, shard, length, index.ids[i].decode())
+
+
+def _missing(
+    places: Sequence[_Place], sources: Sequence[Store], writer: StoreWriter
+) -> list[_Place]:
+    """Return the videos that the target lacks; refuse an id that stands for different videos."""
+    missing: dict[str, _Place] = {}
+    for place in places:
+        other = missing.get(place.video_id)
+        if other is None:
+            there = writer.find(place.video_id)
+        else:
+            there = sources[other.source].video(place.video_id)
+        if there is None:
+            missing[place.video_id] = place
+        elif not is_same_video(there, sources[place.source].video(place.video_id)):
+            where = writer.path if other is None else sources[other.source].path
+            raise StoreError(
+                f"video {place.video_id!r} of {sources[place.source].path} is another one in "
+                f"{where} (other file, frames or time span); leave it out with 'cubereel store "
+                "subset', or extract both under one --root so that their ids differ"
+            )
+    return list(missing.values())
+
+
+def is_same_video(a: VideoRecord, b: VideoRecord) -> bool:
+    """Whether two records are of the same frames of the same file."""
+    spans = ((a.start_seconds, b.start_seconds), (a.end_seconds, b.end_seconds))
+    same_span = all(x == y or (x != x and y != y) for x, y in spans)  # nan: none was asked for
+    return same_span and (a.media_sha256, a.length) == (b.media_sha256, b.length)
+
+
+def _manifest_rows(
+    places: Sequence[_Place], sources: Sequence[Store], writer: StoreWriter
+) -> list[ManifestRow]:
+    """Return what the sources say about the videos, with paths from the target's root."""
+    rows: dict[str, ManifestRow] = {}
+    manifests = [store.manifest for store in sources]
+    for place in places:
+        row = manifests[place.source].get(place.video_id)
+        if row is not None and place.video_id not in rows:
+            root = sources[place.source].header.root
+            if root != writer.header.root:
+                row = replace(row, path=(Path(root) / row.path).as_posix())
+            rows[place.video_id] = row
+    return list(rows.values())
+
+
+def _units(
+    places: Sequence[_Place],
+    sources: Sequence[Store],
+    writer: StoreWriter,
+    *,
+    shard_bytes: int,
+) -> Iterator[Sequence[_Place]]:
+    """Cut the videos into shards; 8-bit ones are not joined, as each has scales of its own."""
+    row_bytes = sum(array.stored_row_bytes for array in writer.header.arrays)
+    for group in _groups(places, sources):
+        lengths = [place.length for place in group]
+        for positions in split_units(lengths, row_bytes=row_bytes, shard_bytes=shard_bytes):
+            yield group[positions.start : positions.stop]
+
+
+def _groups(places: Sequence[_Place], sources: Sequence[Store]) -> Iterator[Sequence[_Place]]:
+    start = 0
+    for position in range(1, len(places) + 1):
+        if position < len(places):
+            before, after = places[position - 1], places[position]
+            is_8bit = any(sources[p.source].header.dtype == "8bit" for p in (before, after))
+            if not is_8bit or (before.source, before.shard) == (after.source, after.shard):
+                continue
+        yield places[start:position]
+        start = position

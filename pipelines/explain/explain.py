@@ -1,0 +1,188 @@
+"""`cubereel explain`: where a head looks, drawn over the frames that the cubes were made from.
+
+The attention comes from the cache; the video is decoded again only to have something to draw on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from extract.video.reader import FrameReader
+from features_store.errors import ContractError, UsageError
+from features_store.format.records import VideoRecord
+from features_store.spec import Spec, require_same_spec
+from features_store.store import Store
+from features_store.views import FLIP, Rectangle, rectangle_of
+from pipelines.explain.overlay import AttendedFrame, check_picture, write_picture
+from pipelines.extraction.plan import is_same_media
+from pipelines.training.tails import open_checkpoint
+from pipelines.training.verdict import predicted_label, verdict
+from train.data.clips import Clips
+from train.fit.checkpoint import Checkpoint
+from train.fit.tasks import task_of
+from train.heads import Head
+
+MAX_LINES = 360
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was drawn: the head's verdict on the clip, and the file.
+
+    Attributes:
+        prob: of the likeliest class.
+        verdict: the predicted classes with their probabilities, as the picture has it.
+    """
+
+    video_id: str
+    label: str
+    prediction: str
+    prob: float
+    verdict: str
+    path: str
+
+
+def explain(
+    checkpoint: Path, store: Path, *, video: str, out: Path, root: Path | None = None
+) -> Explanation:
+    """Draw the attention over the frames of a video's first clip.
+
+    Args:
+        out: ``.mp4`` for a film, ``.png`` for a strip of frames.
+        root: where the videos are now, if no longer where they were extracted.
+
+    Raises:
+        UsageError: the head has no attention, or the file's ending is neither.
+        ContractError: the store has other features, or the video is not where it was.
+    """
+    check_picture(out)
+    head, description = open_checkpoint(checkpoint)
+    with Store(store) as opened:
+        require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
+        path = path_of(opened, video, root)
+        rows, attention, probs = attend(head, description, opened, video)
+        frames = read_attended(path, opened, video, rows, attention, view=description.config.view)
+        manifest = opened.manifest.get(video)
+    classes, task = description.classes, task_of(description.config)
+    result = Explanation(
+        video,
+        manifest.label if manifest else "",
+        predicted_label(probs, classes, task),
+        float(probs.max()),
+        verdict(probs, classes, task),
+        str(out),
+    )
+    write_picture(out, {"attention": frames}, title=f"{video}: {result.verdict}")
+    return result
+
+
+def path_of(store: Store, video: str, root: Path | None) -> Path:
+    """Return where a stored video's file is.
+
+    Raises:
+        ContractError: it is not there.
+    """
+    store.video(video)
+    manifest = store.manifest.get(video)
+    path = (root or Path(store.header.root)) / (manifest.path if manifest else video)
+    if not path.is_file():
+        raise ContractError(
+            f"{path} is not there; say with --root where the videos of {store.path} are now"
+        )
+    return path
+
+
+def read_attended(
+    path: Path, store: Store, video: str, rows: np.ndarray, attention: np.ndarray, *, view: str
+) -> list[AttendedFrame]:
+    """Return the pictures of the kept frames at `rows` with their attention (T, K, K).
+
+    A mirrored view is drawn on mirrored pictures.
+
+    Raises:
+        ContractError: the file is not the one that was extracted.
+    """
+    record = store.video(video)
+    pictures = read_pictures(path, record, store.header.spec, rows)
+    stored = store.read(video, "pts_seconds")[rows]
+    times = [pts for pts, _ in pictures]
+    if not is_same_media(path, record, rehash=False) or stored.tolist() != times:
+        raise ContractError(f"{path} is not the file that was extracted; it was replaced")
+    return [
+        AttendedFrame(
+            picture[:, ::-1] if view == FLIP else picture,
+            weights,
+            pts,
+            crop_in(picture, record, view=view),
+        )
+        for (pts, picture), weights in zip(pictures, attention, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def attend(
+    head: Head, description: Checkpoint, store: Store, video: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows of a video's first clip, their attention (T, K, K) and the clip's probs.
+
+    Raises:
+        UsageError: the head returns no spatial map.
+    """
+    clips = Clips(
+        store,
+        [video],
+        windows=description.config.window_plan,
+        layers=list(description.layers),
+        view=description.config.view,
+    )
+    batch = clips.batch([0])
+    output = head(batch)
+    if "spatial" not in output.maps:
+        raise UsageError(
+            f"head {description.head!r} does not say where it looks; 'soft-attention' does"
+        )
+    rows = clips.clips[0].rows
+    config = description.config
+    probs = task_of(config).clip_probabilities(output.logits, batch.mask, last_n=config.last_n)
+    return rows, output.maps["spatial"][0, : len(rows)].numpy(), probs[0].numpy()
+
+
+def read_pictures(
+    path: Path, record: VideoRecord, spec: Spec, rows: np.ndarray
+) -> list[tuple[float, np.ndarray]]:
+    """Return time and RGB picture of the kept frames at `rows`, whole and at most 360 lines high.
+
+    Raises:
+        ContractError: the file is not the one that was extracted.
+    """
+    scale = min(1.0, MAX_LINES / record.height)
+    height, width = (max(2, round(side * scale / 2) * 2) for side in (record.height, record.width))
+    reader = FrameReader(
+        path,
+        sampling=spec.sampling,
+        preprocessing=replace(spec.preprocessing, input_size=(height, width), fit="stretch"),
+        video_id=record.id,
+        start_seconds=None if np.isnan(record.start_seconds) else record.start_seconds,
+        end_seconds=None if np.isnan(record.end_seconds) else record.end_seconds,
+    )
+    wanted = set(rows.tolist())
+    pictures = {}
+    for row, frame in enumerate(reader):
+        if row in wanted:
+            pictures[row] = (frame.pts_seconds, frame.pixels.copy())
+        if len(pictures) == len(wanted):
+            break
+    if len(pictures) < len(wanted):
+        raise ContractError(f"{path} has fewer frames than were extracted; it was replaced")
+    return [pictures[row] for row in rows.tolist()]
+
+
+def crop_in(picture: np.ndarray, record: VideoRecord, *, view: str) -> Rectangle:
+    """Return what the backbone saw as x, y, width, height in pixels of a scaled picture."""
+    x_scale, y_scale = picture.shape[1] / record.width, picture.shape[0] / record.height
+    x, y, width, height = rectangle_of(view, record.crop, width=record.width, height=record.height)
+    return x * x_scale, y * y_scale, width * x_scale, height * y_scale

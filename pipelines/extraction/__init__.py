@@ -1,0 +1,1 @@
+"""`extract` and `plan`: from a source to a store."""

@@ -1,0 +1,132 @@
+"""SOURCE: a folder of class folders, a manifest CSV, a folder that holds one, or a text list.
+
+Whatever it is, it becomes manifest rows and a root that their paths are relative to. A video's id
+is its path relative to the root, never its stem.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from features_store.errors import ContractError, UsageError
+from features_store.format.records import check_id
+from features_store.manifest import FILE_NAME, ManifestRow, read_manifest, span_id
+
+VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Videos and the folder that their paths are relative to."""
+
+    root: Path
+    rows: tuple[ManifestRow, ...]
+
+    def path(self, row: ManifestRow) -> Path:
+        """Return where a row's video is."""
+        return self.root / row.path
+
+
+def read_source(source: Path, *, root: Path | None = None) -> Source:
+    """Read any kind of source.
+
+    Raises:
+        UsageError: there is nothing of that name.
+        ContractError: it holds no videos, or its manifest is wrong.
+    """
+    if not source.exists():
+        raise UsageError(f"no source {str(source)!r}; give a folder, a manifest CSV or a list")
+    if source.is_dir() and (source / FILE_NAME).is_file():
+        source = source / FILE_NAME
+    if source.is_dir():
+        rows = _class_folders(source)
+        folder = source
+    else:
+        rows = read_manifest(source) if source.suffix == ".csv" else _text_list(source)
+        folder = source.parent
+    if not rows:
+        raise ContractError(
+            f"{source} names no video; a folder of class folders, a CSV with a column 'path' "
+            "or a list of paths, one a line, is expected"
+        )
+    return _relative_to(_choose_root(rows, folder, root), rows, folder)
+
+
+def _class_folders(folder: Path) -> list[ManifestRow]:
+    """Return every video below a folder, labelled by the folder it lies in."""
+    rows = []
+    seen = set()
+    top = str(folder)
+    for parent, folders, files in os.walk(top, followlinks=True, onerror=_raise):
+        if (real := os.path.realpath(parent)) in seen:
+            continue  # links that lead round in a circle
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        below = parent[len(top) :].strip("/")
+        for name in sorted(files):
+            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
+                path = f"{below}/{name}" if below else name
+                rows.append(ManifestRow("", path, label=below.rpartition("/")[2]))
+    return rows
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _text_list(path: Path) -> list[ManifestRow]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        raise ContractError(
+            f"{path} is neither a folder nor a readable text list: {err}; "
+            "to extract one video, list it in a text file"
+        ) from err
+    names = [line.strip() for line in lines]
+    return [ManifestRow("", name) for name in names if name and not name.startswith("#")]
+
+
+def _choose_root(rows: Sequence[ManifestRow], folder: Path, root: Path | None) -> Path:
+    """Return ``--root``, else the source's folder, else the common parent of absolute paths."""
+    if root is not None:
+        return Path(os.path.normpath(root.absolute()))
+    if all(row.path.startswith("/") for row in rows):
+        return Path(os.path.commonpath({row.path.rpartition("/")[0] or "/" for row in rows}))
+    return Path(os.path.normpath(folder.absolute()))
+
+
+def _relative_to(root: Path, rows: Sequence[ManifestRow], folder: Path) -> Source:
+    """Rewrite every path relative to the root; give ids to rows that have none.
+
+    In plain strings: a `Path` for each of 240,000 rows takes ten seconds.
+    """
+    result: dict[str, ManifestRow] = {}
+    base, top = f"{folder.absolute()}/", f"{root}/".replace("//", "/")
+    for row in rows:
+        absolute = os.path.normpath(row.path if row.path.startswith("/") else base + row.path)
+        if not absolute.startswith(top):
+            raise ContractError(
+                f"video {row.path!r} lies outside the root {root}; give a higher folder with --root"
+            )
+        path = absolute[len(top) :]
+        if path != row.path or not row.video_id:
+            derived = row.video_id in ("", span_id(row.path.lstrip("/"), *_span(row)))
+            video_id = span_id(path, *_span(row)) if derived else row.video_id
+            check_id(video_id)
+            row = replace(row, video_id=video_id, path=path)
+        if row.video_id in result:
+            raise ContractError(
+                f"video id {row.video_id!r} stands twice in the source; list each video once"
+            )
+        result[row.video_id] = row
+    return Source(root, tuple(result.values()))
+
+
+def _span(row: ManifestRow) -> tuple[float | None, float | None]:
+    return row.start_seconds, row.end_seconds

@@ -1,0 +1,102 @@
+"""`cubereel manifest validate`: all that is wrong with a manifest, not only what is first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from features_store.errors import ContractError, UsageError
+from features_store.labels import split_label
+from features_store.manifest import SPLITS, ManifestLine, scan_manifest
+from features_store.store import Store
+from pipelines.extraction.sources import read_source
+from pipelines.manifests.described import locate
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, and on which line unless it is on none."""
+
+    line: int | None
+    message: str
+
+
+@dataclass(frozen=True)
+class ValidateReport:
+    """What is wrong with a manifest, and how many of its rows do not say what they may."""
+
+    manifest: str
+    num_rows: int
+    problems: list[Problem]
+    unsaid: dict[str, int]
+
+
+def validate(path: Path) -> ValidateReport:
+    """Check every line of a manifest, and the manifest against its files or its store.
+
+    Raises:
+        ContractError: it is no table with a column ``path``.
+    """
+    where = locate(path)
+    lines = scan_manifest(where.manifest)
+    found = [Problem(line.number, text) for line in lines for text in line.problems]
+    found += _check_splits(lines)
+    found += _check_labels(lines)
+    if where.store is None:
+        found += _check_files(where.manifest, lines)
+    else:
+        found += _check_stored(where.store, lines)
+    rows = [line.row for line in lines if line.row]
+    return ValidateReport(
+        manifest=str(where.manifest),
+        num_rows=len(lines),
+        problems=sorted(found, key=lambda p: (p.line is None, p.line or 0)),
+        unsaid={
+            name: sum(1 for row in rows if not getattr(row, name))
+            for name in ("label", "group", "split")
+        },
+    )
+
+
+def _check_splits(lines: Sequence[ManifestLine]) -> Iterator[Problem]:
+    for line in lines:
+        if line.row and line.row.split not in ("", *SPLITS):
+            yield Problem(
+                line.number, f"split {line.row.split!r} is none of {', '.join(SPLITS)} (or empty)"
+            )
+
+
+def _check_labels(lines: Sequence[ManifestLine]) -> Iterator[Problem]:
+    for line in lines:
+        try:
+            split_label(line.row.label if line.row else "")
+        except ContractError as err:
+            yield Problem(line.number, str(err))
+
+
+def _check_files(manifest: Path, lines: Sequence[ManifestLine]) -> Iterator[Problem]:
+    for line in lines:
+        if line.row and not (file := manifest.parent / line.row.path).is_file():
+            yield Problem(line.number, f"there is no file {str(file)!r}")
+    if not any(line.problems for line in lines):
+        try:
+            read_source(manifest)
+        except (ContractError, UsageError) as err:
+            yield Problem(None, str(err))
+
+
+def _check_stored(path: Path, lines: Sequence[ManifestLine]) -> Iterator[Problem]:
+    with Store(path) as store:
+        stored = set(store.ids)
+    said = set()
+    for line in lines:
+        if line.row is None:
+            continue
+        said.add(line.row.video_id)
+        if line.row.video_id not in stored:
+            yield Problem(line.number, f"video {line.row.video_id!r} is not in the store")
+        elif not line.row.label:
+            yield Problem(line.number, f"stored video {line.row.video_id!r} has no label")
+    for video_id in sorted(stored - said):
+        yield Problem(None, f"stored video {video_id!r} has no row")

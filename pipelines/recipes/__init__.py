@@ -1,0 +1,1 @@
+"""Whole jobs: the demo, the papers' numbers."""

@@ -1,0 +1,41 @@
+"""`predictions.csv`: what every head said of every test video, so that tables can be redone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from features_store.format.disk import write_atomically
+from features_store.labels import join_label
+from pipelines.training.verdict import predicted_label
+from train.data.labels import as_table
+from train.protocol.runs import FoldResult, Labelled
+from train.protocol.splits import Split
+
+
+def write_predictions(
+    path: Path,
+    results: Mapping[str, Sequence[FoldResult]],
+    data: Labelled,
+    splits: Sequence[Split],
+) -> None:
+    """Write one line per head, seed and test video, with a column of probability per class."""
+    labels = as_table(data.labels, len(data.classes))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    columns = ["head", "fold", "seed", "video_id", "group", "label", "prediction"]
+    writer.writerow([*columns, *(f"p({name})" for name in data.classes)])
+    for label, folds in results.items():
+        for result in folds:
+            for video, probs in zip(splits[result.fold].test, result.probs, strict=True):
+                said = [data.clips.video_ids[video], data.groups[video]]
+                truth = join_label(data.classes[i] for i in np.flatnonzero(labels[video]))
+                names = [truth, predicted_label(probs, data.classes, data.task)]
+                shares = (f"{p:.6f}" for p in probs)
+                writer.writerow([label, result.fold, result.seed, *said, *names, *shares])
+    write_atomically(path, buffer.getvalue().encode())

@@ -1,0 +1,197 @@
+"""From a store to batches: clips of many videos, in memory when they fit, else read as needed."""
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from features_store.errors import UsageError
+from features_store.format.layout import DIFF_GRID, cube_path
+from features_store.store import Store
+from features_store.views import CENTER
+from train.data.batch import Batch, InputShape
+from train.data.windows import FrameOrder, WindowPlan, reordered
+
+Positions = Sequence[int] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: the position of its video in `Clips.video_ids`, and its rows there."""
+
+    video: int
+    rows: np.ndarray
+
+
+class Clips:
+    """All clips of some videos of a store.
+
+    Args:
+        layers: in the order in which heads are to get them; the last is the top.
+        view: of the picture that cubes and differences are of.
+        frame_order: of the frames within each clip; a shuffle is another for each clip, and the
+            same for the same videos. Frame differences stay with their frame.
+        memory_bytes: clips are kept in memory when they all fit into this; by default a third of
+            the machine's, or of what is free on a GPU.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        video_ids: Sequence[str],
+        *,
+        windows: WindowPlan,
+        layers: Sequence[str] = (),
+        view: str = CENTER,
+        frame_order: FrameOrder = "forward",
+        device: torch.device | None = None,
+        memory_bytes: int | None = None,
+    ) -> None:
+        self.store = store
+        self.video_ids = list(video_ids)
+        self.windows = _fitted(windows, store)
+        self.layers = [la.name for la in store.header.layers] if not layers else list(layers)
+        if double := next((la for la in self.layers if self.layers.count(la) > 1), None):
+            raise UsageError(f"layer {double!r} is asked for twice")
+        self.device = device or torch.device("cpu")
+        rng = np.random.default_rng(0)
+        self.clips = [
+            Clip(video, reordered(rows, frame_order, rng))
+            for video, video_id in enumerate(self.video_ids)
+            for rows in self._rows_of(video_id)
+        ]
+        if view not in store.header.views:
+            raise UsageError(
+                f"no view {view!r} in {store.path}; it holds: {', '.join(store.header.views)}"
+            )
+        self._paths = {name: cube_path(view, store.header.layer(name).name) for name in self.layers}
+        arrays = {array.path: array for array in store.header.arrays}
+        self._arrays = [arrays[path] for path in self._paths.values()]
+        if store.header.has_diffs:
+            self._arrays.append(arrays[f"diffs/{view}"])
+        limit = device_memory_bytes(self.device) // 3 if memory_bytes is None else memory_bytes
+        self._cached: list[Tensor] | None = None
+        if self.num_bytes <= limit:
+            self._cached = [block.to(self.device) for block in self._read_all()]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def _rows_of(self, video_id: str) -> list[np.ndarray]:
+        draws = self.store.video(video_id).draws if self.windows.kind == "draws" else ()
+        return self.windows.rows(self.store.num_frames_of(video_id), draws)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all clips as they are stored."""
+        per_frame = sum(array.row_bytes for array in self._arrays)
+        return len(self.clips) * self.windows.num_steps * per_frame
+
+    @property
+    def input_shape(self) -> InputShape:
+        """What a head must know before it sees a batch."""
+        layers = [self.store.header.layer(name) for name in self.layers]
+        return InputShape(
+            {la.name: (la.grid_size, la.dim) for la in layers},
+            diff_grid=DIFF_GRID if self.store.header.has_diffs else None,
+        )
+
+    def of_videos(self, videos: Positions) -> np.ndarray:
+        """Return the positions of the clips of some videos (positions in `video_ids`)."""
+        wanted = np.zeros(len(self.video_ids), bool)
+        wanted[list(videos)] = True
+        return np.flatnonzero(wanted[[clip.video for clip in self.clips]])
+
+    def batch(self, positions: Positions) -> Batch:
+        """Return the clips at these positions as float32, padded to T with a mask."""
+        lengths = torch.tensor([len(self.clips[p].rows) for p in positions])
+        mask = torch.arange(self.windows.num_steps) < lengths[:, None]
+        if self._cached is not None:
+            index = torch.as_tensor(np.asarray(positions), device=self.device)
+            blocks = [block[index] for block in self._cached]
+        else:
+            blocks = [block.to(self.device) for block in self._read(positions)]
+        floats = [block.float() for block in blocks]
+        diffs = floats.pop() if self.store.header.has_diffs else None
+        return Batch(dict(zip(self.layers, floats, strict=True)), diffs, mask.to(self.device))
+
+    def of_layers(self, layers: Sequence[str]) -> "Clips":
+        """Return these clips with some of their layers, in this order; nothing is read again."""
+        chosen = [self.layers.index(name) for name in layers]
+        others = range(len(self.layers), len(self._arrays))  # the differences, where there are any
+        part = copy.copy(self)
+        part.layers = list(layers)
+        part._paths = {name: self._paths[name] for name in layers}
+        part._arrays = [self._arrays[i] for i in (*chosen, *others)]
+        if self._cached is not None:
+            part._cached = [self._cached[i] for i in (*chosen, *others)]
+        return part
+
+    def batches(
+        self, positions: Positions, *, batch_size: int
+    ) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Yield the clips in order, a batch at a time, with their positions."""
+        positions = np.asarray(positions)
+        for start in range(0, len(positions), batch_size):
+            chosen = positions[start : start + batch_size]
+            yield chosen, self.batch(chosen)
+
+    def videos_of(self, positions: np.ndarray) -> Int[np.ndarray, " n"]:
+        """Return the video (position in `video_ids`) of each clip."""
+        return np.array([self.clips[p].video for p in positions], np.int64)
+
+    def _read_all(self) -> list[Tensor]:
+        return self._read(range(len(self.clips)))
+
+    def _read(self, positions: Positions) -> list[Tensor]:
+        """Return one tensor (n, T, …) per array, zero where a clip is shorter than T."""
+        shape = (len(positions), self.windows.num_steps)
+        blocks = [np.zeros((*shape, *array.row_shape), array.dtype) for array in self._arrays]
+        for i, position in enumerate(positions):
+            clip = self.clips[position]
+            first, last = int(clip.rows.min()), int(clip.rows.max())
+            for array, block in zip(self._arrays, blocks, strict=True):
+                # One slice that spans the clip; where it is a view, only the chosen rows are read.
+                span = self.store.read(
+                    self.video_ids[clip.video], array.path, start=first, stop=last + 1, copy=False
+                )
+                block[i, : len(clip.rows)] = span[clip.rows - first]
+        return [torch.from_numpy(block) for block in blocks]
+
+
+def _fitted(windows: WindowPlan, store: Store) -> WindowPlan:
+    """Return the plan, with as many steps as a draw has frames where clips are draws."""
+    if windows.kind != "draws":
+        return windows
+    shape = store.header.spec.sampling.draws_shape
+    if shape is None:
+        raise UsageError(
+            f"{store.path} holds no draws of frames; extract it with --segments and --jitter, or "
+            "take other --windows"
+        )
+    return replace(windows, num_steps=shape[1])
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The batches of some clips in order, read anew whenever they are iterated over."""
+
+    clips: Clips
+    positions: Positions
+    batch_size: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield a batch at a time."""
+        return (b for _, b in self.clips.batches(self.positions, batch_size=self.batch_size))
+
+
+def device_memory_bytes(device: torch.device) -> int:
+    """Return the free memory of a GPU, or the physical memory of this machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

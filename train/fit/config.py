@@ -1,0 +1,67 @@
+"""What a training run is told, validated: unknown keys are refused with the nearest name."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features_store.errors import UsageError, nearest_name
+from features_store.views import CENTER
+from train.data.windows import WindowKind, WindowPlan
+
+
+class TrainConfig(BaseModel):
+    """Options of `cubereel train`, the same as flags, in a TOML file and in Python.
+
+    Attributes:
+        multi_label: a video has any number of the classes, not one.
+        learning_rates: tried on the validation videos, as are `weight_decays`; empty means the
+            head's own rate, a third of it and three times it, and the head's own decay.
+        view: of the picture that cubes and differences are of.
+        split_seed: of the shuffle that makes folds and validation parts.
+        inner_folds: rounds of validation within the videos that are not for testing.
+        last_n: average probabilities over the last n steps of a clip instead of all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    multi_label: bool = False
+    layers: tuple[str, ...] = ()
+    view: str = CENTER
+    windows: WindowKind = "even"
+    clip_frames: int = Field(default=16, ge=1)
+    frame_stride: int = Field(default=1, ge=1)
+    window_stride: int = Field(default=1, ge=1)
+    epochs: int = Field(default=15, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    optimiser: Literal["adam", "adamw"] = "adamw"
+    learning_rates: tuple[Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)], ...] = ()
+    weight_decays: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = ()
+    class_weights: bool = True
+    split_seed: int = Field(default=0, ge=0, lt=2**32)
+    inner_folds: int = Field(default=1, ge=1)
+    aggregate: Literal["mean", "vote"] = "mean"
+    last_n: int | None = Field(default=None, ge=1)
+
+    @property
+    def window_plan(self) -> WindowPlan:
+        """How videos are cut into clips."""
+        return WindowPlan(self.windows, self.clip_frames, self.frame_stride, self.window_stride)
+
+
+def parse_config(values: dict[str, Any]) -> TrainConfig:
+    """Return a validated configuration.
+
+    Raises:
+        UsageError: naming each key or value that is wrong.
+    """
+    known = list(TrainConfig.model_fields)
+    for name in values:
+        if name not in known:
+            raise UsageError(f"no training option {name!r}; {nearest_name(name, known)}")
+    try:
+        return TrainConfig(**values)
+    except ValidationError as err:
+        problems = [
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in err.errors()
+        ]
+        raise UsageError("; ".join(problems)) from None

@@ -1,0 +1,1 @@
+"""Parts that heads share; none is a head."""

@@ -1,0 +1,116 @@
+"""The block of M2A, motion-aware attention (Gebotys, Wong, Clausi 2021, arXiv 2111.09976)."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from einops import einsum, rearrange, reduce
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
+
+from train.heads.blocks.masked import masked_softmax, zero_masked
+
+Mechanism = Literal["motion+attention", "motion", "attention"]
+LastMotion = Literal["faithful", "zero", "replicate"]
+
+
+@dataclass(frozen=True)
+class M2AOutput:
+    """What the block returns; all of it is zero at masked frames.
+
+    Attributes:
+        cubes: x + x ⊙ gate, of the shape that came in.
+        activation: |temporal term| averaged over channels, what the official code shows.
+        frame_attention: the softmax over frames; None where the mechanism has none.
+    """
+
+    cubes: Float[Tensor, "b t k k d"]
+    activation: Float[Tensor, "b t k k"]
+    frame_attention: Float[Tensor, "b t t"] | None
+
+
+class M2ABlock(nn.Module):
+    """x ⊙ σ(up(v)) + x, where v is what frames say of each other after 1×1 convolution to D/8.
+
+    With u = down(x), û its layer norm over all D/8·K² values of a frame (no affine), m the motion
+    of û and att(y) = softmax(y yᵀ / √E) y over frames, E the size of a frame, v is
+
+    - "motion+attention": att(m) + u, the paper's block;
+    - "motion": the motion of u itself, neither normalised nor added to it;
+    - "attention": att(û) + u.
+
+    Motion is the next frame minus this one; `last` says what it is where no next frame is valid.
+    "faithful" to the official code it is minus the frame itself (a shift with zero padding), which
+    is as large as the frame; "zero"; or "replicate", the motion before it.
+
+    On real sizes (E ≥ 784) the frame attention is all but the identity: |m_t|² / √E is far above
+    any product of two frames.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        reduction: int = 8,
+        mechanism: Mechanism = "motion+attention",
+        last: LastMotion = "faithful",
+    ) -> None:
+        super().__init__()
+        self.mechanism: Mechanism = mechanism
+        self.last: LastMotion = last
+        # A bias cancels in every difference of two frames; no other term would see it.
+        has_bias = mechanism != "motion" or last == "faithful"
+        self.down = nn.Linear(dim, dim // reduction, bias=has_bias)
+        self.up = nn.Linear(dim // reduction, dim)
+
+    def forward(self, cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]) -> M2AOutput:
+        """Return the gated cubes."""
+        cubes = zero_masked(cubes, mask)
+        reduced = self.down(cubes)
+        frames = rearrange(reduced, "b t h w c -> b t (h w c)")
+        term, attention = self._temporal_term(frames, mask)
+        inner = term if self.mechanism == "motion" else term + frames
+        gate = self.up(inner.reshape(reduced.shape)).sigmoid()
+        return M2AOutput(
+            cubes=cubes * gate + cubes,
+            activation=reduce(term.abs().reshape(reduced.shape), "b t h w c -> b t h w", "mean"),
+            frame_attention=attention,
+        )
+
+    def _temporal_term(
+        self, frames: Float[Tensor, "b t e"], mask: Bool[Tensor, "b t"]
+    ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b t t"] | None]:
+        """Return what stands before the skip, and the attention over frames that made it."""
+        if self.mechanism == "motion":
+            return frame_motion(frames, mask, last=self.last), None
+        normed = F.layer_norm(frames, frames.shape[-1:])
+        if self.mechanism == "motion+attention":
+            normed = frame_motion(normed, mask, last=self.last)
+        return attend_to_frames(normed, mask)
+
+
+def frame_motion(
+    frames: Float[Tensor, "b t e"], mask: Bool[Tensor, "b t"], *, last: LastMotion
+) -> Float[Tensor, "b t e"]:
+    """Return frames[t+1] − frames[t], zero at masked frames; see `M2ABlock` for `last`."""
+    # frames   x0    x1    x2   (masked)
+    # motion   x1-x0 x2-x1 last 0
+    motion = F.pad(frames.diff(dim=1), (0, 0, 0, 1))
+    has_next = F.pad(mask[:, 1:], (0, 1)).unsqueeze(-1)
+    if last == "faithful":
+        motion = motion.where(has_next, -frames)
+    elif last == "zero":
+        motion = motion.where(has_next, 0.0)
+    else:
+        motion = motion.where(has_next, F.pad(motion, (0, 0, 1, -1)))
+    return zero_masked(motion, mask)
+
+
+def attend_to_frames(
+    frames: Float[Tensor, "b t e"], mask: Bool[Tensor, "b t"]
+) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b t t"]]:
+    """Return softmax(x xᵀ / √E) x over valid frames and the softmax, zero at masked frames."""
+    scores = einsum(frames, frames, "b t e, b s e -> b t s") / math.sqrt(frames.shape[-1])
+    weights = zero_masked(masked_softmax(scores, mask), mask)
+    return einsum(weights, frames, "b t s, b s e -> b t e"), weights

@@ -1,0 +1,1 @@
+"""Splits, selection, results: from fits to honest numbers."""

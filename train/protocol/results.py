@@ -1,0 +1,142 @@
+"""From fits to a table: pooled test predictions, their errors, and what validation chose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from train.protocol.runs import FoldResult, Labelled
+from train.protocol.splits import Split
+from train.scores.metrics import Metrics, paired_interval, score
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    """One head in a table; scores of pooled test predictions, mean over seeds.
+
+    Attributes:
+        settings: in which its training differs from what the whole run was told.
+        balanced_accuracy, accuracy: None where a video may have several classes.
+        standard_error, validation_score: of the report's metric.
+        difference: in the report's metric, to the first head of the table.
+        interval: of that difference, 95 %, by a bootstrap over groups that is paired.
+        seconds: that all its fits took, those for validation included.
+        seeds: all metrics of each seed.
+        selections: what validation chose in each fold.
+    """
+
+    head: str
+    layers: list[str]
+    settings: dict[str, Any]
+    balanced_accuracy: float | None
+    standard_error: float
+    difference: float
+    interval: tuple[float, float]
+    accuracy: float | None
+    mean_average_precision: float
+    validation_score: float
+    num_parameters: int
+    seconds: float
+    seeds: list[dict[str, Any]]
+    selections: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Test predictions of one head, all folds together.
+
+    Attributes:
+        metric: the field of `metrics` that heads are compared by.
+        metrics: of each seed.
+        resampled: the metric, its mean over seeds, in 1,000 draws of groups.
+    """
+
+    metric: str
+    metrics: list[Metrics]
+    resampled: np.ndarray
+
+    def mean(self, name: str) -> float:
+        """Return the mean of a score over seeds."""
+        return float(np.mean([getattr(m, name) for m in self.metrics]))
+
+    def mean_or_none(self, name: str) -> float | None:
+        """Return the mean of a score over seeds; None where it does not apply."""
+        return None if getattr(self.metrics[0], name) is None else self.mean(name)
+
+    @property
+    def score(self) -> float:
+        """Mean of the metric over seeds."""
+        return self.mean(self.metric)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the metric, over groups."""
+        return float(np.std(self.resampled, ddof=1))
+
+
+def pool_tests(results: Sequence[FoldResult], data: Labelled, splits: Sequence[Split]) -> Pooled:
+    """Score what one head said of every test video, seed by seed."""
+    probs_of = {(r.seed, r.fold): r.probs for r in results}
+    seeds, folds = ({r.seed for r in results}, sorted({r.fold for r in results}))
+    videos = np.concatenate([splits[fold].test for fold in folds])
+    labels = data.labels[videos]
+    pooled = [np.concatenate([probs_of[seed, fold] for fold in folds]) for seed in sorted(seeds)]
+    resampled = data.task.resampled(np.stack(pooled), labels, data.groups[videos])
+    return Pooled(data.task.metric, [score(probs, labels) for probs in pooled], resampled)
+
+
+def head_row(
+    label: str,
+    results: Sequence[FoldResult],
+    pooled: Pooled,
+    *,
+    reference: Pooled,
+    layers: Sequence[str],
+    settings: Mapping[str, Any],
+    seconds: float,
+) -> HeadRow:
+    """Return a head's row; `reference` is the first head of the table, which may be this one."""
+    selections = {r.fold: r.selection for r in results}
+    return HeadRow(
+        head=label,
+        layers=list(layers),
+        settings=dict(settings),
+        balanced_accuracy=pooled.mean_or_none("balanced_accuracy"),
+        standard_error=pooled.standard_error,
+        difference=pooled.score - reference.score,
+        interval=paired_interval(pooled.resampled, reference.resampled),
+        accuracy=pooled.mean_or_none("accuracy"),
+        mean_average_precision=pooled.mean("mean_average_precision"),
+        validation_score=float(np.mean([s.validation_score for s in selections.values()])),
+        num_parameters=results[0].fit.num_parameters,
+        seconds=round(seconds, 1),
+        seeds=[asdict(m) for m in pooled.metrics],
+        selections=[asdict(s) for _, s in sorted(selections.items())],
+    )
+
+
+def chosen_by_validation(
+    results: Mapping[str, Sequence[FoldResult]],
+    data: Labelled,
+    splits: Sequence[Split],
+    *,
+    reference: Pooled,
+) -> dict[str, Any]:
+    """Score the head that each fold's own validation videos choose; no test video is asked."""
+    heads, chosen = [], []
+    for fold in range(len(splits)):
+        by_head = {label: [r for r in rs if r.fold == fold] for label, rs in results.items()}
+        best = max(by_head, key=lambda label: by_head[label][0].selection.rank)
+        heads.append(best)
+        chosen += by_head[best]
+    pooled = pool_tests(chosen, data, splits)
+    return {
+        "head_of_fold": heads,
+        pooled.metric: pooled.score,
+        "standard_error": pooled.standard_error,
+        "difference": pooled.score - reference.score,
+        "interval": paired_interval(pooled.resampled, reference.resampled),
+    }

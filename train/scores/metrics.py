@@ -1,0 +1,130 @@
+"""How good predictions are: scikit-learn's numbers, and how far chance moves them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.metrics import accuracy_score, confusion_matrix
+
+from features_store.errors import ContractError
+from train.data.labels import Labels, as_table
+from train.scores.average_precision import average_precisions
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Scores of a set of videos.
+
+    Attributes:
+        mean_average_precision: mean over the classes that occur, non-interpolated.
+        average_precisions: of each class, None for one that does not occur.
+        class_counts: how many of the videos have each class.
+        accuracy, balanced_accuracy, confusion: None where a video may have several classes; the
+            second is the mean recall over the classes that occur, and rows of the third are labels,
+            columns predictions.
+    """
+
+    num_videos: int
+    mean_average_precision: float
+    average_precisions: list[float | None]
+    class_counts: list[int]
+    accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    confusion: list[list[int]] | None = None
+
+
+def score(probs: Float[np.ndarray, "n classes"], labels: Labels) -> Metrics:
+    """Return all metrics of class probabilities that make sense for these labels.
+
+    Raises:
+        ContractError: no video has any class.
+    """
+    num_classes = probs.shape[1]
+    table = as_table(labels, num_classes)
+    precisions = average_precisions(probs, table)
+    if not table.any():
+        raise ContractError(
+            f"none of {len(labels)} videos that are to be scored shows a class, so there is no "
+            "average precision; take another split or fewer folds"
+        )
+    metrics = Metrics(
+        num_videos=len(labels),
+        mean_average_precision=float(np.mean([p for p in precisions if p is not None])),
+        average_precisions=precisions,
+        class_counts=table.sum(0).tolist(),
+    )
+    if labels.ndim == 2:
+        return metrics
+    predictions = probs.argmax(1)
+    return replace(
+        metrics,
+        accuracy=float(accuracy_score(labels, predictions)),
+        balanced_accuracy=balanced_accuracy(predictions, labels),
+        confusion=confusion_matrix(labels, predictions, labels=range(num_classes)).tolist(),
+    )
+
+
+def balanced_accuracy(predictions: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
+    """Return the mean recall over the classes that occur in `labels`.
+
+    >>> balanced_accuracy(np.array([0, 0, 0]), np.array([0, 0, 1]))
+    0.5
+    """
+    hits = predictions == labels
+    return float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))
+
+
+def bootstrap_scores(
+    predictions: Int[np.ndarray, "seeds n"],
+    labels: Int[np.ndarray, " n"],
+    groups: np.ndarray,
+    *,
+    num_resamples: int = 1000,
+) -> Float[np.ndarray, " resamples"]:
+    """Return the balanced accuracy, its mean over seeds, of videos drawn anew by group.
+
+    Videos of a group are alike, so whole groups are drawn, with replacement; a draw in which a
+    class does not occur averages over those that do. The draws depend on the groups alone: those
+    of two heads are the same, and their differences are paired.
+    """
+    rng = np.random.default_rng(0)
+    names, members = np.unique(groups, return_inverse=True)
+    of_group = [np.flatnonzero(members == g) for g in range(len(names))]
+    scores = []
+    for _ in range(num_resamples):
+        drawn = np.concatenate([of_group[g] for g in rng.integers(len(names), size=len(names))])
+        scores.append(
+            np.mean([balanced_accuracy(row[drawn], labels[drawn]) for row in predictions])
+        )
+    return np.array(scores)
+
+
+def paired_interval(
+    scores: Float[np.ndarray, " resamples"], reference: Float[np.ndarray, " resamples"]
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the difference of two heads' bootstrap scores."""
+    low, high = np.percentile(scores - reference, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def aggregate(
+    probs: Float[np.ndarray, "clips classes"],
+    videos: Int[np.ndarray, " clips"],
+    *,
+    how: str,
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n classes"]]:
+    """Return each video that occurs and its probabilities: the mean of its clips, or their votes.
+
+    Votes are counted as shares; equal shares are decided by the mean (a thousandth of it counts).
+
+    >>> clips = np.array([[0.55, 0.45], [0.55, 0.45], [0.0, 1.0]])
+    >>> [aggregate(clips, np.zeros(3, int), how=h)[1].argmax() for h in ("mean", "vote")]
+    [np.int64(1), np.int64(0)]
+    """
+    present = np.unique(videos)
+    means = np.stack([probs[videos == v].mean(0) for v in present])
+    if how == "mean":
+        return present, means
+    one_hot = np.eye(probs.shape[1])[probs.argmax(1)]
+    votes = np.stack([one_hot[videos == v].mean(0) for v in present])
+    return present, (votes + means / 1000) / (1 + 1 / 1000)

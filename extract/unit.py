@@ -21,11 +21,10 @@ from extract.compute.preprocess import frame_diffs
 from extract.compute.views import Batch, ComputedView, ViewComputer
 from extract.decode.pool import DecodePool, DecodeTask, Failed, Finished, Frames
 from extract.video.reader import VideoSummary
-from features_store.errors import DecodeError
+from features_store.errors import REASONS, DecodeError
 from features_store.format.disk import file_sha256
 from features_store.format.layout import cube_path, diff_cube_path
 from features_store.format.records import VideoRecord
-from features_store.reasons import REASONS
 from features_store.session import UnitWriter
 
 BATCHES_TO_WRITE = 2  # that may wait, computed

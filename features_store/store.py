@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from features_store.errors import StoreError, nearest_name
 from features_store.format.layout import cube_path
 from features_store.format.records import VideoRecord
 from features_store.index import StoreIndex, load_index
+from features_store.manifest import FILE_NAME as MANIFEST_NAME
 from features_store.manifest import ManifestRow, read_store_manifest
 from features_store.metadata import StoreHeader, read_header
 from features_store.shards.copy import StoredVideo
@@ -44,6 +46,7 @@ class Store:
     def _prepare(self) -> None:
         self._arrays = {array.path: array for array in self.header.arrays}
         self._local = threading.local()
+        self._manifest: tuple[object, Mapping[str, ManifestRow]] | None = None  # as it was read
 
     def __len__(self) -> int:
         return len(self.index.ids)
@@ -66,9 +69,14 @@ class Store:
         return int(self.index.length.sum())
 
     @property
-    def manifest(self) -> dict[str, ManifestRow]:
-        """What is said about videos (label, group, split), by id; read anew each time."""
-        return read_store_manifest(self.path)
+    def manifest(self) -> Mapping[str, ManifestRow]:
+        """What is said about videos (label, group, split), by id; as the file is now."""
+        path = self.path / MANIFEST_NAME
+        status = path.stat() if path.exists() else None
+        state = status and (status.st_mtime_ns, status.st_size, status.st_ino)
+        if self._manifest is None or self._manifest[0] != state:
+            self._manifest = state, MappingProxyType(read_store_manifest(self.path))
+        return self._manifest[1]
 
     def num_frames_of(self, video_id: str) -> int:
         """Return the frames kept of a video, from the index alone."""

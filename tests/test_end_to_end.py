@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from extract.backbones import list_sources
 from features_store.format.disk import file_sha256
 from features_store.store import Store
 from tests.clips import write_classes
@@ -371,5 +372,7 @@ def test_lists_and_version(cubereel):
     assert cubereel("list", "heads") == 0
     assert "soft-attention" in cubereel.out
     assert cubereel("list", "backbones", "--json") == 0
-    assert "timm:resnet50" in json.loads(cubereel.out)
+    backbones = json.loads(cubereel.out)
+    assert {name.partition(":")[0] for name in backbones} == set(list_sources())
+    assert {"timm:resnet50", "torchvision:googlenet", "caffe:googlenet"} <= set(backbones)
     assert cubereel("--version") == 0

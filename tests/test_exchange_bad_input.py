@@ -438,3 +438,9 @@ def test_a_file_name_that_is_not_text(tmp_path):
 
     with pytest.raises(CubereelError, match="is no UTF-8 text"):
         import_features(tmp_path / "f", tmp_path / "o", kind="npy", name="x")
+
+
+@pytest.mark.parametrize("verb", ["export", "import"])
+def test_the_help_names_every_format(cubereel, verb):
+    assert cubereel("store", verb, "--help") == 0
+    assert all(name in cubereel.out for name in FORMATS)

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from features_store import store as store_module
 from features_store.errors import SpecMismatchError, StoreError, UsageError
 from features_store.ledger import append_failure, new_failure, read_failures
 from features_store.metadata import read_header
@@ -453,3 +454,19 @@ def test_a_file_in_the_place_of_a_store(tmp_path, out):
         StoreWriter(tmp_path / out, HEADER, run_id="r"),
     ):
         pass
+
+
+def test_a_manifest_is_read_once_for_each_state_of_its_file(tmp_path, monkeypatch):
+    path = tmp_path / "s"
+    make_store(path, {"a": 2})
+    read = []
+    real = store_module.read_store_manifest
+    monkeypatch.setattr(
+        store_module, "read_store_manifest", lambda where: read.append(where) or real(where)
+    )
+    (path / "manifest.csv").write_text("video_id,path,label\na,a.mp4,one\n")
+    with Store(path) as store:
+        assert [store.manifest["a"].label for _ in range(3)] == ["one"] * 3
+        (path / "manifest.csv").write_text("video_id,path,label\na,a.mp4,another\n")
+        assert store.manifest["a"].label == "another"
+    assert len(read) == 2

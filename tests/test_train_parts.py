@@ -14,6 +14,8 @@ from train.data.clips import Clips
 from train.data.labels import missing_classes
 from train.data.windows import WindowPlan, even_rows, sliding_rows
 from train.fit.condensed import condensed_for
+from train.fit.config import TrainConfig
+from train.fit.loop import predict
 from train.heads import build_head
 from train.protocol.splits import make_folds, split_by_manifest, split_hash
 from train.scores.metrics import aggregate, balanced_accuracy, bootstrap_scores, score
@@ -163,6 +165,16 @@ def test_clips_are_rows_of_the_store_in_memory_or_not(store, memory_bytes):
         assert batch.diffs is not None
         diffs = store.read(video_id, "diffs/center")[clip.rows]
         np.testing.assert_array_equal(batch.diffs[i, :num_rows].numpy(), diffs)
+
+
+def test_a_video_without_clips_gets_no_others_probabilities(store):
+    clips = Clips(store, ["a", "b", "c"], windows=WindowPlan(num_steps=5), memory_bytes=0)
+    clips.clips = [clip for clip in clips.clips if clip.video != 1]
+    head = build_head("mean-pool", shape=clips.input_shape, num_classes=2)
+
+    assert predict(head, clips, np.array([0, 2]), TrainConfig()).shape == (2, 2)
+    with pytest.raises(ContractError, match="'b' has no clip to be judged by; 1 of 3 videos"):
+        predict(head, clips, np.array([0, 1, 2]), TrainConfig())
 
 
 @pytest.mark.parametrize("name", ["mean-pool", "avg-lstm", "max-lstm"])

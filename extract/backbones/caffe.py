@@ -121,7 +121,11 @@ def _pool() -> nn.MaxPool2d:
     return nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
 
-@register_source("caffe")
+def _networks() -> dict[str, str]:
+    return {"googlenet": "GoogLeNet of 2014 with response normalisation; needs --weights FILE"}
+
+
+@register_source("caffe", _networks)
 def load_caffe(name: str, weights: Path | None, trained: bool) -> LoadedNetwork:
     """Build the network; it has no download, so `weights` must be given if it is to be trained."""
     if name != "googlenet":

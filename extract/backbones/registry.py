@@ -1,6 +1,6 @@
 """What a backbone is, and the registry of the sources that backbones come from."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -50,7 +50,9 @@ class LoadedNetwork:
 
 # Name, weights file, and whether there are to be weights at all: untrained, a network is its shape.
 Source = Callable[[str, Path | None, bool], LoadedNetwork]
-_SOURCES: dict[str, Source] = {}
+# Name -> what is to be said of it, of every network that a source has.
+ListNetworks = Callable[[], Mapping[str, str]]
+_SOURCES: dict[str, tuple[Source, ListNetworks]] = {}
 # Imported when first asked for: timm alone takes a second.
 _MODULES = {
     "caffe": "extract.backbones.caffe",
@@ -60,13 +62,14 @@ _MODULES = {
 }
 
 
-def register_source(name: str) -> Callable[[Source], Source]:
-    """Decorate a `Source`."""
+def register_source(name: str, networks: ListNetworks) -> Callable[[Source], Source]:
+    """Decorate a `Source`; `networks` lists what it has."""
 
     def register(source: Source) -> Source:
         if name in _SOURCES:
-            raise ValueError(f"backbone source {name!r} is already registered, by {_SOURCES[name]}")
-        _SOURCES[name] = source
+            other, _ = _SOURCES[name]
+            raise ValueError(f"backbone source {name!r} is already registered, by {other}")
+        _SOURCES[name] = source, networks
         return source
 
     return register
@@ -75,6 +78,17 @@ def register_source(name: str) -> Callable[[Source], Source]:
 def list_sources() -> list[str]:
     """Return the names of all sources."""
     return sorted({*_MODULES, *_SOURCES})
+
+
+def list_backbones() -> dict[str, str]:
+    """Return every network of every source as ``source:name``, with what is to be said of it."""
+    for module in _MODULES.values():
+        import_module(module)
+    return {
+        f"{source}:{name}": about
+        for source in list_sources()
+        for name, about in _SOURCES[source][1]().items()
+    }
 
 
 class Backbone(nn.Module):
@@ -153,7 +167,8 @@ def load_network(name: str, *, weights: Path | None = None, trained: bool = True
         import_module(_MODULES[source])
     if source not in _SOURCES:
         raise UsageError(f"no backbone source {source!r}; {nearest_name(source, list_sources())}")
-    return _SOURCES[source](rest, weights, trained)
+    load, _ = _SOURCES[source]
+    return load(rest, weights, trained)
 
 
 class YieldsMaps(nn.Module):

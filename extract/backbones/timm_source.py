@@ -45,7 +45,7 @@ class IntermediateLayers(nn.Module):
         return {layer: found[layer] for layer in self._layers}
 
 
-@register_source("timm")
+@register_source("timm", lambda: dict.fromkeys(timm.list_models(), ""))
 def load_timm(name: str, weights: Path | None, trained: bool) -> LoadedNetwork:
     """Build a network with weights from a file, or by timm's own download and cache."""
     backbone = f"timm:{name}"

@@ -38,7 +38,11 @@ class TinyConv(YieldsMaps):
         yield "top", self.top(stem)
 
 
-@register_source("tiny")
+def _networks() -> dict[str, str]:
+    return {"conv": "seeded two-layer convolution, to try things out without weights"}
+
+
+@register_source("tiny", _networks)
 def load_tiny(name: str, weights: Path | None, trained: bool) -> LoadedNetwork:
     """Return the network ``conv``, the only one there is; its own weights are its seed's."""
     if name != "conv":

@@ -27,7 +27,11 @@ TOP_LAYERS = {"googlenet": "inception5b", "inception_v3": "Mixed_7c"}
 _INCEPTIONS = ("googlenet", "inception_v3")
 
 
-@register_source("torchvision")
+def _networks() -> dict[str, str]:
+    return dict.fromkeys(torchvision.models.list_models(module=torchvision.models), "")
+
+
+@register_source("torchvision", _networks)
 def load_torchvision(name: str, weights: Path | None, trained: bool) -> LoadedNetwork:
     """Build a network with weights from a file, or by torchvision's own download and cache."""
     models = torchvision.models.list_models(module=torchvision.models)

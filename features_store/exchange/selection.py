@@ -10,7 +10,7 @@ import numpy as np
 from einops import reduce
 
 from features_store.errors import ContractError, DamageError, UsageError
-from features_store.exchange.array_writing import Blocks
+from features_store.exchange.array_files import Blocks
 from features_store.exchange.timing import Timing, said_timing, stored_timing
 from features_store.format.layout import LayerShape, cube_path, row_blocks
 from features_store.format.records import VideoRecord, check_id

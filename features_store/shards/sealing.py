@@ -6,8 +6,8 @@ A killed partial is only read and salvaged, never extended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from features_store.errors import StoreError
@@ -44,19 +44,12 @@ def seal_by_copy(
     shard = partial.with_name(partial.name.removesuffix(".partial"))
     if not shard.exists():
         raw = [array.raw for array in arrays]
-        videos = sound_videos(partial, raw, spec=spec)
-        if not videos:
-            partial.unlink()
-            return None
-        seal_copies(
-            shard,
-            videos,
-            arrays,
-            spec=spec,
-            supersedes=supersede([video.record.id for video in videos]),
-        )
+        with open_sound_videos(partial, raw, spec=spec) as videos:
+            if videos:
+                ids = [video.record.id for video in videos]
+                seal_copies(shard, videos, arrays, spec=spec, supersedes=supersede(ids))
     partial.unlink()
-    return shard
+    return shard if shard.exists() else None
 
 
 def seal_copies(
@@ -81,20 +74,23 @@ def seal_copies(
         raise
 
 
-def sound_videos(path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list[StoredVideo]:
-    """Return the videos of a shard or a partial whose record and rows match their checksums.
+@contextmanager
+def open_sound_videos(
+    path: Path, arrays: Sequence[ArraySpec], *, spec: Spec
+) -> Iterator[list[StoredVideo]]:
+    """Open the videos of a shard or a partial whose record and rows match their checksums.
 
     Raises:
         DamageError: it cannot be read; no kill leaves a shard or a partial so.
     """
-    reader = ShardReader(path, arrays, spec=spec)
-    videos = []
-    for position in range(reader.num_videos):
-        with suppress(StoreError):
-            record = reader.record(position)
-            if not reader.damaged_arrays(record):
-                videos.append(StoredVideo(record, lambda: reader))
-    return videos
+    with closing(ShardReader(path, arrays, spec=spec)) as reader:
+        videos = []
+        for position in range(reader.num_videos):
+            with suppress(StoreError):
+                record = reader.record(position)
+                if not reader.damaged_arrays(record):
+                    videos.append(StoredVideo(record, lambda: reader))
+        yield videos
 
 
 def stored_ids(path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list[str]:

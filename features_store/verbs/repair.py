@@ -7,7 +7,7 @@ back; where the sidecar is what was lost, the last index says which copy was the
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from features_store.index import FILE_NAME, StoreIndex, list_shards, load_index,
 from features_store.metadata import StoreHeader, read_header
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter, lock_store
+from features_store.shards.copy import StoredVideo
 from features_store.shards.reader import ShardReader
-from features_store.shards.sealing import seal_copies, sound_videos
+from features_store.shards.sealing import open_sound_videos, seal_copies
 from features_store.shards.sidecar import PARTIAL, read_sidecar, read_superseded, write_tombstone
 from features_store.verbs.verify import missing_shards, verify_shard
 
@@ -95,21 +96,23 @@ class _Mender:
         self._report.damaged[name] = problems
         self.lost |= set(checked.damaged) | self._ids_before(name)
         supersedes = self._supersedes(name)
-        videos = []
-        with suppress(StoreError):
-            videos = sound_videos(path, self._header.arrays, spec=self._header.spec)
-        dead = self._dead().get(name, set()) | self._newer_elsewhere(name)
-        videos = [video for video in videos if video.record.id not in dead]
-        if videos:
-            new = f"{self._report.run_id}-r{len(self._report.damaged):04d}.h5"
-            ids = [video.record.id for video in videos]
-            seal_copies(
-                self.shards / new,
-                videos,
-                self._header.arrays,
-                spec=self._header.spec,
-                supersedes={**supersedes, path.stem: ids},
-            )
+        with ExitStack() as opened:
+            videos: list[StoredVideo] = []
+            with suppress(StoreError):
+                sound = open_sound_videos(path, self._header.arrays, spec=self._header.spec)
+                videos = opened.enter_context(sound)
+            dead = self._dead().get(name, set()) | self._newer_elsewhere(name)
+            videos = [video for video in videos if video.record.id not in dead]
+            if videos:
+                new = f"{self._report.run_id}-r{len(self._report.damaged):04d}.h5"
+                ids = [video.record.id for video in videos]
+                seal_copies(
+                    self.shards / new,
+                    videos,
+                    self._header.arrays,
+                    spec=self._header.spec,
+                    supersedes={**supersedes, path.stem: ids},
+                )
         self._set_aside(path)
         write_tombstone(path, supersedes)
 

@@ -47,16 +47,9 @@ def _grids() -> dict[str, str]:
 
 
 def _backbones() -> dict[str, str]:
-    import timm
-    import torchvision
+    from extract.backbones.registry import list_backbones
 
-    torchvision_names = torchvision.models.list_models(module=torchvision.models)
-    return {
-        "caffe:googlenet": "GoogLeNet of 2014 with response normalisation; needs --weights FILE",
-        "tiny:conv": "seeded two-layer convolution, to try things out without weights",
-        **{f"torchvision:{name}": "" for name in torchvision_names},
-        **{f"timm:{name}": "" for name in timm.list_models()},
-    }
+    return list_backbones()
 
 
 def _list_papers(as_json: bool) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from extract.unit import VideoJob
+from features_store.errors import REASONS
 from features_store.ledger import Failure
-from features_store.reasons import REASONS
 
 Partial = Literal["keep", "drop"]
 MAX_TRIES = 3  # of one file, for reasons of the machine: then it is the video that kills decoders

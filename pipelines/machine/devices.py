@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 
 from extract.backbones import Backbone
-from extract.compute.allocator import keep_freed_memory
 from extract.compute.compiled import first_line
 from extract.compute.computer import CubeComputer
 from extract.compute.lanes import GPU_LANES
+from extract.compute.machine import keep_freed_memory
 from extract.compute.precision import choose_precision
 from extract.compute.preprocess import preprocessing_for
 from extract.video.nvdec import require_nvdec

@@ -11,7 +11,7 @@ from features_store.errors import ContractError
 from features_store.labels import classes_of
 from features_store.manifest import ManifestRow
 from pipelines.manifests.described import Described
-from train.protocol.label_rows import group_names, warn_of_groups
+from train.protocol.labelled import group_names, warn_of_groups
 from train.protocol.ties import Leak, find_leaks
 
 

@@ -13,7 +13,7 @@ from features_store.manifest import write_splits
 from pipelines.manifests.described import Described
 from train.data.labels import as_table, missing_classes
 from train.fit.tasks import MULTI_LABEL, SINGLE_LABEL
-from train.protocol.label_rows import LabelledRows, label_rows, warn_of_groups
+from train.protocol.labelled import LabelledRows, label_rows, warn_of_groups
 from train.protocol.sides import choose_sides
 from train.protocol.splits import make_folds, split_by_manifest, split_hash
 from train.protocol.ties import find_leaks, tied_sets

@@ -26,7 +26,7 @@ from train.fit.checkpoint import Checkpoint
 from train.fit.loop import predict as predict_videos
 from train.fit.tasks import task_of
 from train.heads import Head
-from train.protocol.label_rows import class_names, encode
+from train.protocol.labelled import class_names, encode
 from train.scores.metrics import Metrics, score
 
 logger = logging.getLogger("cubereel")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from extract.compute.allocator import keep_freed_memory
+from extract.compute.machine import keep_freed_memory
 from features_store.errors import UsageError
 from features_store.format.disk import check_folder, write_atomically
 from features_store.spec import Spec, canonical_json

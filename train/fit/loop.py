@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from features_store.errors import ContractError
 from train.data.batch import Batch
 from train.data.clips import Clips, Epoch
 from train.data.labels import Labels
@@ -114,7 +115,11 @@ def make_optimiser(head: Head, candidate: Candidate, config: TrainConfig) -> tor
 def predict(
     head: Head, clips: Clips, videos: np.ndarray, config: TrainConfig
 ) -> Float[np.ndarray, "n classes"]:
-    """Return the class probabilities of videos, in their order."""
+    """Return the class probabilities of videos, in their order.
+
+    Raises:
+        ContractError: a video has no clip.
+    """
     head.eval()
     task = task_of(config)
     positions = clips.of_videos(videos)
@@ -126,4 +131,9 @@ def predict(
         probs[done : done + len(chosen)] = block.double().cpu().numpy()
         done += len(chosen)
     present, per_video = aggregate(probs, clips.videos_of(positions), how=config.aggregate)
+    if missing := sorted(set(map(int, videos)) - set(map(int, present))):
+        raise ContractError(
+            f"video {clips.video_ids[missing[0]]!r} has no clip to be judged by; "
+            f"{len(missing)} of {len(videos)} videos have none"
+        )
     return per_video[np.searchsorted(present, videos)]

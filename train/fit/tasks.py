@@ -21,8 +21,7 @@ from train.fit.losses import (
     sequence_binary_cross_entropy,
     sequence_cross_entropy,
 )
-from train.scores.average_precision import bootstrap_precisions
-from train.scores.metrics import balanced_accuracy, bootstrap_scores, score
+from train.scores.metrics import balanced_accuracy, bootstrap_precisions, bootstrap_scores, score
 
 SMALLEST_PROB = 1e-12  # in a logarithm
 

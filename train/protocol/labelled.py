@@ -3,16 +3,105 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 
+from features_store.errors import ContractError
+from features_store.labels import NONE_OF_THEM, SEPARATOR, classes_of
+from features_store.manifest import ManifestRow
 from features_store.store import Store
 from train.data.clips import Clips
+from train.data.labels import Labels
 from train.fit.config import TrainConfig
-from train.fit.tasks import task_of
-from train.protocol.label_rows import label_rows
+from train.fit.tasks import Task, task_of
 from train.protocol.runs import Labelled
 from train.protocol.splits import Split, make_folds, split_by_manifest
+
+logger = logging.getLogger("cubereel")
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows that have a label.
+
+    Attributes:
+        labels: of `classes`, as their task has them.
+        groups: what the manifest says; a file without a group is one of its own.
+    """
+
+    rows: tuple[ManifestRow, ...]
+    labels: Labels
+    groups: np.ndarray
+    classes: tuple[str, ...]
+
+    @property
+    def ids(self) -> list[str]:
+        """Their video ids."""
+        return [row.video_id for row in self.rows]
+
+
+def label_rows(
+    rows: Iterable[ManifestRow], *, manifest: Path, num_videos: int, task: Task
+) -> LabelledRows:
+    """Return the rows that have a label, in their order.
+
+    Args:
+        manifest, num_videos: where the rows are from and of how many videos, for the error.
+
+    Raises:
+        ContractError: there are labels of too few classes (two, or one where it may be lacking),
+            or a label that the task does not allow.
+    """
+    labelled = tuple(row for row in rows if row.label)
+    names = [class_names(row, task=task, manifest=manifest) for row in labelled]
+    classes = tuple(sorted({name for said in names for name in said}))
+    if len(classes) < (1 if task.multi_label else 2):
+        said = f"only the label {classes[0]!r}" if classes else "no labels"
+        raise ContractError(
+            f"{manifest} has {said} for its {num_videos} videos; fill its column 'label' with "
+            + ("classes" if task.multi_label else "two classes or more")
+        )
+    labels = encode(names, classes, task=task)
+    return LabelledRows(labelled, labels, np.array(group_names(labelled)), classes)
+
+
+def class_names(row: ManifestRow, *, task: Task, manifest: Path) -> Sequence[str]:
+    """Return the classes that a row's label names.
+
+    Raises:
+        ContractError: they are several, or none, where each video has one.
+    """
+    if task.multi_label:
+        return classes_of(row)
+    if SEPARATOR in row.label:
+        meant = "none of the classes" if row.label == NONE_OF_THEM else "several classes"
+        raise ContractError(
+            f"{manifest}: video {row.video_id!r} has the label {row.label!r}, which means {meant}; "
+            f"give --multi-label, or take the {SEPARATOR!r} out of the label"
+        )
+    return [row.label]
+
+
+def encode(names: Iterable[Sequence[str]], classes: Sequence[str], *, task: Task) -> Labels:
+    """Return the labels of videos from the names of their classes."""
+    position = {name: i for i, name in enumerate(classes)}
+    return task.encode([[position[name] for name in said] for said in names], len(classes))
+
+
+def group_names(rows: Iterable[ManifestRow]) -> list[str]:
+    """Return the group of each row; spans of a file without a group share one."""
+    return [row.group or f"video {row.path}" for row in rows]
+
+
+def warn_of_groups(rows: Sequence[ManifestRow]) -> None:
+    """Say of how many videos the manifest says no group."""
+    if ungrouped := sum(1 for row in rows if not row.group):
+        logger.warning("%d of %d videos have no group: each file is its own", ungrouped, len(rows))
+
 
 logger = logging.getLogger("cubereel")
 

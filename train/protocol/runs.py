@@ -19,7 +19,7 @@ from train.fit.condensed import condensed_for
 from train.fit.config import TrainConfig
 from train.fit.loop import Candidate, candidates, fit, predict
 from train.fit.seeding import seeded
-from train.fit.tasks import SINGLE_LABEL, Task
+from train.fit.tasks import Task
 from train.heads import Head, build_head
 from train.heads.registry import head_class, refuse_unknown_options
 from train.protocol.splits import Split
@@ -78,7 +78,7 @@ class Labelled:
     labels: Labels
     groups: np.ndarray
     classes: tuple[str, ...]
-    task: Task = SINGLE_LABEL
+    task: Task
 
 
 @dataclass(frozen=True)

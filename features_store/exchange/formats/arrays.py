@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from features_store.errors import ContractError, StoreError, UsageError
-from features_store.exchange.array_files import NpzArray, NpzFile
-from features_store.exchange.array_writing import Blocks, write_npz
+from features_store.exchange.array_files import Blocks, NpzArray, NpzFile, write_npz
 from features_store.exchange.export_folder import ExportFolder
 from features_store.exchange.features import (
     Features,

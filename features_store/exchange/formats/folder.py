@@ -23,8 +23,7 @@ import numpy as np
 import xxhash
 
 from features_store.errors import ContractError, DamageError, StoreError, UsageError
-from features_store.exchange.array_files import NpyArray
-from features_store.exchange.array_writing import write_npy
+from features_store.exchange.array_files import NpyArray, write_npy
 from features_store.exchange.export_folder import ExportFolder, check_names
 from features_store.exchange.features import Features, ImportedVideo, ImportOptions
 from features_store.exchange.selection import KEEPS_ALL, Selection

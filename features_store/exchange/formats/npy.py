@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from features_store.errors import UsageError
-from features_store.exchange.array_files import ArrayHeader, NpyArray
-from features_store.exchange.array_writing import write_npy
+from features_store.exchange.array_files import ArrayHeader, NpyArray, write_npy
 from features_store.exchange.export_folder import ExportFolder
 from features_store.exchange.features import Features, ImportOptions
 from features_store.exchange.formats import per_video

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from features_store.errors import StoreError
-from features_store.exchange.array_files import ArrayHeader, NpzFile
-from features_store.exchange.array_writing import write_npz
+from features_store.exchange.array_files import ArrayHeader, NpzFile, write_npz
 from features_store.exchange.export_folder import ExportFolder
 from features_store.exchange.features import Features, ImportOptions
 from features_store.exchange.formats import per_video

@@ -36,10 +36,8 @@ from features_store.exchange.features import (
     foreign_features,
     opened,
 )
-from features_store.exchange.label_lines import label_lines, parse_labels
-from features_store.exchange.labels import split_of
+from features_store.exchange.labels import label_lines, parse_labels, read_lines, split_of
 from features_store.exchange.selection import Selection
-from features_store.exchange.text_files import read_lines
 from features_store.exchange.timing import timing_from
 from features_store.format.layout import chunk_rows
 from features_store.format.safety import check_links, check_size, checked_dataset

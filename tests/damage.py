@@ -16,8 +16,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from features_store.errors import REASONS
 from features_store.ledger import read_failures
-from features_store.reasons import REASONS
 from features_store.store import Store
 
 ABSURD = (0, 1, 0x7FFF, 0xFFFF, 0x00FFFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from extract.unit import media_fields
-from features_store.errors import DecodeError
+from features_store.errors import REASONS, DecodeError
 from features_store.ledger import append_failure, new_failure, read_failures
-from features_store.reasons import REASONS
 from features_store.store import Store
 from pipelines.extraction.retries import MAX_TRIES, standing
 from tests.clips import textured_frames, write_classes

@@ -13,12 +13,12 @@ from train.fit.config import TrainConfig
 from train.fit.losses import sequence_binary_cross_entropy
 from train.fit.tasks import MULTI_LABEL, task_of
 from train.protocol.splits import make_folds, split_by_manifest, split_hash
-from train.scores.average_precision import (
+from train.scores.metrics import (
     average_precisions,
     bootstrap_precisions,
     resampled_precision,
+    score,
 )
-from train.scores.metrics import score
 
 # Loss and probabilities
 

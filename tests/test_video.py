@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from extract.video.colours import choose_colours
+from extract.video.conversion import choose_colours
 from extract.video.header import probe
 from extract.video.reader import FrameReader
 from features_store.errors import DecodeError

@@ -24,6 +24,7 @@ def _loaded_by(statement: str) -> set[str]:
     ("statement", "unwanted"),
     [
         ("import pipelines.cli", {"torch", "h5py", "av", "timm", "sklearn", "numpy"}),
+        ("import pipelines.extraction.request", {"torch", "av", "timm", "sklearn"}),
         ("import extract.decode.worker", {"torch", "h5py"}),
         ("from features_store import Store", {"torch", "av", "timm", "dask", "sklearn"}),
     ],
@@ -44,3 +45,28 @@ def test_the_four_packages_are_this_repository_s():
     root = Path(__file__).parent.parent
     for package in (extract, features_store, pipelines, train):
         assert Path(package.__file__).parent.parent == root
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("extract", "nosuch", "--out", "x"), "no source 'nosuch'"),
+        (("extract", ".", "--out", "x", "--fps", "ten"), "--fps must be a number"),
+        (("extract", ".", "--out", "x", "--workers", "0"), "--workers must be at least 1"),
+        (("extract", ".", "--out", "x", "--backbone", "resnet50"), "'resnet50' has no source"),
+        (("extract", ".", "--out", "x", "--backbone", "tim:vit"), "did you mean 'timm'"),
+        (("train", "nosuch.cubes", "--head", "mean-pool"), "nosuch.cubes is not a feature store"),
+    ],
+)
+def test_what_shows_without_torch_is_said_without_it(arguments, message):
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"  # whoever imports it fails
+        "from pipelines.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (2, 3)
+    assert message in done.stderr

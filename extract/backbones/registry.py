@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from extract.backbones.pooled import PooledMaps, base_layer
+from extract.backbones.sources import MODULES, split_name
 from features_store.errors import UsageError, nearest_name
 from features_store.format.layout import LayerShape
 
@@ -53,13 +54,6 @@ Source = Callable[[str, Path | None, bool], LoadedNetwork]
 # Name -> what is to be said of it, of every network that a source has.
 ListNetworks = Callable[[], Mapping[str, str]]
 _SOURCES: dict[str, tuple[Source, ListNetworks]] = {}
-# Imported when first asked for: timm alone takes a second.
-_MODULES = {
-    "caffe": "extract.backbones.caffe",
-    "timm": "extract.backbones.timm_source",
-    "tiny": "extract.backbones.tiny",
-    "torchvision": "extract.backbones.torchvision_source",
-}
 
 
 def register_source(name: str, networks: ListNetworks) -> Callable[[Source], Source]:
@@ -77,12 +71,12 @@ def register_source(name: str, networks: ListNetworks) -> Callable[[Source], Sou
 
 def list_sources() -> list[str]:
     """Return the names of all sources."""
-    return sorted({*_MODULES, *_SOURCES})
+    return sorted({*MODULES, *_SOURCES})
 
 
 def list_backbones() -> dict[str, str]:
     """Return every network of every source as ``source:name``, with what is to be said of it."""
-    for module in _MODULES.values():
+    for module in MODULES.values():
         import_module(module)
     return {
         f"{source}:{name}": about
@@ -158,15 +152,9 @@ def load_network(name: str, *, weights: Path | None = None, trained: bool = True
         UsageError: the name has no source, or source or network do not exist.
         ContractError: the weights do not fit the network.
     """
-    source, colon, rest = name.partition(":")
-    if not colon or not rest:
-        raise UsageError(
-            f"backbone {name!r} has no source; write 'timm:{name}' or 'torchvision:{name}'"
-        )
-    if source in _MODULES:
-        import_module(_MODULES[source])
-    if source not in _SOURCES:
-        raise UsageError(f"no backbone source {source!r}; {nearest_name(source, list_sources())}")
+    source, rest = split_name(name, list_sources())
+    if source in MODULES:
+        import_module(MODULES[source])
     load, _ = _SOURCES[source]
     return load(rest, weights, trained)
 

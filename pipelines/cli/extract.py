@@ -99,8 +99,17 @@ def extract(
     as_json: options.Json = False,
 ) -> None:
     """Decode videos, run a frozen backbone, write cubes to a store. Safe to run again."""
+    from features_store.spec import Sampling
     from pipelines.executors.deadline import Deadline, seconds_until_deadline
+    from pipelines.extraction.request import check_request
 
+    sampling = Sampling.parse(
+        fps=fps, stride=stride, count=count, segments=segments, jitter=jitter, seed=seed
+    )
+    check_request(
+        source, sampling=sampling, backbone=backbone, workers=workers, timeout_seconds=timeout,
+        partial=partial.value,
+    )  # fmt: skip
     seconds = seconds_until_deadline(deadline, environment=os.environ, now=time.time())
     countdown = Deadline(seconds)
     with time_limit(countdown.seconds_left):

@@ -92,7 +92,10 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Fit one head or several on cached cubes and test them on videos they never saw."""
+    from features_store.metadata import read_header
     from pipelines.configuration import merge_config, parse_settings
+
+    read_header(store)  # a store that is not there is named before seconds of importing
     from pipelines.training.train import train as run
 
     flags: dict[str, Any] = {
@@ -164,6 +167,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint on the videos it was not fitted on, or on a split of the manifest."""
+    from features_store.metadata import read_header
+
+    read_header(store)
     from pipelines.training.evaluate import evaluate as run
 
     metrics, classes = run(

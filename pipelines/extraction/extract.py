@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib.metadata import version
-from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +19,7 @@ from extract.backbones import Backbone, load_backbone
 from extract.compute.computer import CubeComputer
 from extract.decode.pool import DecodePool
 from extract.video.pictures import PictureStack
-from features_store.errors import ContractError, CubereelError, UsageError
+from features_store.errors import ContractError, CubereelError
 from features_store.format.layout import DIFF_GRID
 from features_store.ledger import read_failures
 from features_store.manifest import extend_store_manifest
@@ -33,6 +32,7 @@ from pipelines.executors.deadline import Deadline
 from pipelines.extraction.header_cache import open_header_cache
 from pipelines.extraction.headers import check_said
 from pipelines.extraction.plan import ExtractionPlan, plan_extraction
+from pipelines.extraction.request import check_request
 from pipelines.extraction.retries import Attempts, Partial
 from pipelines.extraction.run import ExtractionReport, Run, new_report
 from pipelines.extraction.sources import Source, read_source
@@ -89,18 +89,13 @@ def extract(
         CubereelError: one of its children; nothing was changed unless videos were committed.
     """
     started = time.monotonic()
-    if workers < 1:
-        raise UsageError(f"--workers must be at least 1, got {workers}")
-    if not 0 < timeout_seconds < inf:
-        raise UsageError(f"--timeout must be a number of seconds above 0, got {timeout_seconds}")
     sampling = Sampling.parse(
         fps=fps, stride=stride, count=count, segments=segments, jitter=jitter, seed=seed
     )
-    if partial == "keep" and sampling.is_sparse:
-        raise UsageError(
-            f"--partial keep cannot go with --{sampling.kind}: of a video that breaks off, frames "
-            "evenly spaced over all of it are not there; drop it, or take --fps or --stride"
-        )
+    check_request(
+        source, sampling=sampling, backbone=backbone, workers=workers,
+        timeout_seconds=timeout_seconds, partial=partial,
+    )  # fmt: skip
     chosen_views = choose_views(views, fit=fit)
     videos = read_source(Path(source), root=None if root is None else Path(root))
     check_said(videos.rows)

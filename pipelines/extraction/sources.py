@@ -33,6 +33,12 @@ class Source:
         return self.root / row.path
 
 
+def require_source(source: Path) -> None:
+    """Raise `UsageError` where there is nothing of that name."""
+    if not source.exists():
+        raise UsageError(f"no source {str(source)!r}; give a folder, a manifest CSV or a list")
+
+
 def read_source(source: Path, *, root: Path | None = None) -> Source:
     """Read any kind of source.
 
@@ -40,8 +46,7 @@ def read_source(source: Path, *, root: Path | None = None) -> Source:
         UsageError: there is nothing of that name.
         ContractError: it holds no videos, or its manifest is wrong.
     """
-    if not source.exists():
-        raise UsageError(f"no source {str(source)!r}; give a folder, a manifest CSV or a list")
+    require_source(source)
     if source.is_dir() and (source / FILE_NAME).is_file():
         source = source / FILE_NAME
     if source.is_dir():

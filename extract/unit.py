@@ -156,8 +156,8 @@ class UnitExtractor:
             for sealed in self._seals:
                 sealed.result()
             self._seals = [self._sealing.submit(self._opened.pop_all().close)]
-            self._unit = unit
             self._writer = self._opened.enter_context(self._open_unit(self._units[unit]))
+            self._unit = unit
 
     def _write(self, block: FrameBlock, computed: Mapping[str, ComputedView], rows: slice) -> None:
         arrays = {"pts_seconds": block.pts_seconds, "frame_index": block.frame_index}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -72,8 +73,10 @@ class Store:
     def manifest(self) -> Mapping[str, ManifestRow]:
         """What is said about videos (label, group, split), by id; as the file is now."""
         path = self.path / MANIFEST_NAME
-        status = path.stat() if path.exists() else None
-        state = status and (status.st_mtime_ns, status.st_size, status.st_ino)
+        state: object = None
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            state = status.st_mtime_ns, status.st_size, status.st_ino
         if self._manifest is None or self._manifest[0] != state:
             self._manifest = state, MappingProxyType(read_store_manifest(self.path))
         return self._manifest[1]

@@ -51,7 +51,27 @@ def test_an_error_of_a_call_reaches_the_caller_and_what_comes_after_is_dropped()
 
     with pytest.raises(OSError, match="no space"):
         run()
-    assert len(seen) <= 3
+    assert seen == []
+
+
+def test_what_was_due_behind_a_failing_call_is_not_done():
+    """The next call would else write the rest of a video whose middle is missing."""
+    due, seen = threading.Event(), []
+
+    def fail():
+        assert due.wait(60)
+        raise OSError("no space")
+
+    def run():
+        with Behind("write", ahead=9) as behind:
+            behind.call(fail)
+            behind.call(seen.append, 1)
+            behind.call(seen.append, 2)
+            due.set()
+
+    with pytest.raises(OSError, match="no space"):
+        run()
+    assert seen == []
 
 
 def test_an_error_of_the_last_call_is_raised_on_leaving():

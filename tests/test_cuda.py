@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from extract.backbones import load_backbone
+from extract.backbones.registry import Backbone, load_network
 from extract.compute.computer import CubeComputer
 from extract.compute.lanes import ComputeLanes
 from extract.compute.preprocess import preprocessing_for
@@ -73,6 +74,29 @@ def test_batches_in_lanes_are_those_of_one_at_a_time(precision):
         alone = computer(batch)
         np.testing.assert_array_equal(computed.thumbnails, alone.thumbnails)
         for layer, cubes in alone.cubes.items():
+            assert frame_cosines(computed.cubes[layer], cubes).min() > 0.99999
+
+
+@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "torchvision:googlenet"])
+def test_graphs_that_run_at_once_share_nothing(name):
+    backbone = Backbone(name, load_network(name, trained=False))
+    computer = CubeComputer(
+        backbone, preprocessing_for(backbone.config, fit="crop"), device=CUDA, batch_size=16,
+        precision="bf16",
+    )  # fmt: skip
+    recorded = computer.recorded(3)
+    generator = torch.Generator().manual_seed(0)
+    size = (16, *backbone.config.input_size, 3)
+    batches = [
+        torch.randint(0, 256, size, dtype=torch.uint8, generator=generator) for _ in range(4)
+    ]
+    expected = [computer(batch).cubes for batch in batches]
+    with ComputeLanes(CUDA) as lanes:
+        for number in range(120):
+            lanes.add(number, partial(recorded, batches[number % 4]))
+        found = [*lanes.rest()]
+    for number, computed in found:
+        for layer, cubes in expected[number % 4].items():
             assert frame_cosines(computed.cubes[layer], cubes).min() > 0.99999
 
 

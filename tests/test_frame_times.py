@@ -316,6 +316,13 @@ def test_times_of_decoding_with_a_frame_missing_cannot_be_told():
         run(clock_of(reorders=True), events)
 
 
+def test_more_frames_than_packets_of_decoding_times_are_refused():
+    events = [*(("p", n) for n in range(8)), *(("f", n) for n in (1, 2, 0, 4, 5, 3, 7, 6))]
+
+    with pytest.raises(DecodeError, match="more frames came than packets"):
+        run(clock_of(reorders=True), events)
+
+
 def test_times_of_decoding_that_begin_anew_are_refused():
     order = coded_order(9, 2)
     events = decoder_events(order, [10 * place for place in range(9)], delay=2)

@@ -23,12 +23,15 @@ def _wait_for_rows(store, process):
         time.sleep(0.005)
 
 
-def test_a_polite_signal_seals_what_is_done_and_says_resume(videos, tmp_path):
+@pytest.mark.parametrize("num_signals", [1, 3])
+def test_a_polite_signal_seals_what_is_done_and_says_resume(videos, tmp_path, num_signals):
     store = tmp_path / "s.cubes"
     with start("extract", videos, "--out", store, *EXTRACT) as process:
         _wait_for_rows(store, process)
         time.sleep(0.3)
-        process.send_signal(signal.SIGTERM)
+        for _ in range(num_signals):  # schedulers and people do not wait for the first to work
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.02)
         output = process.communicate()[0]
 
     assert process.returncode in (0, 75), output

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec
 
 Arguments = ParamSpec("Arguments")
@@ -24,6 +25,7 @@ class Behind:
         self._executor = ThreadPoolExecutor(1, name)
         self._ahead = ahead
         self._due: deque[Future[None]] = deque()
+        self._has_failed = False  # set and read in the thread that calls
 
     def __enter__(self) -> Behind:
         return self
@@ -43,6 +45,17 @@ class Behind:
         Raises:
             Exception: whatever an earlier call raised.
         """
-        self._due.append(self._executor.submit(function, *args, **kwargs))
+        work = partial(function, *args, **kwargs)
+        self._due.append(self._executor.submit(self._call_unless_failed, work))
         while self._due and (self._due[0].done() or len(self._due) > self._ahead):
             self._due.popleft().result()
+
+    def _call_unless_failed(self, work: Callable[[], None]) -> None:
+        # What was due behind a call that failed must not be done as if that had been done.
+        if self._has_failed:
+            return
+        try:
+            work()
+        except BaseException:
+            self._has_failed = True
+            raise

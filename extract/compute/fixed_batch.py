@@ -49,7 +49,9 @@ def record(compute: Callable[[Tensor], list[Tensor]], pixels: Tensor) -> FixedBa
     torch.cuda.current_stream(device).wait_stream(stream)
     torch.cuda.synchronize(device)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # On a stream of its own: torch gives each a workspace, which graphs that run at once must not
+    # share, and its default one may be another device's.
+    with torch.cuda.graph(graph, stream=stream):
         outputs = compute(pixels)
     return FixedBatch(pixels, outputs, graph.replay)
 

@@ -185,10 +185,11 @@ class DecodePool:
     def _hand_out(self, waiting: Iterator[DecodeTask]) -> Iterator[_Job]:
         """Give tasks to the least busy workers while any has room."""
         while True:
-            for number, seat in enumerate(self._seats):
+            for number, seat in enumerate(list(self._seats)):
                 if seat.num_assigned >= VIDEOS_PER_WORKER and not seat.jobs:
+                    del self._seats[number]
                     self._end(seat)  # all its messages are in
-                    self._seats[number] = self._new_seat()
+                    self._seats.insert(number, self._new_seat())
             free = [
                 seat
                 for seat in self._seats

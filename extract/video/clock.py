@@ -127,7 +127,7 @@ class FrameClock(Generic[Frame]):
             self._pending = [stamp for stamp in self._pending if stamp >= pts]
             heapify(self._pending)
         if self._are_decoding_times or (not self._held and self._pending[:1] == [pts]):
-            return [(frame, self._next(heappop(self._pending)))]
+            return [(frame, self._next(self._earliest()))]
         return self._hold(frame, pts)
 
     def rest(self) -> list[tuple[Frame, int]]:
@@ -151,10 +151,19 @@ class FrameClock(Generic[Frame]):
         if pts < max(stamp for _, stamp in self._held):
             self._are_decoding_times = True
             held, self._held = self._held, []
-            return [(each, self._next(heappop(self._pending))) for each, _ in held]
+            return [(each, self._next(self._earliest())) for each, _ in held]
         if len(self._held) <= MAX_REORDERED:
             return []
         return self._release_held()
+
+    def _earliest(self) -> int:
+        if not self._pending:
+            raise DecodeError(
+                f"its packets say when they are decoded, and after {self.num_frames} frames more "
+                "frames came than packets; remux the video to a container with times",
+                reason="times go back",
+            )
+        return heappop(self._pending)
 
     def _release_held(self) -> list[tuple[Frame, int]]:
         held, self._held = self._held, []

@@ -1,8 +1,8 @@
 """A video file as a stream of preprocessed RGB frames, each with its time and its index.
 
-Memory is constant in the length of the video: one decoded frame at a time, and only kept frames
-are converted. What could not be decoded is a `DecodeError` that says how far it went; no frame is
-ever made up.
+Memory is constant in the length of the video: one decoded frame at a time (17 where it shows later
+which time is whose), and only kept frames are converted. What could not be decoded is a
+`DecodeError` that says how far it went; no frame is ever made up.
 """
 
 from collections.abc import Callable, Iterator

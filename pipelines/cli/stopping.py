@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+
 
 class Stopped(BaseException):
     """Leave in good order; what is committed stays. Its text says why."""
@@ -14,7 +16,7 @@ class Stopped(BaseException):
 
 def stop_at_signals() -> None:
     """Raise `Stopped` at SIGINT, SIGTERM, and at the end of `time_limit`."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+    for number in SIGNALS:
         signal.signal(number, _stop)
 
 
@@ -31,4 +33,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
+    # Leaving takes seconds, in several threads. A second signal in between would break it off.
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     raise Stopped("stopped before the deadline" if number == signal.SIGALRM else "stopped")

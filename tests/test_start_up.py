@@ -56,6 +56,7 @@ def test_the_four_packages_are_this_repository_s():
         (("extract", ".", "--out", "x", "--backbone", "resnet50"), "'resnet50' has no source"),
         (("extract", ".", "--out", "x", "--backbone", "tim:vit"), "did you mean 'timm'"),
         (("train", "nosuch.cubes", "--head", "mean-pool"), "nosuch.cubes is not a feature store"),
+        (("train", ".", "--multi-label", "--aggregate", "vote"), "take --aggregate mean"),
     ],
 )
 def test_what_shows_without_torch_is_said_without_it(arguments, message):

@@ -95,9 +95,6 @@ def train(
     from features_store.metadata import read_header
     from pipelines.configuration import merge_config, parse_settings
 
-    read_header(store)  # a store that is not there is named before seconds of importing
-    from pipelines.training.train import train as run
-
     flags: dict[str, Any] = {
         "multi_label": multi_label,
         "layers": layer, "view": view and view.value,
@@ -108,10 +105,14 @@ def train(
         "split_seed": split_seed,
         "aggregate": aggregate and aggregate.value, "last_n": last_n,
     }  # fmt: skip
+    options, merged = parse_settings(set_ or []), merge_config(config, flags)
+    merged.check()
+    read_header(store)  # what is wrong so far is said before seconds of importing
+    from pipelines.training.train import train as run
+
     report = run(
-        store, heads=head or [], grid=grid, options=parse_settings(set_ or []), folds=folds,
-        seeds=seeds, out=out,
-        device=device, config=merge_config(config, flags), weights=weights,
+        store, heads=head or [], grid=grid, options=options, folds=folds, seeds=seeds, out=out,
+        device=device, config=merged, weights=weights,
     )  # fmt: skip
     if as_json:
         print_json(report)

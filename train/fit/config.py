@@ -47,6 +47,14 @@ class TrainConfig(BaseModel):
         """How videos are cut into clips."""
         return WindowPlan(self.windows, self.clip_frames, self.frame_stride, self.window_stride)
 
+    def check(self) -> None:
+        """Raise `UsageError` for options that do not go together."""
+        if self.multi_label and self.aggregate == "vote":
+            raise UsageError(
+                "--aggregate vote counts the likeliest class of each clip, but with --multi-label "
+                "a clip may show several; take --aggregate mean"
+            )
+
 
 def parse_config(values: dict[str, Any]) -> TrainConfig:
     """Return a validated configuration.

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from features_store.errors import UsageError
 from train.data.labels import Labels
 from train.fit.config import TrainConfig
 from train.fit.losses import (
@@ -200,9 +199,5 @@ def task_of(config: TrainConfig) -> Task:
     Raises:
         UsageError: votes of clips, where a clip has no one class to vote for.
     """
-    if config.multi_label and config.aggregate == "vote":
-        raise UsageError(
-            "--aggregate vote counts the likeliest class of each clip, but with --multi-label a "
-            "clip may show several; take --aggregate mean"
-        )
+    config.check()
     return MULTI_LABEL if config.multi_label else SINGLE_LABEL

@@ -7,7 +7,7 @@ import timm
 import torch
 import torchvision
 
-from extract.backbones import list_sources, load_backbone
+from extract.backbones import list_sources, load_backbone, registry, sources
 from extract.backbones.caffe import CaffeGoogLeNet, LocalResponseNorm
 from extract.compute.computer import CubeComputer
 from extract.compute.precision import choose_precision, fixed_frames, worst_cosine
@@ -240,3 +240,16 @@ def test_a_truncated_weights_file_is_refused(tmp_path):
 
     with pytest.raises(ContractError, match="cannot be read"):
         load_backbone("torchvision:resnet18", weights=tmp_path / "w.pth")
+
+
+def test_a_source_of_ones_own_is_known_before_torch_is_asked(monkeypatch):
+    monkeypatch.setattr(registry, "_SOURCES", dict(registry._SOURCES))
+    monkeypatch.setattr(sources, "registered", set(sources.registered))
+    monkeypatch.setattr(registry, "registered", sources.registered)
+    registry.list_backbones()  # imports those that come along
+    tiny, _ = registry._SOURCES["tiny"]
+    registry.register_source("own", lambda: {"conv": ""})(tiny)
+
+    assert sources.split_name("own:conv") == ("own", "conv")
+    assert "own:conv" in registry.list_backbones()
+    assert load_backbone("own:conv").name == "own:conv"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extract.video import reader
 from extract.video.clock import FrameClock, Lead
 from extract.video.reader import FrameReader
 from features_store.errors import DecodeError
@@ -97,6 +98,21 @@ def test_a_part_of_an_avi_has_the_frames_of_its_times(tmp_path):
     np.testing.assert_allclose(np.diff(times), 1 / 30, atol=1e-3)
 
 
+def test_the_end_of_a_span_does_not_hide_that_times_cannot_be_told(tmp_path, monkeypatch):
+    """A packet before the span gives no frame, so that times behind it would be a frame early."""
+    path = replace(AVI_H264, num_frames=90, group=9).write(tmp_path)
+    decode, lost = reader.decode_frames, 20
+
+    def decode_but_one(*args, **kwargs):
+        for number, frame in enumerate(decode(*args, **kwargs)):
+            if number != lost:
+                yield frame
+
+    monkeypatch.setattr(reader, "decode_frames", decode_but_one)
+    with pytest.raises(DecodeError, match="so times cannot be told"):
+        read(path, start_seconds=1.0, end_seconds=2.0)
+
+
 def test_a_recording_cut_in_matroska_begins_below_zero(tmp_path):
     """The first half second has no times, since Matroska has none below zero."""
     film = Film(suffix=".mkv", rate="30", num_frames=120, b_frames=2, group=30)
@@ -163,10 +179,10 @@ def test_raw_dv_says_its_rate(tmp_path):
         for _ in range(25):
             container.mux(stream.encode(av.VideoFrame(720, 576, "yuv420p")))
         container.mux(stream.encode(None))
-    reader = FrameReader(path, sampling=STRIDE_1, preprocessing=preprocessing())
-    times = [frame.pts_seconds for frame in reader]
+    video = FrameReader(path, sampling=STRIDE_1, preprocessing=preprocessing())
+    times = [frame.pts_seconds for frame in video]
 
-    assert reader.summary.fps == 25
+    assert video.summary.fps == 25
     np.testing.assert_allclose(times, np.arange(25) / 25, atol=1e-4)
 
 

@@ -56,6 +56,11 @@ def test_the_four_packages_are_this_repository_s():
         (("extract", ".", "--out", "x", "--backbone", "resnet50"), "'resnet50' has no source"),
         (("extract", ".", "--out", "x", "--backbone", "tim:vit"), "did you mean 'timm'"),
         (("train", "nosuch.cubes", "--head", "mean-pool"), "nosuch.cubes is not a feature store"),
+        (("eval", "x.json", "nosuch.cubes"), "nosuch.cubes is not a feature store"),
+        (("explain", "x.json", "nosuch.cubes", "--video", "a", "--out", "a.png"), "nosuch.cubes"),
+        (("optimise-attention", "x.json", "nosuch.cubes"), "nosuch.cubes is not a feature store"),
+        (("plan", "nosuch"), "no source 'nosuch'"),
+        (("plan", ".", "--backbone", "resnet50"), "'resnet50' has no source"),
         (("train", ".", "--multi-label", "--aggregate", "vote"), "take --aggregate mean"),
     ],
 )

@@ -7,12 +7,13 @@ is named here is imported when it is first used: names are checked without torch
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from extract.backbones.sources import list_sources as list_sources
+
 if TYPE_CHECKING:
     from extract.backbones.registry import Backbone as Backbone
-    from extract.backbones.registry import list_sources as list_sources
     from extract.backbones.registry import load_backbone as load_backbone
 
-_NAMES = ("Backbone", "list_sources", "load_backbone")
+_NAMES = ("Backbone", "load_backbone")
 
 
 def __getattr__(name: str) -> Any:

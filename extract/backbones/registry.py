@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from extract.backbones.pooled import PooledMaps, base_layer
-from extract.backbones.sources import MODULES, split_name
+from extract.backbones.sources import MODULES, list_sources, registered, split_name
 from features_store.errors import UsageError, nearest_name
 from features_store.format.layout import LayerShape
 
@@ -64,14 +64,10 @@ def register_source(name: str, networks: ListNetworks) -> Callable[[Source], Sou
             other, _ = _SOURCES[name]
             raise ValueError(f"backbone source {name!r} is already registered, by {other}")
         _SOURCES[name] = source, networks
+        registered.add(name)
         return source
 
     return register
-
-
-def list_sources() -> list[str]:
-    """Return the names of all sources."""
-    return sorted({*MODULES, *_SOURCES})
 
 
 def list_backbones() -> dict[str, str]:
@@ -152,7 +148,7 @@ def load_network(name: str, *, weights: Path | None = None, trained: bool = True
         UsageError: the name has no source, or source or network do not exist.
         ContractError: the weights do not fit the network.
     """
-    source, rest = split_name(name, list_sources())
+    source, rest = split_name(name)
     if source in MODULES:
         import_module(MODULES[source])
     load, _ = _SOURCES[source]

@@ -11,11 +11,16 @@ MODULES = {
 }
 
 
-def split_name(name: str, known: list[str] | None = None) -> tuple[str, str]:
-    """Return source and name of a backbone.
+registered: set[str] = set()  # by `register_source`, beside those that come along
 
-    Args:
-        known: sources that there are; those that come along if None.
+
+def list_sources() -> list[str]:
+    """Return the names of all sources."""
+    return sorted({*MODULES, *registered})
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return source and name of a backbone.
 
     Raises:
         UsageError: it has no source, or an unknown one.
@@ -25,7 +30,7 @@ def split_name(name: str, known: list[str] | None = None) -> tuple[str, str]:
         raise UsageError(
             f"backbone {name!r} has no source; write 'timm:{name}' or 'torchvision:{name}'"
         )
-    known = sorted(MODULES) if known is None else known
+    known = list_sources()
     if source not in known:
         raise UsageError(f"no backbone source {source!r}; {nearest_name(source, known)}")
     return source, rest

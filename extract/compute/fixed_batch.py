@@ -46,7 +46,6 @@ def record(compute: Callable[[Tensor], list[Tensor]], pixels: Tensor) -> FixedBa
     with torch.cuda.stream(stream):
         for _ in range(WARM_UPS):
             compute(pixels)
-    torch.cuda.current_stream(device).wait_stream(stream)
     torch.cuda.synchronize(device)
     graph = torch.cuda.CUDAGraph()
     # On a stream of its own: torch gives each a workspace, which graphs that run at once must not

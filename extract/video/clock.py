@@ -73,6 +73,7 @@ class FrameClock(Generic[Frame]):
         first_pts: of the first frame; None before it.
         last_pts: of the latest frame.
         longest_gap: ticks between two frames.
+        are_decoding_times: whether stamps are put in order; only the end shows that none is over.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class FrameClock(Generic[Frame]):
         self._counter = StampCounter(self.ticks_per_frame, find_lead)
         self._has_stamp = False
         self._may_be_decoding_times = reorders
-        self._are_decoding_times = False
+        self.are_decoding_times = False
         self._latest_sent: int | None = None
         self._pending: list[int] = []  # a heap: stamps of packets whose frames have not come
         self._held: list[tuple[Frame, int]] = []
@@ -107,7 +108,7 @@ class FrameClock(Generic[Frame]):
             return
         rises = pts is not None and (self._latest_sent is None or pts > self._latest_sent)
         if pts is None or not rises:
-            if self._are_decoding_times:
+            if self.are_decoding_times:
                 raise self._goes_back(self._latest_sent or 0, pts)
             self._may_be_decoding_times = False  # these are times at which frames are shown
             return
@@ -126,7 +127,7 @@ class FrameClock(Generic[Frame]):
             # What was sent before the first frame that could be decoded is never shown.
             self._pending = [stamp for stamp in self._pending if stamp >= pts]
             heapify(self._pending)
-        if self._are_decoding_times or (not self._held and self._pending[:1] == [pts]):
+        if self.are_decoding_times or (not self._held and self._pending[:1] == [pts]):
             return [(frame, self._next(self._earliest()))]
         return self._hold(frame, pts)
 
@@ -136,7 +137,7 @@ class FrameClock(Generic[Frame]):
         Raises:
             DecodeError: ``times go back``.
         """
-        if self._are_decoding_times and self._pending:
+        if self.are_decoding_times and self._pending:
             raise DecodeError(
                 "its packets say when they are decoded, not when they are shown, and "
                 f"{len(self._pending)} of them gave no frame, so times cannot be told; remux the "
@@ -149,7 +150,7 @@ class FrameClock(Generic[Frame]):
         """Wait for the frame of an earlier stamp: it comes soon, or its packet shows none."""
         self._held.append((frame, pts))
         if pts < max(stamp for _, stamp in self._held):
-            self._are_decoding_times = True
+            self.are_decoding_times = True
             held, self._held = self._held, []
             return [(each, self._next(self._earliest())) for each, _ in held]
         if len(self._held) <= MAX_REORDERED:

@@ -46,6 +46,10 @@ class Colours(NamedTuple):
 def choose_colours(format_name: str, *, colorspace: int, color_range: int, height: int) -> Colours:
     """Return the colours to convert with; `height` is the frame's as decoded.
 
+    The frame's own where it has them. Otherwise BT.601 below 720 lines and BT.709 from 720 on, and
+    ``mpeg`` (16…235). Grey, palette and RGB pictures have no matrix, and FFmpeg takes them as
+    ``jpeg`` (0…255).
+
     >>> choose_colours("yuv420p", colorspace=2, color_range=0, height=720)[:2]
     ('bt709', 'mpeg')
     """

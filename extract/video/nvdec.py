@@ -33,7 +33,7 @@ def _accel(device: int, options: dict[str, object]) -> HWAccel:
 
 @cache
 def _context_options(device: int) -> dict[str, object]:
-    """Have all files share this process's context on a GPU: one of its own takes half a second.
+    """Have all files share this process's context on a GPU; to make one takes as long as a clip.
 
     Where torch holds that context, FFmpeg does not take it, and each file has its own after all.
     """

@@ -51,6 +51,7 @@ class _ShownFrame(NamedTuple):
     pts: int
     tick: int  # since the first frame of the video
     frame_index: int
+    is_certain: bool  # whether nothing behind it can show that its time is wrong
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,9 @@ class FrameReader:
             if shown.tick < first_tick:
                 continue
             if stop_tick is not None and shown.tick >= stop_tick:
-                break
+                if shown.is_certain:
+                    break
+                continue
             self._num_frames += 1
             latest = [*latest[-1:], shown]
             if sampler.keep(shown.pts):
@@ -244,7 +247,8 @@ class FrameReader:
             if start.key_pts is not None and pts < start.key_pts:
                 continue  # refers to skipped frames; already counted as shown before the keyframe
             first_pts = pts if first_pts is None else first_pts
-            yield _ShownFrame(frame, pts, pts - first_pts, frame_index)
+            is_certain = not clock.are_decoding_times
+            yield _ShownFrame(frame, pts, pts - first_pts, frame_index, is_certain)
             frame_index += 1
         if not self._duration_seconds and first_pts is not None:
             end_pts = clock.last_pts + clock.ticks_per_frame

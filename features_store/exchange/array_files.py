@@ -39,7 +39,7 @@ class Blocks:
 
 
 def write_npy(path: Path, array: Blocks) -> None:
-    """Write a .npy file."""
+    """Write a .npy file, the bytes that numpy would write."""
     with path.open("wb") as file:
         _write(file, array)
 

@@ -12,6 +12,10 @@ from features_store.format.safety import MAX_JSON_BYTES, check_own
 from features_store.labels import SEPARATOR, check_class_name, classes_of, join_label
 from features_store.manifest import SPLITS, ManifestRow
 
+UNLABELLED = -1
+MAX_LINES_BYTES = 2**28
+NUM_CLASSES = "num_classes"  # column of the manifest: of a set with several labels a video
+
 
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a UTF-8 text file of bounded size, without blanks around them."""
@@ -28,13 +32,12 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in text.rstrip("\r\n").split("\n")]
 
 
-MAX_LINES_BYTES = 2**28
-NUM_CLASSES = "num_classes"  # column of the manifest: of a set with several labels a video
-
-
 @dataclass(frozen=True)
 class LabelLines:
-    """A line for each video; `classes` has their names unless labels are numbers themselves."""
+    """A line for each video: a number, or 0 and 1 for every class; −1 where nothing is known.
+
+    `classes` has their names unless labels are numbers themselves.
+    """
 
     lines: list[str]
     classes: list[str]
@@ -106,7 +109,6 @@ def _number(line: str, where: str) -> int:
         raise ContractError(f"{where}: expected the number of a class, got {line!r}") from None
 
 
-UNLABELLED = -1
 _WORDS = {
     "train": ("training",),
     "val": ("valid", "validation"),

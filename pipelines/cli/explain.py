@@ -31,6 +31,9 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Draw over a video's frames where a head looks."""
+    from features_store.metadata import read_header
+
+    read_header(store)
     from pipelines.explain.explain import explain as run
 
     result = run(checkpoint, store, video=video, out=out, root=root)

@@ -51,6 +51,9 @@ def optimise_attention(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Search the attention under which a head gives a video its correct label."""
+    from features_store.metadata import read_header
+
+    read_header(store)
     from pipelines.explain.optimise import optimise_misclassified, optimise_video
 
     if video is None:

@@ -58,7 +58,12 @@ def plan(
     as_json: options.Json = False,
 ) -> None:
     """Say how many frames, bytes and hours an extraction is, from headers. Writes no store."""
+    from extract.backbones.sources import split_name
     from features_store.errors import ContractError, CoverageError
+    from pipelines.extraction.sources import require_source
+
+    require_source(source)
+    split_name(backbone)
     from pipelines.extraction.estimate import plan as run
 
     report = run(

@@ -103,9 +103,6 @@ def warn_of_groups(rows: Sequence[ManifestRow]) -> None:
         logger.warning("%d of %d videos have no group: each file is its own", ungrouped, len(rows))
 
 
-logger = logging.getLogger("cubereel")
-
-
 def load_labelled(
     store: Store, config: TrainConfig, device: torch.device
 ) -> tuple[Labelled, bool, int, list[str]]:

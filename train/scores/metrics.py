@@ -34,7 +34,7 @@ def bootstrap_precisions(
 
     Videos of a group are alike, so whole groups are drawn, with replacement; a draw in which a
     class does not occur averages over those that do, and one without any class is left out. The
-    draws depend on groups and labels alone, as those of `train.scores.metrics.bootstrap_scores` do.
+    draws depend on groups and labels alone, as those of `bootstrap_scores` do.
     """
     blocks = [
         np.mean([_mean_average_precisions(of_seed, table, drawn) for of_seed in probs], axis=0)

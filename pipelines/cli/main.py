@@ -6,10 +6,6 @@ import errno
 import logging
 import sys
 import traceback
-from importlib.metadata import version
-from typing import Annotated
-
-import typer
 
 from features_store.errors import CubereelError
 from pipelines.cli import (
@@ -25,6 +21,8 @@ from pipelines.cli import (
     store,
     train,
 )
+from pipelines.cli.app import app
+from pipelines.cli.flags import FlagFormatter, with_flags
 from pipelines.cli.stopping import Stopped, stop_at_signals
 
 EXIT_INTERNAL, EXIT_MACHINE, EXIT_STOPPED = 1, 5, 75
@@ -33,14 +31,6 @@ MACHINE_ERRNOS = {
     errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ESTALE, errno.ETIMEDOUT,
 }  # fmt: skip
 
-app = typer.Typer(
-    name="cubereel",
-    help="Turn videos into feature cubes once, train heads on them as often as you like.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 plan.register(app)
 extract.register(app)
 train.register(app)
@@ -52,24 +42,6 @@ doctor.register(app)
 app.add_typer(store.app, name="store")
 exchange.register(store.app)
 app.add_typer(manifest.app, name="manifest")
-
-
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(version("cubereel"))
-        raise typer.Exit
-
-
-@app.callback()
-def _common(
-    _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what is wrong.")] = False,
-) -> None:
-    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    logging.getLogger("cubereel").setLevel(level)
 
 
 def main() -> None:
@@ -98,11 +70,11 @@ def _run() -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {with_flags(message)}", file=sys.stderr)
     return code
 
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(FlagFormatter("%(message)s"))
     logging.getLogger("cubereel").handlers = [handler]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import av
 
+from pipelines.extraction.options import ComputeOptions
 from pipelines.measure.bench_extract import BenchReport, bench_extract
 
 BACKBONES = ("caffe:googlenet", "torchvision:googlenet", "torchvision:resnet50")
@@ -50,11 +51,13 @@ def main() -> None:
         for size in ("small", "large"):
             for backbone in options.backbone or BACKBONES:
                 weights = options.weights if backbone == "caffe:googlenet" else None
-                report = bench_extract(
-                    folder / size, backbone=backbone, weights=weights, fps=options.fps,
-                    stride=options.stride, num_videos=options.videos, rounds=options.rounds,
+                asked = ComputeOptions(
+                    backbone=backbone, weights=weights, fps=options.fps, stride=options.stride,
                     workers=options.workers,
                 )  # fmt: skip
+                report = bench_extract(
+                    folder / size, asked, num_videos=options.videos, rounds=options.rounds
+                )
                 print(row(report, size), flush=True)
     print(f"\n{report.device}, {report.precision}, {report.num_cores} cores, "
           f"{report.workers} decode workers; frames per second")  # fmt: skip

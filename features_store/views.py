@@ -5,12 +5,13 @@ with left and right exchanged, the others are crops of the same size in the corn
 """
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 from features_store.errors import UsageError, nearest_name
 
-CENTER, FLIP = "center", "flip"
-CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
-VIEWS = (CENTER, FLIP, *CORNERS)
+View = Literal["center", "flip", "top_left", "top_right", "bottom_left", "bottom_right"]
+VIEWS: tuple[str, ...] = get_args(View)
+CENTER, FLIP, *CORNERS = VIEWS
 Rectangle = tuple[float, float, float, float]
 
 

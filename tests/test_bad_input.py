@@ -132,9 +132,14 @@ def test_an_id_that_stands_twice_is_refused(cubereel, tmp_path):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     from pipelines.extraction.extract import extract
+    from pipelines.extraction.options import ExtractionOptions
 
     folder = tmp_path_factory.mktemp("bad")
-    extract(write_classes(folder / "v"), out=folder / "s.cubes", backbone="tiny:conv", fps="10")
+    extract(
+        write_classes(folder / "v"),
+        out=folder / "s.cubes",
+        options=ExtractionOptions(backbone="tiny:conv", fps="10"),
+    )
     return folder / "s.cubes"
 
 
@@ -222,10 +227,15 @@ def test_a_checkpoint_that_is_none_is_refused(cubereel, store, tmp_path, said):
 
 def test_a_checkpoint_of_other_features_is_refused(cubereel, store, tmp_path):
     from pipelines.extraction.extract import extract
+    from pipelines.extraction.options import ExtractionOptions
 
     run, other = tmp_path / "run", tmp_path / "other.cubes"
     cubereel("train", store, "--head", "mean-pool", "--out", run, "--epochs", 1)
-    extract(write_classes(tmp_path / "v"), out=other, backbone="tiny:conv", fps="5")
+    extract(
+        write_classes(tmp_path / "v"),
+        out=other,
+        options=ExtractionOptions(backbone="tiny:conv", fps="5"),
+    )
     checkpoint = run / "checkpoints" / "mean-pool" / "fold0-seed0.json"
 
     assert cubereel("eval", checkpoint, other) == 3

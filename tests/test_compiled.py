@@ -163,7 +163,7 @@ def test_time_that_runs_out_is_remembered(computer, own_cache, monkeypatch, capl
         choose_compiled("auto", computer, num_frames=inf)
 
     assert caplog.text.count("compiling for this machine") == 1
-    assert caplog.text.count("took longer than 0.2 s; --compile on tries again") == 2
+    assert caplog.text.count("took longer than 0.2 s; `compile` on tries again") == 2
 
 
 def test_a_run_that_ends_soon_does_not_compile(computer, own_cache, caplog):

@@ -9,6 +9,7 @@ from features_store.errors import UsageError
 from features_store.store import Store
 from pipelines.executors.deadline import Deadline, parse_deadline, seconds_until_deadline
 from pipelines.extraction.extract import extract
+from pipelines.extraction.options import ExtractionOptions
 from tests.clips import write_classes
 
 EXTRACT = ("--backbone", "tiny:conv", "--fps", "10")
@@ -41,7 +42,7 @@ def test_deadlines_are_durations_or_times(text, seconds):
      "9" * 30, "2026-13-01", "0001-01-01T00:00"],
 )  # fmt: skip
 def test_what_is_no_time_to_come_is_refused(text):
-    with pytest.raises(UsageError, match="--deadline"):
+    with pytest.raises(UsageError, match="`deadline`"):
         parse_deadline(text, now=100.0)
 
 
@@ -95,15 +96,15 @@ class Countdown(Deadline):
 def test_a_run_that_stopped_goes_on_to_what_it_would_have_been(cubereel, tmp_path, num_videos):
     videos = write_classes(tmp_path / "v", per_class=4)
     whole, store = tmp_path / "whole.cubes", tmp_path / "s.cubes"
-    options = {"backbone": "tiny:conv", "fps": "10", "workers": 2, "device": "cpu"}
-    extract(videos, out=whole, **options)
+    options = ExtractionOptions(backbone="tiny:conv", fps="10", workers=2, device="cpu")
+    extract(videos, out=whole, options=options)
 
-    report = extract(videos, out=store, deadline=Countdown(num_videos), **options)
+    report = extract(videos, out=store, deadline=Countdown(num_videos), options=options)
     assert (report.stopped, report.num_extracted) == (True, num_videos)
     assert list((store / "shards").glob("*.partial")) == []
     (document,) = (store / "runs").iterdir()
     assert json.loads(document.read_text())["stopped"]
-    rest = extract(videos, out=store, deadline=Countdown(100), **options)
+    rest = extract(videos, out=store, deadline=Countdown(100), options=options)
     assert (rest.stopped, rest.num_extracted) == (False, 8 - num_videos)
     assert cubereel("store", "verify", store, "--full") == 0
     assert cubereel("store", "diff", whole, store) == 0

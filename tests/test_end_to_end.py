@@ -25,9 +25,16 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(videos, tmp_path_factory):
     from pipelines.extraction.extract import extract
+    from pipelines.extraction.options import ExtractionOptions
 
     path = tmp_path_factory.mktemp("stores") / "s.cubes"
-    extract(videos, out=path, backbone="tiny:conv", fps="10", licence="CC0", origin="synthetic")
+    extract(
+        videos,
+        out=path,
+        options=ExtractionOptions(
+            backbone="tiny:conv", fps="10", licence="CC0", origin="synthetic"
+        ),
+    )
     return path
 
 

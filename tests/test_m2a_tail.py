@@ -205,10 +205,15 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(videos, weights, tmp_path_factory):
     from pipelines.extraction.extract import extract
+    from pipelines.extraction.options import ExtractionOptions
 
     path = tmp_path_factory.mktemp("stores") / "s.cubes"
     layers = ["stem@avg7", "stem", "top"]
-    extract(videos, out=path, backbone="tiny:conv", weights=weights, layers=layers, fps="10")
+    extract(
+        videos,
+        out=path,
+        options=ExtractionOptions(backbone="tiny:conv", weights=weights, layers=layers, fps="10"),
+    )
     return path
 
 

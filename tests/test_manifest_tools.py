@@ -278,9 +278,10 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def extracted(videos, tmp_path_factory):
     from pipelines.extraction.extract import extract
+    from pipelines.extraction.options import ExtractionOptions
 
     path = tmp_path_factory.mktemp("stores") / "s.cubes"
-    extract(videos, out=path, backbone="tiny:conv", fps="5")
+    extract(videos, out=path, options=ExtractionOptions(backbone="tiny:conv", fps="5"))
     return path
 
 
@@ -511,8 +512,11 @@ def leaky(folder):
 
 def test_leaks_are_named(cubereel, leaky, tmp_path):
     from pipelines.extraction.extract import extract
+    from pipelines.extraction.options import ExtractionOptions
 
-    extract(leaky, out=tmp_path / "s.cubes", backbone="tiny:conv", fps="5")
+    extract(
+        leaky, out=tmp_path / "s.cubes", options=ExtractionOptions(backbone="tiny:conv", fps="5")
+    )
     reports = []
     for path in (leaky, tmp_path / "s.cubes"):
         assert cubereel("manifest", "leaks", path, "--json") == 3

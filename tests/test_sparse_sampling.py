@@ -153,9 +153,14 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(videos, tmp_path_factory):
     from pipelines.extraction.extract import extract
+    from pipelines.extraction.options import ExtractionOptions
 
     path = tmp_path_factory.mktemp("stores") / "s.cubes"
-    extract(videos, out=path, backbone="tiny:conv", segments=3, jitter=2, seed=5)
+    extract(
+        videos,
+        out=path,
+        options=ExtractionOptions(backbone="tiny:conv", segments=3, jitter=2, seed=5),
+    )
     return path
 
 

@@ -159,9 +159,16 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(videos, tmp_path_factory):
     from pipelines.extraction.extract import extract
+    from pipelines.extraction.options import ExtractionOptions
 
     path = tmp_path_factory.mktemp("stores") / "s.cubes"
-    extract(videos, out=path, backbone="tiny:conv", stride=2, views=["top_left", "flip", "center"])
+    extract(
+        videos,
+        out=path,
+        options=ExtractionOptions(
+            backbone="tiny:conv", stride=2, views=["top_left", "flip", "center"]
+        ),
+    )
     return path
 
 

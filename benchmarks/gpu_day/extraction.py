@@ -19,6 +19,7 @@ from extract.compute.preprocess import preprocessing_for
 from extract.decode.pool import DecodePool, DecodeTask, Failed
 from features_store.spec import Sampling
 from pipelines.extraction.extract import extract
+from pipelines.extraction.options import ExtractionOptions
 from pipelines.machine.devices import choose_nvdec
 
 FPS = "10"
@@ -142,10 +143,11 @@ def whole(
     out = setting.scratch / "whole.cubes"
     shutil.rmtree(out, ignore_errors=True)
     with BusyShare() as busy:
-        report = extract(
-            videos, out=out, backbone=backbone, weights=weights, fps=FPS, decoder=decoder,
-            workers=workers, device=str(setting.device), compile="off",
+        options = ExtractionOptions(
+            backbone=backbone, weights=weights, fps=FPS, decoder=decoder, workers=workers,
+            device=str(setting.device), compile="off",
         )  # fmt: skip
+        report = extract(videos, out=out, options=options)
     if report.failed:
         raise RuntimeError(report.failed[0]["error"])
     num_bytes = sum(path.stat().st_size for path in (out / "shards").iterdir())

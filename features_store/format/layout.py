@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from features_store.errors import StoreError, UsageError
+from features_store.format.encodings import Compression, Dtype
 
 FORMAT_VERSION = 1
 DIFF_GRID = 14
@@ -17,8 +18,6 @@ CHUNK_BYTES = 2**20  # chunks of 0.5 to 4 MB: one or a few reads per training wi
 SHARD_BYTES = 2 * 2**30
 BLOCK_BYTES = 2**24  # rows are copied and checked in blocks of this size
 
-Dtype = Literal["float16", "float32", "8bit"]
-Compression = Literal["none", "zstd"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.]+(@(avg|max)[0-9]+)?")
 

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import options
-from pipelines.cli.choices import Compile, Decoder, Fit, Precision
+from pipelines.cli.arguments import Json
+from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json, print_table
+from pipelines.extraction.options import ComputeOptions
 
 app = typer.Typer(help="Measure this machine against its own floors.", no_args_is_help=True)
 MEANINGS = {
@@ -26,33 +27,23 @@ MEANINGS = {
 
 
 @app.command("extract")
+@expand_options
 def extract(
     source: Annotated[Path, typer.Argument(help="As for 'cubereel extract'; whole videos.")],
-    backbone: options.Backbone = options.DEFAULT_BACKBONE,
-    weights: options.AnyWeights = None,
-    layer: options.Layer = None,
-    fps: options.Fps = None,
-    stride: options.Stride = None,
-    fit: options.Fit = Fit.crop,
-    precision: options.Precision = Precision.auto,
-    compile: options.Compile = Compile.auto,
-    device: options.Device = "auto",
-    decoder: options.Decoder = Decoder.cpu,
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = 1,
-    videos: Annotated[int, typer.Option(help="How many, evenly chosen from the source.")] = 16,
+    options: ComputeOptions,
+    num_videos: Annotated[
+        int, typer.Option("--videos", help="How many, evenly chosen from the source.")
+    ] = 16,
     rounds: Annotated[int, typer.Option(help="Of which the fastest counts.")] = 3,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Extraction beside its floors and a plain loop, in frames per second and ratios."""
+    from pipelines.extraction.request import check_request
+
+    check_request(source, options)
     from pipelines.measure.bench_extract import bench_extract
 
-    report = bench_extract(
-        source, backbone=backbone, weights=weights, layers=layer or (), fps=fps, stride=stride,
-        fit=fit.value, precision=precision.value, compile=compile.value,
-        device=device, decoder=decoder.value, batch_size=batch_size, workers=workers,
-        num_videos=videos, rounds=rounds,
-    )  # fmt: skip
+    report = bench_extract(source, options, num_videos=num_videos, rounds=rounds)
     if as_json:
         print_json(report)
         return

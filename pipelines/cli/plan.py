@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli import options
-from pipelines.cli.choices import Compile, Compression, Decoder, Diffs, Dtype, Fit, Precision
+from features_store.errors import ContractError, CoverageError
+from pipelines.cli.arguments import Json, Source
+from pipelines.cli.expanding import expand_options
+from pipelines.cli.flags import with_flags
 from pipelines.cli.show import format_bytes, format_seconds, print_json, print_table
+from pipelines.extraction.options import CubeOptions
 
 if TYPE_CHECKING:
     from pipelines.extraction.estimate import PlanReport
@@ -20,61 +22,28 @@ def register(app: typer.Typer) -> None:
     app.command("plan")(plan)
 
 
+@expand_options
 def plan(
-    source: Annotated[
-        Path, typer.Argument(help="Folder of class folders, manifest CSV, or a list of paths.")
-    ],
-    backbone: options.Backbone = options.DEFAULT_BACKBONE,
-    weights: options.AnyWeights = None,
-    layer: options.Layer = None,
-    fps: options.Fps = None,
-    stride: options.Stride = None,
-    count: options.Count = None,
-    segments: options.Segments = None,
-    jitter: options.Jitter = 0,
-    seed: options.Seed = 0,
-    view: options.View = None,
-    diffs: options.Diffs = Diffs.frames,
-    fit: options.Fit = Fit.crop,
-    precision: options.Precision = Precision.auto,
-    compile: options.Compile = Compile.auto,
-    dtype: options.Dtype = Dtype.float16,
-    compression: Annotated[
-        Compression, typer.Option(help="Of the store; bytes are those before it.")
-    ] = Compression.none,
-    compact: options.Compact = False,
-    device: options.Device = "auto",
-    decoder: options.Decoder = Decoder.cpu,
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = 1,
-    root: options.Root = None,
+    source: Source,
+    options: CubeOptions,
     sample: Annotated[
         int | None, typer.Option(help="Read this many headers only, and estimate the rest.")
     ] = None,
-    calibrate: Annotated[
-        float, typer.Option(help="Seconds to time decoding, and again the backbone; 0: no time.")
+    calibrate_seconds: Annotated[
+        float,
+        typer.Option(
+            "--calibrate", help="Seconds to time decoding, and again the backbone; 0: no time."
+        ),
     ] = 2.0,
-    header_cache: options.HeaderCache = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Say how many frames, bytes and hours an extraction is, from headers. Writes no store."""
-    from extract.backbones.sources import split_name
-    from features_store.errors import ContractError, CoverageError
-    from pipelines.extraction.sources import require_source
+    from pipelines.extraction.request import check_plan
 
-    require_source(source)
-    split_name(backbone)
+    check_plan(source, options, sample=sample, calibrate_seconds=calibrate_seconds)
     from pipelines.extraction.estimate import plan as run
 
-    report = run(
-        source, backbone=backbone, weights=weights, layers=layer or (), fps=fps, stride=stride,
-        count=count, segments=segments, jitter=jitter, seed=seed,
-        views=[each.value for each in view or ()], diffs=diffs.value, fit=fit.value,
-        precision=precision.value, compile=compile.value, dtype="8bit" if compact else dtype.value,
-        compression="zstd" if compact else compression.value, device=device, decoder=decoder.value,
-        batch_size=batch_size, workers=workers, root=root, sample=sample,
-        calibrate_seconds=calibrate, header_cache=header_cache,
-    )  # fmt: skip
+    report = run(source, options, sample=sample, calibrate_seconds=calibrate_seconds)
     if as_json:
         print_json(report)
     else:
@@ -107,7 +76,7 @@ def _show(report: PlanReport) -> None:
             "frames, or frames do not come evenly"
         )
     for video_id, problem in report.problems:
-        typer.echo(f"problem  {video_id}  {problem}")
+        typer.echo(f"problem  {video_id}  {with_flags(problem)}")
     if report.backbone_problem:
         typer.echo("bytes    not known without the backbone, nor is the time")
         return

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.choices import Aggregate, Order, View, Windows
+from features_store.views import View
+from pipelines.cli.choices import Aggregate, Order, Windows
 from pipelines.cli.show import print_json, print_table
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def train(
 
     flags: dict[str, Any] = {
         "multi_label": multi_label,
-        "layers": layer, "view": view and view.value,
+        "layers": layer, "view": view,
         "windows": windows and windows.value, "clip_frames": clip_frames,
         "frame_stride": frame_stride, "window_stride": window_stride, "epochs": epochs,
         "batch_size": batch_size, "learning_rates": lr, "weight_decays": weight_decay,

@@ -99,12 +99,12 @@ def parse_deadline(text: str, *, now: float) -> float:
             seconds = datetime.fromisoformat(text).timestamp() - now
         except (ValueError, OverflowError, OSError):
             raise UsageError(
-                f"--deadline must be a duration such as 3h30m, seconds, or a time such as "
+                f"`deadline` must be a duration such as 3h30m, seconds, or a time such as "
                 f"2030-01-31T18:00, got {text!r}"
             ) from None
     if not 0 < seconds <= MAX_SECONDS:
         raise UsageError(
-            f"--deadline {text!r} is {seconds:g} seconds from now; more than 0 and at most "
+            f"`deadline` {text!r} is {seconds:g} seconds from now; more than 0 and at most "
             f"{MAX_SECONDS:g} (a year) are expected"
         )
     return float(seconds)

@@ -6,30 +6,32 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import inf, sqrt
+from math import sqrt
 from pathlib import Path
 from statistics import stdev
-from typing import Literal, get_args
+from typing import get_args
 
 from extract.backbones import Backbone, load_backbone
 from extract.backbones.registry import load_network
 from extract.video.counts import FrameCount
-from features_store.errors import ContractError, UsageError
-from features_store.format.layout import ArraySpec, Dtype, LayerShape, shard_arrays, split_units
+from features_store.errors import ContractError
+from features_store.format.encodings import Dtype
+from features_store.format.layout import ArraySpec, LayerShape, shard_arrays, split_units
 from features_store.format.shard_size import UnitRows, shard_bytes
-from features_store.spec import Decoder, Fit, Sampling
-from features_store.views import choose_views
-from pipelines.extraction.extract import DEFAULT_BACKBONE
+from features_store.spec import Sampling
 from pipelines.extraction.header_cache import open_header_cache
 from pipelines.extraction.headers import HeaderSurvey, probe_in_workers, survey_headers
+from pipelines.extraction.options import CubeOptions
 from pipelines.extraction.plan import count_rows, rooms, row_bytes_of
+from pipelines.extraction.request import check_plan
 from pipelines.extraction.sources import Source, read_source
 from pipelines.machine.calibration import Clip, TimeEstimate, estimate_time
-from pipelines.machine.compiling import Compile, choose_compiled
+from pipelines.machine.compiling import choose_compiled
 from pipelines.machine.devices import build_computer, choose_device, choose_nvdec
 
 NUM_TIMED = 64  # videos that decoding is timed on, as far as the seconds for it reach
 NUM_NAMED = 5  # videos with problems that a report names
+DEFAULTS = CubeOptions()
 
 
 @dataclass
@@ -76,55 +78,31 @@ class PlanReport:
 
 def plan(
     source: str | Path,
+    options: CubeOptions = DEFAULTS,
     *,
-    backbone: str = DEFAULT_BACKBONE,
-    weights: str | Path | None = None,
-    layers: Sequence[str] = (),
-    fps: str | None = None,
-    stride: int | None = None,
-    count: int | None = None,
-    segments: int | None = None,
-    jitter: int = 0,
-    seed: int = 0,
-    views: Sequence[str] = (),
-    diffs: Literal["frames", "cubes"] = "frames",
-    fit: Fit = "crop",
-    precision: Literal["fp32", "bf16", "auto"] = "auto",
-    compile: Compile = "auto",
-    dtype: str = "float16",
-    compression: str = "none",
-    device: str = "auto",
-    decoder: Decoder = "cpu",
-    batch_size: int | None = None,
-    workers: int = 1,
-    root: str | Path | None = None,
     sample: int | None = None,
     calibrate_seconds: float = 2.0,
-    header_cache: str | Path | None = None,
 ) -> PlanReport:
     """Count frames and bytes of an extraction by headers, and time a few seconds of it.
 
-    Without `weights` the backbone has random ones: its cubes have the same shape and take as long.
-    See `cubereel plan --help` for the arguments.
+    Without weights the backbone has random ones: its cubes have the same shape and take as long.
+
+    Args:
+        sample: read this many headers only, and estimate the rest; None reads all.
+        calibrate_seconds: to time decoding, and again the backbone; 0 estimates no time.
 
     Raises:
         CubereelError: one of its children.
     """
-    if workers < 1 or (sample is not None and sample < 1):
-        raise UsageError(f"workers and sample must be at least 1: {workers}, {sample}")
-    if not 0 <= calibrate_seconds < inf:
-        raise UsageError(f"--calibrate must be a number of seconds, got {calibrate_seconds}")
-    sampling = Sampling.parse(
-        fps=fps, stride=stride, count=count, segments=segments, jitter=jitter, seed=seed
+    check_plan(source, options, sample=sample, calibrate_seconds=calibrate_seconds)
+    report = PlanReport(
+        str(source), 0, options.sampling, options.backbone, options.dtype, options.compression
     )
-    chosen = choose_views(views, fit=fit)
-    shard_arrays((), views=(), dtype=dtype, compression=compression)  # known names?
-    report = PlanReport(str(source), 0, sampling, backbone, dtype, compression)
-    nvdec_device = choose_nvdec(decoder, choose_device(device))
-    network = _load(report, backbone, None if weights is None else Path(weights), layers)
-    videos = read_source(Path(source), root=None if root is None else Path(root))
-    cache = open_header_cache(header_cache, root=videos.root)
-    read = partial(probe_in_workers, workers=workers)
+    nvdec_device = choose_nvdec(options.decoder, choose_device(options.device))
+    network = _load(report, options)
+    videos = read_source(Path(source), root=options.root)
+    cache = open_header_cache(options.header_cache, root=videos.root)
+    read = partial(probe_in_workers, workers=options.workers)
     survey = survey_headers(videos.root, videos.rows, cache=cache, read=read, sample=sample)
     counts = _count(report, videos, survey)
     if network is None:
@@ -133,36 +111,36 @@ def plan(
     id_bytes = max(len(row.video_id.encode()) for row in videos.rows)
     for name in get_args(Dtype):
         arrays = shard_arrays(
-            report.layers, views=chosen, dtype=name, has_diff_cubes=diffs == "cubes"
-        )
+            report.layers, views=options.chosen_views, dtype=name,
+            has_diff_cubes=options.has_diff_cubes,
+        )  # fmt: skip
         report.bytes[name] = _bytes(counts, report, arrays, id_bytes=id_bytes)
     if not calibrate_seconds:
         report.time_problem = "not asked for"
         return report
     computer = build_computer(
-        network, fit=fit, precision=precision, device=device, batch_size=batch_size
-    )
-    num_pictures = len(chosen) * (2 if diffs == "cubes" else 1)
-    computer = choose_compiled(compile, computer, num_frames=report.frames * num_pictures)
+        network, fit=options.fit, precision=options.precision, device=options.device,
+        batch_size=options.batch_size,
+    )  # fmt: skip
+    num_pictures = report.frames * len(options.chosen_views) * (2 if options.has_diff_cubes else 1)
     report.time = estimate_time(
-        _clips(videos, counts), computer=computer, sampling=sampling, workers=workers,
-        nvdec_device=nvdec_device,
-        seconds=calibrate_seconds, num_decoded=report.decoded,
-        num_kept=report.frames * num_pictures,
+        _clips(videos, counts),
+        computer=choose_compiled(options.compile, computer, num_frames=num_pictures),
+        sampling=options.sampling, workers=options.workers, nvdec_device=nvdec_device,
+        seconds=calibrate_seconds, num_decoded=report.decoded, num_kept=num_pictures,
     )  # fmt: skip
     if report.time is None:
         report.time_problem = "none of the videos that were tried could be decoded"
     return report
 
 
-def _load(
-    report: PlanReport, name: str, weights: Path | None, layers: Sequence[str]
-) -> Backbone | None:
-    report.has_weights = weights is not None
+def _load(report: PlanReport, options: CubeOptions) -> Backbone | None:
+    report.has_weights = options.weights is not None
     try:
-        if weights is not None:
-            return load_backbone(name, weights=weights, layers=layers)
-        return Backbone(name, load_network(name, trained=False), layers)
+        if options.weights is not None:
+            return load_backbone(options.backbone, weights=options.weights, layers=options.layers)
+        network = load_network(options.backbone, trained=False)
+        return Backbone(options.backbone, network, options.layers)
     except ContractError as err:
         report.backbone_problem = str(err)
         return None

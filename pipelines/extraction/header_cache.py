@@ -33,7 +33,7 @@ _TYPES = (str, int, int, int, int, str, str, float, int, bool, str)
 def open_header_cache(folder: str | Path | None, *, root: Path) -> HeaderCache:
     """Return the cache of headers below a root, in a folder or where it is by default."""
     if folder is None:
-        return HeaderCache(cache_folder("headers", option="--header-cache"), root)
+        return HeaderCache(cache_folder("headers", option="header_cache"), root)
     return HeaderCache(Path(folder), root)
 
 

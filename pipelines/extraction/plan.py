@@ -17,7 +17,8 @@ from features_store.manifest import ManifestRow
 from features_store.spec import Sampling
 from pipelines.extraction.header_cache import HeaderCache
 from pipelines.extraction.headers import ReadHeaders, survey_headers
-from pipelines.extraction.retries import Attempts, Partial
+from pipelines.extraction.options import ExtractionOptions
+from pipelines.extraction.retries import Attempts
 from pipelines.extraction.sources import Source
 
 MIN_FRAME_BYTES = 16  # of a frame that repeats the one before, and its entry in an index
@@ -45,33 +46,36 @@ class ExtractionPlan:
         """Videos to extract."""
         return sum(len(unit) for unit in self.units)
 
+    @property
+    def num_frames(self) -> int:
+        """Upper estimate of their frames."""
+        return sum(job.max_frames for unit in self.units for job in unit)
+
 
 def plan_extraction(
     source: Source,
+    options: ExtractionOptions,
     *,
-    sampling: Sampling,
     arrays: list[ArraySpec],
     find: Callable[[str], VideoRecord | None],
     attempts: Attempts,
-    partial: Partial,
-    retry_failed: bool,
-    rehash: bool,
     cache: HeaderCache,
     read_headers: ReadHeaders,
 ) -> ExtractionPlan:
     """Compare a source with what a store has, find the headers of the rest, cut it into units.
 
     Args:
+        options: `partial` says whether a video that breaks off is done when its first frames are
+            in the store; `retry_failed` tries every video again that failed or is partial.
         attempts: of the runs before; a failure that stands is not tried again.
-        partial: whether a video that breaks off is done when its first frames are in the store.
-        retry_failed: try every video again that failed or is partial.
         read_headers: of the files that neither manifest nor cache knows.
     """
+    partial, retry_failed = options.partial, options.retry_failed
     plan = ExtractionPlan()
     rows, jobs = [], []
     for row in source.rows:
         path, record = source.path(row), find(row.video_id)
-        stored = record if record and _is_done(row, path, record, rehash=rehash) else None
+        stored = record if record and _is_done(row, path, record, rehash=options.rehash) else None
         is_partial = stored is not None and stored.status == "partial"
         if stored is not None and (not is_partial or (partial == "keep" and not retry_failed)):
             plan.done.append(row.video_id)
@@ -90,7 +94,7 @@ def plan_extraction(
         rows.append(row)
         jobs.append(job)
     headers = survey_headers(source.root, rows, cache=cache, read=read_headers).headers
-    room = rooms(count_rows(rows, headers, sampling), arrays)
+    room = rooms(count_rows(rows, headers, options.sampling), arrays)
     jobs = [_with_room(job, num_frames) for job, num_frames in zip(jobs, room, strict=True)]
     for positions in split_units([job.max_frames for job in jobs], row_bytes=row_bytes_of(arrays)):
         plan.units.append([jobs[i] for i in positions])

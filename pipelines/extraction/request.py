@@ -7,28 +7,43 @@ from pathlib import Path
 
 from extract.backbones.sources import split_name
 from features_store.errors import UsageError
-from features_store.spec import Sampling
+from pipelines.extraction.options import ComputeOptions, CubeOptions, ExtractionOptions
 from pipelines.extraction.sources import require_source
 
 
-def check_request(
-    source: str | Path,
-    *,
-    sampling: Sampling,
-    backbone: str,
-    workers: int,
-    timeout_seconds: float,
-    partial: str,
-) -> None:
+def check_request(source: str | Path, options: ComputeOptions) -> None:
     """Raise `UsageError` for what cannot be; said before seconds are spent on importing."""
-    if workers < 1:
-        raise UsageError(f"--workers must be at least 1, got {workers}")
-    if not 0 < timeout_seconds < inf:
-        raise UsageError(f"--timeout must be a number of seconds above 0, got {timeout_seconds}")
-    if partial == "keep" and sampling.is_sparse:
-        raise UsageError(
-            f"--partial keep cannot go with --{sampling.kind}: of a video that breaks off, frames "
-            "evenly spaced over all of it are not there; drop it, or take --fps or --stride"
-        )
+    sampling = options.sampling
+    if options.workers < 1:
+        raise UsageError(f"`workers` must be at least 1, got {options.workers}")
+    if options.batch_size is not None and options.batch_size < 1:
+        raise UsageError(f"`batch_size` must be at least 1, got {options.batch_size}")
+    if isinstance(options, CubeOptions):
+        options.chosen_views  # noqa: B018  # checks their names
+    if isinstance(options, ExtractionOptions):
+        if not 0 < options.timeout_seconds < inf:
+            raise UsageError(
+                "`timeout_seconds` must be a number of seconds above 0, got "
+                f"{options.timeout_seconds}"
+            )
+        if options.partial == "keep" and sampling.is_sparse:
+            raise UsageError(
+                f"`partial` keep cannot go with `{sampling.kind}`: of a video that breaks off, "
+                "frames evenly spaced over all of it are not there; drop it, or take `fps` or "
+                "`stride`"
+            )
     require_source(Path(source))
-    split_name(backbone)
+    split_name(options.backbone)
+
+
+def check_plan(
+    source: str | Path, options: CubeOptions, *, sample: int | None, calibrate_seconds: float
+) -> None:
+    """Likewise for a plan."""
+    check_request(source, options)
+    if sample is not None and sample < 1:
+        raise UsageError(f"`sample` must be at least 1, got {sample}")
+    if not 0 <= calibrate_seconds < inf:
+        raise UsageError(
+            f"`calibrate_seconds` must be a number of seconds, got {calibrate_seconds}"
+        )

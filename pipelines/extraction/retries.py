@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from extract.unit import VideoJob
 from features_store.errors import REASONS
 from features_store.ledger import Failure
+from pipelines.extraction.options import Partial
 
-Partial = Literal["keep", "drop"]
 MAX_TRIES = 3  # of one file, for reasons of the machine: then it is the video that kills decoders
 
 

@@ -7,15 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from extract.compute.computer import CubeComputer
 from extract.compute.views import ViewComputer
 from extract.decode.pool import DecodePool
 from extract.unit import UnitExtractor, VideoFailure, VideoJob
-from extract.video.pictures import PictureStack
 from features_store.format.records import VideoRecord
 from features_store.ledger import append_failure, new_failure
 from features_store.session import StoreWriter, UnitWriter
 from pipelines.executors.deadline import Deadline
+from pipelines.extraction.options import Partial
 from pipelines.extraction.plan import ExtractionPlan
 from pipelines.extraction.sources import Source
 from pipelines.progress import ProgressLog
@@ -88,54 +87,57 @@ def new_report(
     )
 
 
-@dataclass
 class Run:
     """The units of a plan, one after the other, until all is done or the deadline is near.
 
-    Attributes:
-        stack: the pictures of a frame, as the pool sends them.
+    Args:
+        views: computes the pictures of a frame that the pool sends.
+        partial: whether the frames of a video that breaks off are kept.
     """
 
-    writer: StoreWriter
-    computer: CubeComputer
-    stack: PictureStack
-    report: ExtractionReport
-    deadline: Deadline
-    keep_partial: bool
+    def __init__(
+        self,
+        writer: StoreWriter,
+        views: ViewComputer,
+        report: ExtractionReport,
+        deadline: Deadline,
+        *,
+        partial: Partial,
+    ) -> None:
+        self._writer, self._views = writer, views
+        self._report, self._deadline = report, deadline
+        self._keep_partial = partial == "keep"
+        self._num_ended = 0
 
     def extract(self, plan: ExtractionPlan, pool: DecodePool) -> None:
         """Extract the videos of a plan into the store and the report."""
         begun = time.monotonic()
-        self._num_ended = 0
         try:
             self._extract_units(plan, pool)
         finally:
-            self.report.extracting_seconds = round(time.monotonic() - begun, 3)
-            self.report.stopped = self._num_ended < plan.num_jobs
+            self._report.extracting_seconds = round(time.monotonic() - begun, 3)
+            self._report.stopped = self._num_ended < plan.num_jobs
             if not self._num_ended:
                 logger.warning(
                     "no video was done in %.0f s; %s, the first, is dropped and needs more time",
-                    self.report.extracting_seconds, plan.units[0][0].video_id,
+                    self._report.extracting_seconds, plan.units[0][0].video_id,
                 )  # fmt: skip
 
     def _extract_units(self, plan: ExtractionPlan, pool: DecodePool) -> None:
-        views = ViewComputer(
-            self.computer, stack=self.stack, has_diff_cubes=self.writer.header.has_diff_cubes
-        )
         extractor = UnitExtractor(
-            views, self._open_unit, keep_partial=self.keep_partial,
+            self._views, self._open_unit, keep_partial=self._keep_partial,
             on_frames=self._on_frames, on_failure=self._on_failure, on_video=self._on_video,
         )  # fmt: skip
         with ProgressLog("extract", total=plan.num_jobs, unit="videos") as self._progress:
-            extractor.run(plan.units, pool, may_begin=self.deadline.may_begin)
+            extractor.run(plan.units, pool, may_begin=self._deadline.may_begin)
 
     def _open_unit(self, jobs: Sequence[VideoJob]) -> UnitWriter:
         rows = sum(job.max_frames for job in jobs)
-        return self.writer.unit(rows=rows, video_ids=[job.video_id for job in jobs])
+        return self._writer.unit(rows=rows, video_ids=[job.video_id for job in jobs])
 
     def _on_frames(self, num_frames: int) -> None:
-        self.report.num_frames += num_frames
-        self._progress.show(f"({self.report.num_frames} frames)")
+        self._report.num_frames += num_frames
+        self._progress.show(f"({self._report.num_frames} frames)")
 
     def _on_failure(self, failure: VideoFailure) -> None:
         job, error = failure.job, failure.error
@@ -152,13 +154,13 @@ class Run:
             start_seconds=job.start_seconds,
             end_seconds=job.end_seconds,
         )
-        append_failure(self.writer.path, self.report.run_id, line)
-        listed = self.report.partial if failure.is_kept else self.report.failed
+        append_failure(self._writer.path, self._report.run_id, line)
+        listed = self._report.partial if failure.is_kept else self._report.failed
         listed.append({"video_id": job.video_id, "reason": error.reason, "error": str(error)})
         logger.warning("%s %s: %s", line.outcome, job.video_id, error)
 
     def _on_video(self, record: VideoRecord | None) -> None:
         self._num_ended += 1
-        self.report.num_extracted += record is not None
-        self.deadline.finished()
-        self._progress.step(f"({self.report.num_frames} frames)")
+        self._report.num_extracted += record is not None
+        self._deadline.finished()
+        self._progress.step(f"({self._report.num_frames} frames)")

@@ -117,7 +117,7 @@ def _relative_to(root: Path, rows: Sequence[ManifestRow], folder: Path) -> Sourc
         absolute = os.path.normpath(row.path if row.path.startswith("/") else base + row.path)
         if not absolute.startswith(top):
             raise ContractError(
-                f"video {row.path!r} lies outside the root {root}; give a higher folder with --root"
+                f"video {row.path!r} lies outside the root {root}; give a higher folder with `root`"
             )
         path = absolute[len(top) :]
         if path != row.path or not row.video_id:

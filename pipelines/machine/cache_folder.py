@@ -23,7 +23,7 @@ def cache_folder(kind: str, *, option: str = "") -> Path:
     try:
         return Path.home() / ".cache" / "cubereel" / kind
     except RuntimeError as err:
-        advice = f"give {option} FOLDER, or set" if option else "set"
+        advice = f"give `{option}` FOLDER, or set" if option else "set"
         raise UsageError(
             f"this user has no home folder to remember {kind} in; {advice} XDG_CACHE_HOME to one"
         ) from err

@@ -12,7 +12,6 @@ import tempfile
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
-from typing import Literal
 
 from extract.compute.compiled import (
     CompilingTooLongError,
@@ -28,9 +27,9 @@ from extract.compute.precision import MIN_COSINE, compare_computers
 from features_store.errors import MachineError, UsageError
 from pipelines.machine.cache_folder import cache_folder
 from pipelines.machine.calibration import time_backbone
+from pipelines.machine.choices import Compile
 
 logger = logging.getLogger("cubereel")
-Compile = Literal["auto", "on", "off"]
 COMPILE_SECONDS = 300.0
 LONG_SECONDS = 600.0  # of computing, from which on `auto` takes the minute that compiling takes
 MIN_GAIN = 1.05  # a network that is hardly faster is not worth the seconds of loading it
@@ -98,7 +97,7 @@ def _choose(asked: Compile, computer: CubeComputer, num_frames: float) -> tuple[
         verdict = _try_to_compile(computer, folder)
         _write_verdict(verdict_file, verdict)
     if verdict.problem:
-        advice = "; --compile on tries again" if asked == "auto" else ""
+        advice = "; `compile` on tries again" if asked == "auto" else ""
         raise MachineError(verdict.problem + advice)
     why = f"{verdict.gain:.2f} times as fast, worst cosine {verdict.worst_cosine:.6f}"
     if asked == "auto" and verdict.gain < MIN_GAIN:

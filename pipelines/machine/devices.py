@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 import torch
 
@@ -17,6 +16,7 @@ from extract.compute.preprocess import preprocessing_for
 from extract.video.nvdec import require_nvdec
 from features_store.errors import ContractError, MachineError, UsageError
 from features_store.spec import Decoder, Fit
+from pipelines.machine.choices import AskedPrecision
 from pipelines.machine.golden_clip import clip_path
 
 logger = logging.getLogger("cubereel")
@@ -28,7 +28,7 @@ def build_computer(
     network: Backbone,
     *,
     fit: Fit,
-    precision: Literal["fp32", "bf16", "auto"],
+    precision: AskedPrecision,
     device: str,
     batch_size: int | None,
 ) -> CubeComputer:
@@ -41,7 +41,7 @@ def build_computer(
         UsageError: there is no such device, or the batch size is below 1.
     """
     if batch_size is not None and batch_size < 1:
-        raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
+        raise UsageError(f"`batch_size` must be at least 1, got {batch_size}")
     chosen = choose_device(device)
     computer = CubeComputer(
         network,
@@ -68,7 +68,7 @@ def launch_at_once(computer: CubeComputer) -> CubeComputer:
     except torch.OutOfMemoryError as err:
         raise MachineError(
             f"{computer.device} has no memory for {GPU_LANES} batches of {computer.batch_size} "
-            "frames; give a smaller --batch-size"
+            "frames; give a smaller `batch_size`"
         ) from err
     except RuntimeError as err:  # what a network does cannot always be recorded
         logger.info("kernels are launched one by one, not as a CUDA graph (%s)", first_line(err))

@@ -85,6 +85,11 @@ class Bench:
         self._normalise = Normalise(computer.preprocessing).to(computer.device)
         self.num_frames, self._pixels = self._look()
 
+    @property
+    def num_videos(self) -> int:
+        """Videos that are measured on."""
+        return len(self._paths)
+
     def measure(self, rounds: int) -> Rates:
         """Return the fastest of some rounds."""
         parts: dict[str, Callable[[], float]] = {

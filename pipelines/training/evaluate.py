@@ -16,6 +16,7 @@ from features_store.manifest import FILE_NAME
 from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
 from pipelines.extraction.extract import extract
+from pipelines.extraction.options import ExtractionOptions
 from pipelines.machine.devices import choose_device, decoder_of
 from pipelines.training.tails import open_checkpoint
 from pipelines.training.verdict import predicted_label
@@ -144,12 +145,13 @@ def predict(
         source = Path(folder) / "videos.txt"
         source.write_text("\n".join(str(path.absolute()) for path in videos))
         store = Path(folder) / "store"
-        report = extract(
-            source, out=store, backbone=spec.backbone, weights=weights,
-            layers=list(description.layers), fit=spec.preprocessing.fit, precision=spec.precision,
+        options = ExtractionOptions(
+            backbone=spec.backbone, weights=weights, layers=list(description.layers),
+            fit=spec.preprocessing.fit, precision=spec.precision,
             decoder=decoder_of(spec.decoder), views=[description.config.view], device=device,
-            root="/", **spec.sampling.options,
+            root=Path("/"), **spec.sampling.options,
         )  # fmt: skip
+        report = extract(source, out=store, options=options)
         with Store(store) as opened:
             require_same_spec(spec, opened.header.spec, store=f"the store of {checkpoint}")
             ids = opened.ids

@@ -11,6 +11,7 @@ from features_store.shards.writer import ShardWriter
 from features_store.verbs.merge import append_stores
 from features_store.verbs.reshape import repack_store
 from pipelines.extraction.extract import extract
+from pipelines.extraction.options import ExtractionOptions
 from tests.clips import textured_frames, write_classes
 from tests.stores import commit, frames, header, make_store
 from tests.synthetic import cut_off, write_video
@@ -43,15 +44,10 @@ def _prepare_videos(folder: Path) -> None:
 
 
 def _extract(folder: Path, store: Path) -> None:
-    extract(
-        folder,
-        out=store,
-        backbone="tiny:conv",
-        fps="10",
-        batch_size=4,
-        device="cpu",
-        partial="keep",
+    options = ExtractionOptions(
+        backbone="tiny:conv", fps="10", batch_size=4, device="cpu", partial="keep"
     )
+    extract(folder, out=store, options=options)
 
 
 # About 20 rows a chunk, so that a shard has several. Every length tells its video.

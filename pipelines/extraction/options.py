@@ -1,0 +1,170 @@
+"""What one may ask of an extraction: each option once, for Python and as a flag.
+
+`bench` takes `ComputeOptions`, `plan` takes `CubeOptions`, `extract` takes `ExtractionOptions`.
+Fields are keyword arguments in Python; `pipelines.cli.expanding` makes flags of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Option
+
+from features_store.errors import UsageError
+from features_store.format.encodings import Compression, Dtype
+from features_store.spec import Decoder, Fit, Sampling
+from features_store.views import VIEWS, choose_views
+from pipelines.machine.choices import AskedPrecision, Compile
+
+Partial = Literal["keep", "drop"]
+PATHS = ("weights", "root", "header_cache")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """Which frames a network sees, and how it computes."""
+
+    backbone: Annotated[str, Option(help="source:name; see 'cubereel list backbones'.")] = (
+        "torchvision:googlenet"
+    )
+    weights: Annotated[
+        Path | None,
+        Option(help="Weights file; else the library's own, in 'plan' and 'bench' random ones."),
+    ] = None
+    layers: Annotated[
+        Sequence[str],
+        Option("--layer", help="Layer to keep, or NAME@avg7, NAME@max7; repeat. Last map if none."),
+    ] = ()
+    fps: Annotated[str | None, Option(help="Frames a second to keep, by time.")] = None
+    stride: Annotated[int | None, Option(help="Keep every n-th decoded frame.")] = None
+    fit: Annotated[Fit, Option(help="How frames get the network's shape.")] = "crop"
+    precision: Annotated[
+        AskedPrecision, Option(help="auto: bf16 where it is fast and agrees with fp32.")
+    ] = "auto"
+    compile: Annotated[
+        Compile,
+        Option(
+            help="Of the backbone, once for a kind of machine, for at most 5 minutes; auto: for "
+            "more than 10 minutes of computing, where it is seen to be faster."
+        ),
+    ] = "auto"
+    device: Annotated[str, Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto"
+    decoder: Annotated[
+        Decoder, Option(help="nvdec: the GPU's, which is another spec than the CPU's.")
+    ] = "cpu"
+    batch_size: Annotated[
+        int | None, Option(help="Frames that travel together; by the device if not given.")
+    ] = None
+    workers: Annotated[int, Option(help="Processes that decode.")] = 1
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in PATHS and isinstance(value, str):  # from a notebook
+                self._set(field.name, Path(value))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # frozen for everyone else
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames are kept."""
+        return Sampling.parse(fps=self.fps, stride=self.stride)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CubeOptions(ComputeOptions):
+    """What a store holds of which frames."""
+
+    count: Annotated[
+        int | None, Option(help="Frames to keep of each video, evenly spaced in time.")
+    ] = None
+    segments: Annotated[
+        int | None, Option(help="Keep the centre frame of each of n equal segments.")
+    ] = None
+    jitter: Annotated[
+        int, Option(help="Random draws of a frame a segment, beside that of the centres.")
+    ] = 0
+    seed: Annotated[int, Option(help="Of the random draws.")] = 0
+    views: Annotated[
+        Sequence[str],
+        Option(
+            "--view",
+            metavar=f"<list[{'|'.join(VIEWS)}]>",
+            help="What of the picture; repeat. center if none.",
+        ),
+    ] = ()
+    diffs: Annotated[
+        Literal["frames", "cubes"],
+        Option(help="cubes: also the backbone's cubes of difference images."),
+    ] = "frames"
+    dtype: Annotated[Dtype, Option(help="Of the cubes in the store.")] = "float16"
+    compression: Annotated[
+        Compression, Option(help="Of cubes and differences in the store; 'plan' counts without.")
+    ] = "none"
+    compact: Annotated[
+        bool, Option("--compact", help="Short for --dtype 8bit --compression zstd.")
+    ] = False
+    root: Annotated[Path | None, Option(help="Folder that video ids are relative to.")] = None
+    header_cache: Annotated[
+        Path | None, Option(help="Folder of headers read before; below ~/.cache/cubereel if none.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.compact:
+            return
+        if (self.dtype, self.compression) not in (("float16", "none"), ("8bit", "zstd")):
+            raise UsageError(
+                "`compact` says `dtype` 8bit and `compression` zstd; leave those two out, got "
+                f"{self.dtype} and {self.compression}"
+            )
+        self._set("dtype", "8bit")
+        self._set("compression", "zstd")
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames are kept."""
+        return Sampling.parse(
+            fps=self.fps, stride=self.stride, count=self.count, segments=self.segments,
+            jitter=self.jitter, seed=self.seed,
+        )  # fmt: skip
+
+    @property
+    def chosen_views(self) -> tuple[str, ...]:
+        """The views in their order."""
+        return choose_views(self.views, fit=self.fit)
+
+    @property
+    def has_diff_cubes(self) -> bool:
+        """Whether cubes of difference images are wanted."""
+        return self.diffs == "cubes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionOptions(CubeOptions):
+    """What becomes of each video, and what the store says of all.
+
+    `rehash`, `partial`, `retry_failed` and `timeout_seconds` decide which videos are in a store
+    and when, never a number in it: they are not in its spec.
+    """
+
+    timeout_seconds: Annotated[
+        float, Option("--timeout", help="Seconds without progress after which a video has failed.")
+    ] = 120.0
+    licence: Annotated[str, Option(help="Licence of the videos, kept in the store.")] = ""
+    origin: Annotated[str, Option(help="Where the videos are from.")] = ""
+    citation: Annotated[str, Option(help="What users of the store are to cite.")] = ""
+    rehash: Annotated[
+        bool, Option("--rehash", help="Compare files by content, not by size and time.")
+    ] = False
+    partial: Annotated[
+        Partial, Option(help="Of a video that breaks off: keep the frames before, or drop.")
+    ] = "drop"
+    retry_failed: Annotated[
+        bool,
+        Option("--retry-failed", help="Try files again that failed or are partial, though alike."),
+    ] = False

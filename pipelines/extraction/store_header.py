@@ -1,0 +1,55 @@
+"""What `store.json` says of an extraction: its spec, and what is stored."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from extract.backbones import Backbone
+from extract.compute.computer import CubeComputer
+from features_store.format.layout import DIFF_GRID
+from features_store.metadata import StoreHeader
+from features_store.spec import Decoder, Sampling, Spec
+from pipelines.extraction.options import ExtractionOptions
+
+
+def new_header(
+    computer: CubeComputer, network: Backbone, options: ExtractionOptions, *, root: Path
+) -> StoreHeader:
+    """Return the header of the store that an extraction makes."""
+    return StoreHeader(
+        spec=build_spec(computer, network, options.sampling, options.decoder),
+        layers=network.layers,
+        root=str(root),
+        views=options.chosen_views,
+        has_diff_cubes=options.has_diff_cubes,
+        dtype=options.dtype,
+        compression=options.compression,
+        licence=options.licence,
+        origin=options.origin,
+        citation=options.citation,
+        versions=library_versions(),
+    )
+
+
+def build_spec(
+    computer: CubeComputer, network: Backbone, sampling: Sampling, decoder: Decoder
+) -> Spec:
+    """Return all that computes a number."""
+    return Spec(
+        backbone=network.name,
+        weights_sha256=network.weights_sha256,
+        preprocessing=computer.preprocessing,
+        sampling=sampling,
+        diffs=f"frame minus previous {'decoded' if sampling.is_sparse else 'kept'} frame, "
+        f"RGB 0..1, area-averaged to {DIFF_GRID}",
+        precision=computer.precision,
+        decoder=decoder,
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that wrote a store; information, not part of its spec."""
+    names = ("cubereel", "torch", "torchvision", "timm", "av", "h5py", "numpy")
+    return {name: version(name) for name in names} | {"python": platform.python_version()}

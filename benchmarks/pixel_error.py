@@ -2,8 +2,8 @@
 
     python -m benchmarks.pixel_error            # needs no data
 
-A picture of smooth colours and edges is scaled and converted by `FrameConverter`'s calls under
-several flags, and by float64 arithmetic: planes are scaled by a triangle filter as wide as a source
+A picture of smooth colours and edges is scaled and converted by `FrameConverter`'s calls in
+several ways, and by float64 arithmetic: planes are scaled by a triangle filter as wide as a source
 pixel or, where it is wider, a target pixel, each from where its samples lie (4:2:0 chroma of MPEG
 video lies at the left luma pixel of two), then multiplied by the matrix. The table says the mean of
 the signed error of each channel, its largest magnitude, and microseconds a frame.
@@ -19,21 +19,27 @@ from av import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.BILINEAR
-FLAGS = {
-    "rounding alone": EXACT,
-    "full chroma output": EXACT | Interpolation.FULL_CHR_H_INT,
-    "full chroma in and out": EXACT
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP,
+FULL_CHROMA = EXACT | Interpolation.FULL_CHR_H_INT
+WAYS = {
+    "rgb24 (version 1)": ("rgb24", EXACT),
+    "rgb24, full chroma": ("rgb24", FULL_CHROMA),
+    "planes (version 2)": ("gbrp", FULL_CHROMA),
 }
 WEIGHTS = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}  # of red and blue in luma
 MATRICES = {"601": Colorspace.ITU601, "709": Colorspace.ITU709}
-SIZES = {"as it is": (320, 240), "half": (160, 120), "to 340×256": (340, 256), "double": (640, 480)}
+SIZES = {
+    "as it is": (320, 240),
+    "half": (160, 120),
+    "to 340×256": (340, 256),
+    "to 341×256": (341, 256),
+    "double": (640, 480),
+}
 WIDTH, HEIGHT, ROUNDS = 320, 240, 50
 
 
 def picture(rng: np.random.Generator) -> list[np.ndarray]:
     """Return Y, U and V of a picture: smooth colours with some noise, within limited range."""
+
     def smooth(height: int, width: int) -> np.ndarray:
         waves = rng.normal(size=(6, 6))
         y, x = np.mgrid[:height, :width] / max(height, width) * 6
@@ -48,6 +54,11 @@ def picture(rng: np.random.Generator) -> list[np.ndarray]:
     return [np.clip(plane, 16, 235).round().astype(np.uint8) for plane in (luma, *chroma)]
 
 
+def as_frame(planes: list[np.ndarray]) -> VideoFrame:
+    rows = np.concatenate([plane.reshape(-1, WIDTH) for plane in planes])
+    return VideoFrame.from_ndarray(rows, format="yuv420p")
+
+
 def weights_of(source: int, target: int, *, offset: float, scale: float) -> np.ndarray:
     """Return (target, source) triangle weights; sample i lies at (i + offset) · scale pixels."""
     centres = (np.arange(target) + 0.5) * (source * scale / target)
@@ -57,7 +68,9 @@ def weights_of(source: int, target: int, *, offset: float, scale: float) -> np.n
     return table / table.sum(1, keepdims=True)
 
 
-def exact(planes: list[np.ndarray], size: tuple[int, int], matrix: str, is_full: bool) -> np.ndarray:
+def exact(
+    planes: list[np.ndarray], size: tuple[int, int], matrix: str, is_full: bool
+) -> np.ndarray:
     width, height = size
     scaled = []
     for plane, step, left in zip(planes, (1, 2, 2), (0.5, 0.25, 0.25), strict=True):
@@ -78,13 +91,14 @@ def exact(planes: list[np.ndarray], size: tuple[int, int], matrix: str, is_full:
 
 
 def converted(
-    frame: VideoFrame, size: tuple[int, int], matrix: str, is_full: bool, flags: Interpolation
+    frame: VideoFrame, size: tuple[int, int], matrix: str, is_full: bool, way: str
 ) -> tuple[np.ndarray, float]:
+    kind, flags = WAYS[way]
     reformatter, seconds = VideoReformatter(), []
     for _ in range(ROUNDS):
         started = time.perf_counter()
         rgb = reformatter.reformat(
-            frame, *size, format="rgb24", src_colorspace=int(MATRICES[matrix]),
+            frame, *size, format=kind, src_colorspace=int(MATRICES[matrix]),
             src_color_range=int(ColorRange.JPEG if is_full else ColorRange.MPEG),
             dst_color_range=int(ColorRange.JPEG), interpolation=int(flags), threads=1,
         )  # fmt: skip
@@ -94,19 +108,19 @@ def converted(
 
 def main() -> None:
     planes = picture(np.random.default_rng(0))
-    frame = VideoFrame.from_ndarray(
-        np.concatenate([plane.reshape(-1, WIDTH) for plane in planes]), format="yuv420p"
-    )
-    print("| matrix, range | size | flags | mean error R G B | largest | µs a frame |")
+    frame = as_frame(planes)
+    print("| matrix, range | size | way | mean error R G B | largest | µs a frame |")
     print("|---" * 6 + "|")
     for matrix, is_full, (name, size) in product(WEIGHTS, (False, True), SIZES.items()):
         truth = exact(planes, size, matrix, is_full)
-        for label, flags in FLAGS.items():
-            got, micros = converted(frame, size, matrix, is_full, flags)
+        for label in WAYS:
+            got, micros = converted(frame, size, matrix, is_full, label)
             error = got - truth
             means = " ".join(f"{mean:+.2f}" for mean in error.mean((0, 1)))
             what = f"BT.{matrix} {'full' if is_full else 'limited'}"
-            print(f"| {what} | {name} | {label} | {means} | {np.abs(error).max():.1f} | {micros:.0f} |")
+            print(
+                f"| {what} | {name} | {label} | {means} | {np.abs(error).max():.1f} | {micros:.0f} |"
+            )
 
 
 if __name__ == "__main__":

@@ -113,7 +113,8 @@ def test_the_rectangle_of_a_corner_is_where_its_pixels_are(width, height, turns,
     whole = coordinates[:, ::-1] if mirror else coordinates
     whole = np.rot90(whole, turns)
 
-    crop = arrange(coordinates, placement=placement, crop=corner)
+    planes = np.moveaxis(coordinates, -1, 0)
+    crop = np.stack([arrange(p, placement=placement, crop=corner) for p in planes], axis=-1)
 
     x, y, shown_width, shown_height = rectangle_of(
         corner, placement.crop_rectangle, width=width, height=height

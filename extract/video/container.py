@@ -21,6 +21,7 @@ from extract.video.nvdec import nvdec
 from features_store.errors import DecodeError
 
 MAX_FRAME_SIDE = 16384  # a larger side is a decompression bomb, not a video
+_FROM_ZERO = ("matroska", "nut", "asf")  # whose durations are when the last frame ends
 
 
 def open_video(path: str | Path, *, nvdec_device: int | None = None) -> InputContainer:
@@ -146,7 +147,21 @@ def stream_rate(stream: VideoStream) -> Fraction | None:
 
 
 def stream_seconds(container: InputContainer, stream: VideoStream) -> float:
-    """Return the duration that the header promises, 0 when it is silent."""
+    """Return how long the header promises that the stream is shown, 0 when it is silent."""
     if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return (container.duration or 0) / av.time_base
+        end = float(stream.duration * stream.time_base)
+    else:
+        end = (container.duration or 0) / av.time_base
+    return max(0.0, end - seconds_counted_before(container))
+
+
+def seconds_counted_before(container: InputContainer) -> float:
+    """Return what a header's duration has before the first frame: it may count from time zero."""
+    if not container.format.name.startswith(_FROM_ZERO):
+        return 0.0
+    return max(0, container.start_time or 0) / av.time_base
+
+
+def pixel_aspect(stream: VideoStream) -> Fraction:
+    """Return the width of a pixel by its height; 1 where the file does not say."""
+    return stream.sample_aspect_ratio or Fraction(1)

@@ -5,6 +5,7 @@ decided by the first frame.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import cache
 from typing import NamedTuple
 
@@ -64,8 +65,11 @@ def choose_colours(format_name: str, *, colorspace: int, color_range: int, heigh
     return Colours(name, "mpeg", int(matrix), int(ColorRange.MPEG))
 
 
-# Exact rounding costs nothing measurable and gives the same bytes on every CPU.
-_EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+# Exact rounding costs nothing measurable and gives the same bytes on every CPU. Planes are asked
+# for, not "rgb24": that is 1 to 4 levels too dark, since it shares chroma between two pixels and
+# cuts off what should be rounded, and takes longer (benchmarks/pixel_error.py).
+_EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
+_PLANES, _RGB = "gbrp", (2, 0, 1)
 _INTERPOLATIONS = {
     "bilinear": int(Interpolation.BILINEAR | _EXACT),
     "bicubic": int(Interpolation.BICUBIC | _EXACT),
@@ -75,13 +79,23 @@ _INTERPOLATIONS = {
 class FrameConverter:
     """Scale, convert and place frames of one size, with one re-used swscale context.
 
+    Attributes:
+        pixel_aspect: width of a pixel of a decoded frame by its height.
+
     A context for every frame, as `VideoFrame.to_ndarray` makes it, costs two to three times as
     much at 320×240.
     """
 
-    def __init__(self, preprocessing: Preprocessing, *, crops: Sequence[str] = (CENTER,)) -> None:
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        *,
+        crops: Sequence[str] = (CENTER,),
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
         self._preprocessing = preprocessing
         self._crops = crops
+        self.pixel_aspect = pixel_aspect
         self._reformatter = VideoReformatter()
         self._source_size = (0, 0)
         self.displayed_size = (0, 0)
@@ -94,7 +108,7 @@ class FrameConverter:
         return self._source_size != (0, 0)
 
     def convert(self, frame: VideoFrame) -> list[UInt8[np.ndarray, "h w 3"]]:
-        """Return each crop's pixels as the backbone sees them, RGB; mostly views."""
+        """Return each crop's pixels as the backbone sees them, RGB."""
         colours = choose_colours(
             frame.format.name,
             colorspace=int(frame.colorspace),
@@ -111,15 +125,18 @@ class FrameConverter:
         scaled = self._reformatter.reformat(
             frame,
             *self.placement.scaled_size,
-            format="rgb24",
+            format=_PLANES,
             src_colorspace=colours.matrix,
             src_color_range=colours.range,
             dst_color_range=int(ColorRange.JPEG),
             interpolation=_INTERPOLATIONS[self._preprocessing.interpolation],
             threads=1,
         )
-        pixels = _rgb_view(scaled)
-        return [arrange(pixels, placement=self.placement, crop=crop) for crop in self._crops]
+        planes = [_plane_view(scaled, number) for number in _RGB]
+        return [
+            np.stack([arrange(p, placement=self.placement, crop=crop) for p in planes], axis=-1)
+            for crop in self._crops
+        ]
 
     def _plan(self, frame: VideoFrame) -> None:
         orientation = _orientation(frame)
@@ -128,8 +145,9 @@ class FrameConverter:
             (frame.height, frame.width) if is_turned else (frame.width, frame.height)
         )
         self.placement = place_frame(
-            *self.displayed_size, preprocessing=self._preprocessing, orientation=orientation
-        )
+            *self.displayed_size, preprocessing=self._preprocessing, orientation=orientation,
+            pixel_aspect=1 / self.pixel_aspect if is_turned else self.pixel_aspect,
+        )  # fmt: skip
         if max(*_size(frame), *self.placement.scaled_size) > MAX_FRAME_SIDE:
             sizes = f"{_size(frame)} scaled to {self.placement.scaled_size}"
             message = f"frames of {sizes} exceed {MAX_FRAME_SIDE} pixels a side"
@@ -155,12 +173,12 @@ def _orientation(frame: VideoFrame) -> Orientation:
     return read_orientation(np.frombuffer(memoryview(matrix), dtype=np.int32).tolist())
 
 
-def _rgb_view(frame: VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the frame's own memory as an array, without the padding at the end of lines."""
-    plane = frame.planes[0]
+def _plane_view(frame: VideoFrame, number: int) -> UInt8[np.ndarray, "h w"]:
+    """Return a plane's own memory as an array, without the padding at the end of lines."""
+    plane = frame.planes[number]
     return np.ndarray(
-        (frame.height, frame.width, 3),
+        (frame.height, frame.width),
         np.uint8,
         buffer=memoryview(plane),
-        strides=(plane.line_size, 3, 1),
+        strides=(plane.line_size, 1),
     )

@@ -1,13 +1,13 @@
 """Where the pixels of a frame land in the backbone's input: rotation, scaling, crop or padding.
 
-Arithmetic alone. ``crop`` is torchvision's `Resize` (shorter side) and `CenterCrop`, except that
-the longer side becomes the nearest *even* number, because swscale needs up to twice the time for
-an odd width. Scaled coordinates differ from torchvision's by at most one pixel.
+Arithmetic alone. ``crop`` is torchvision's `Resize` (shorter side) and `CenterCrop`, to the pixel.
+Pixels that are not square are made so: a frame is scaled as it is meant to be shown.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -83,13 +83,18 @@ def place_frame(
     *,
     preprocessing: Preprocessing,
     orientation: Orientation = Orientation(),  # noqa: B008 (immutable)
+    pixel_aspect: Fraction = Fraction(1),
 ) -> Placement:
-    """Return the placement of a frame whose *displayed* size is `width` × `height`."""
+    """Return the placement of a frame whose *displayed* size is `width` × `height`.
+
+    Args:
+        pixel_aspect: width of a displayed pixel by its height.
+    """
     check_preprocessing(preprocessing)
     if width < 1 or height < 1:
         raise ValueError(f"frame size must be positive, got {width}x{height}")
     input_height, input_width = preprocessing.input_size
-    scaled_width, scaled_height = _scaled_size(width, height, preprocessing)
+    scaled_width, scaled_height = _scaled_size(width * pixel_aspect, height, preprocessing)
     left = _centre_offset(scaled_width, input_width)
     top = _centre_offset(scaled_height, input_height)
     x_scale, y_scale = width / scaled_width, height / scaled_height
@@ -108,23 +113,19 @@ def place_frame(
     )
 
 
-def _scaled_size(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Return the displayed size after scaling: width, height."""
+def _scaled_size(width: Fraction, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return the displayed size after scaling, width and height, of a frame of square pixels."""
     input_height, input_width = preprocessing.input_size
     if preprocessing.fit == "stretch":
         return input_width, input_height
     if preprocessing.fit == "pad":
-        scale = min(input_width / width, input_height / height)
-        return (
-            min(input_width, max(1, round(width * scale))),
-            min(input_height, max(1, round(height * scale))),
-        )
+        scale = min(input_width / width, Fraction(input_height, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+    # The longer side is cut to a whole number, as torchvision's `Resize` does.
     short = preprocessing.resize_size
-    if width == height:
-        return short, short
-    longer = short * max(width, height) / min(width, height)
-    long = max(short, 2 * round(longer / 2))
-    return (long, short) if width > height else (short, long)
+    if width <= height:
+        return short, int(short * height / width)
+    return int(short * width / height), short
 
 
 def _centre_offset(scaled: int, wanted: int) -> int:
@@ -133,9 +134,9 @@ def _centre_offset(scaled: int, wanted: int) -> int:
 
 
 def arrange(
-    scaled: UInt8[np.ndarray, "scaled_h scaled_w 3"], *, placement: Placement, crop: str = CENTER
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Turn a scaled frame for display, then crop or pad it; a view where nothing is padded.
+    scaled: UInt8[np.ndarray, "scaled_h scaled_w"], *, placement: Placement, crop: str = CENTER
+) -> UInt8[np.ndarray, "h w"]:
+    """Turn a plane of a scaled frame for display, then crop or pad it; a view where not padded.
 
     Args:
         crop: the centre, or one of `views.CORNERS`.
@@ -150,6 +151,6 @@ def arrange(
         top = shown.shape[0] - height if crop.startswith("bottom") else 0
     if shown.shape[0] >= height and shown.shape[1] >= width:
         return shown[top : top + height, left : left + width]
-    canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    canvas = np.zeros((height, width), dtype=np.uint8)
     canvas[-top : -top + shown.shape[0], -left : -left + shown.shape[1]] = shown
     return canvas

@@ -17,6 +17,7 @@ from av.packet import Packet as AnyPacket
 from av.video.stream import VideoStream
 
 from extract.video.clock import FrameClock
+from extract.video.container import seconds_counted_before
 from features_store.errors import DecodeError
 
 Packet: TypeAlias = "AnyPacket[VideoStream]"
@@ -122,14 +123,15 @@ def promised_frames(container: InputContainer, stream: VideoStream) -> int:
 
 
 def promised_seconds(container: InputContainer, stream: VideoStream) -> float:
-    """Return when the header says that the last frame ends, 0 where audio may be what lasts."""
+    """Return how long the header says that frames are shown, 0 where audio may be what lasts."""
+    before = seconds_counted_before(container)
     stamp = stream.metadata.get("DURATION", "").split(":")  # Matroska, one per stream
     try:
         hours, minutes, seconds = (float(part) for part in stamp)
-        return 3600 * hours + 60 * minutes + seconds
+        return 3600 * hours + 60 * minutes + seconds - before
     except ValueError:
         alone = len(container.streams) == 1
-        return (container.duration or 0) / av.time_base if alone else 0.0
+        return (container.duration or 0) / av.time_base - before if alone else 0.0
 
 
 def check_frames(
@@ -156,14 +158,12 @@ def check_seconds(
     """Raise `DecodeError` when a stream that counts no frames ends clearly before its time."""
     # Videos of variable rate may end on a long frame.
     slack = 2 * max(Fraction(clock.longest_gap), clock.ticks_per_frame) * clock.time_base
-    # A clock that went over its end begins below zero; a header says how long it was running.
-    since = min(clock.first_pts or 0, 0)
-    last_seconds = float((clock.last_pts - since) * clock.time_base)
+    last_seconds = float((clock.last_pts - (clock.first_pts or 0)) * clock.time_base)
     promised = promised_seconds(container, stream)
     if not stream.frames and last_seconds < 0.98 * promised - float(slack):
         raise DecodeError(
-            f"the video is cut off: its last frame is at {last_seconds:.2f} of {promised:.2f} "
-            "seconds",
+            f"the video is cut off: its last frame is shown {last_seconds:.2f} s after the first, of "
+            f"{promised:.2f} s",
             reason="truncated",
         )
 

@@ -20,7 +20,13 @@ from jaxtyping import UInt8
 
 from extract.sampling.samplers import FrameSampler, TimesSampler, make_sampler
 from extract.video.clock import FrameClock
-from extract.video.container import choose_stream, open_video, stream_rate, stream_seconds
+from extract.video.container import (
+    choose_stream,
+    open_video,
+    pixel_aspect,
+    stream_rate,
+    stream_seconds,
+)
 from extract.video.conversion import FrameConverter
 from extract.video.packets import Tally, check_frames, check_seconds, decode_frames
 from extract.video.pictures import PictureStack
@@ -182,6 +188,7 @@ class FrameReader:
         time_base = stream.time_base or Fraction(1, av.time_base)
         self._fps = float(stream_rate(stream) or 0)
         self._duration_seconds = stream_seconds(container, stream)
+        self._converter.pixel_aspect = pixel_aspect(stream)
         sampler = self._make_sampler(time_base)
         latest: list[_ShownFrame] = []  # of the span: at most the last two, the newer one last
         first_tick = span_ticks(self._start_seconds, time_base=time_base)

@@ -118,9 +118,8 @@ def main() -> None:
             error = got - truth
             means = " ".join(f"{mean:+.2f}" for mean in error.mean((0, 1)))
             what = f"BT.{matrix} {'full' if is_full else 'limited'}"
-            print(
-                f"| {what} | {name} | {label} | {means} | {np.abs(error).max():.1f} | {micros:.0f} |"
-            )
+            largest = np.abs(error).max()
+            print(f"| {what} | {name} | {label} | {means} | {largest:.1f} | {micros:.0f} |")
 
 
 if __name__ == "__main__":

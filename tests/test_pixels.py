@@ -41,8 +41,7 @@ def test_pixels_that_are_not_square_are_honoured(tmp_path, name):
     """A square drawn for pixels of 2:1 is half as wide in the file, and square to the network."""
     frames = np.zeros((3, 64, 64, 3), np.uint8)
     frames[:, 16:48, 24:40] = 255
-    options = {"aspect": "2:1"}
-    path = write_video(tmp_path / name, frames, codec="mpeg4", options=options)
+    path = write_video(tmp_path / name, frames, options={"aspect": "2:1"})
     reader = FrameReader(
         path, sampling=Sampling("stride", "1"), preprocessing=preprocessing("pad", (64, 64))
     )

@@ -404,7 +404,7 @@ def test_a_file_cut_in_the_middle_is_truncated(tmp_path, name, codec, container_
     reason, message = reason_of(cut_off(path, keep=0.6))
 
     assert reason == "truncated"
-    assert "of 50 frames" in message or "of 2.00 seconds" in message
+    assert "of 50 frames" in message or "of 2.00 s" in message
 
 
 def test_a_file_that_lost_its_last_frame_is_not_refused(tmp_path):

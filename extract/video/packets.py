@@ -162,7 +162,7 @@ def check_seconds(
     promised = promised_seconds(container, stream)
     if not stream.frames and last_seconds < 0.98 * promised - float(slack):
         raise DecodeError(
-            f"the video is cut off: its last frame is shown {last_seconds:.2f} s after the first, of "
+            f"the video is cut off: its last frame comes {last_seconds:.2f} s after the first, of "
             f"{promised:.2f} s",
             reason="truncated",
         )

@@ -39,7 +39,7 @@ def test_pixels_are_those_of_an_exact_conversion(matrix, is_full, size):
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.avi", "v.ts"])
 def test_pixels_that_are_not_square_are_honoured(tmp_path, name):
     """A square drawn for pixels of 2:1 is half as wide in the file, and square to the network."""
-    frames = np.zeros((3, 64, 64, 3), np.uint8)
+    frames = np.zeros((25, 64, 64, 3), np.uint8)
     frames[:, 16:48, 24:40] = 255
     path = write_video(tmp_path / name, frames, options={"aspect": "2:1"})
     reader = FrameReader(

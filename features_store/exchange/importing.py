@@ -16,6 +16,7 @@ from features_store.exchange.imported_spec import identify
 from features_store.format.layout import split_units
 from features_store.manifest import extend_store_manifest
 from features_store.metadata import StoreHeader
+from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter
 from features_store.spec import flatten
@@ -174,7 +175,7 @@ def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
         for unit in split_units([video.num_rows for video in missing], row_bytes=row_bytes):
             _write_unit([missing[i] for i in unit], writer, report)
         if missing:
-            write_run(out, run_id, {"verb": "import", **asdict(report)})
+            write_run(out, run_id, {"verb": "import", **to_plain(report)})
     return report
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from features_store.errors import ContractError, UsageError
 from features_store.format.layout import SHARD_BYTES
 from features_store.metadata import StoreHeader
+from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter
 from features_store.store import Store
@@ -132,5 +133,5 @@ def _copy(
         report = transfer(
             [store], writer, run_id=run_id, ids=ids, shard_bytes=shard_bytes, on_videos=on_videos
         )
-        write_run(out, run_id, {"verb": verb, **asdict(report)})
+        write_run(out, run_id, {"verb": verb, **to_plain(report)})
     return report

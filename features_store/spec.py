@@ -83,25 +83,25 @@ class Sampling:
         '10'
         """
         given = {"fps": fps, "stride": stride, "count": count, "segments": segments}
-        options = [f"--{name}" for name, value in given.items() if value is not None]
+        options = [f"`{name}`" for name, value in given.items() if value is not None]
         if len(options) > 1:
             raise UsageError(f"{' and '.join(options)} exclude each other; give one of them")
         if (jitter or seed) and segments is None:
-            raise UsageError("--jitter and --seed are for draws from --segments; give that too")
+            raise UsageError("`jitter` and `seed` are for draws from `segments`; give that too")
         if min(jitter, seed) < 0 or seed >= 2**63:
-            raise UsageError(f"--jitter and --seed must not be negative, got {jitter} and {seed}")
+            raise UsageError(f"`jitter` and `seed` must not be negative, got {jitter} and {seed}")
         if seed and not jitter:
-            raise UsageError(f"--seed {seed} is for random draws; say with --jitter how many")
+            raise UsageError(f"`seed` {seed} is for random draws; say with `jitter` how many")
         if fps is not None:
             return cls("fps", _parse_rate(fps))
         for kind, number in (("stride", stride), ("count", count), ("segments", segments)):
             if number is not None and number < 1:
-                raise UsageError(f"--{kind} must be at least 1, got {number}")
+                raise UsageError(f"`{kind}` must be at least 1, got {number}")
         drawn = (1 + jitter) * (count or segments or 0)
         if drawn > MAX_DRAWN_FRAMES:
             raise UsageError(
                 f"{drawn} frames are more than the {MAX_DRAWN_FRAMES} that a video may have by "
-                "their number; lower it, or take --fps or --stride"
+                "their number; lower it, or take `fps` or `stride`"
             )
         if count is not None:
             return cls("count", str(count))
@@ -149,9 +149,9 @@ def _parse_rate(fps: str) -> str:
     try:
         rate = Fraction(fps)
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"--fps must be a number such as 10 or 30000/1001, got {fps!r}") from None
+        raise UsageError(f"`fps` must be a number such as 10 or 30000/1001, got {fps!r}") from None
     if rate <= 0:
-        raise UsageError(f"--fps must be positive, got {fps}")
+        raise UsageError(f"`fps` must be positive, got {fps}")
     return str(rate)
 
 

@@ -21,6 +21,7 @@ from pipelines.cli.choices import (
     Partial,
     Precision,
 )
+from pipelines.cli.flags import with_flags
 from pipelines.cli.show import print_json
 from pipelines.cli.stopping import Stopped, time_limit
 
@@ -150,7 +151,8 @@ def _show(report: ExtractionReport) -> None:
         ("failed before", report.failed_before),
     ):
         for failure in failures:
-            typer.echo(f"{title}  {failure['video_id']}  [{failure['reason']}]  {failure['error']}")
+            error = with_flags(failure["error"])
+            typer.echo(f"{title}  {failure['video_id']}  [{failure['reason']}]  {error}")
 
 
 def _too_many_failed(report: ExtractionReport, max_failed: int) -> CoverageError:

@@ -17,7 +17,7 @@ import torch
 
 from extract.backbones import Backbone, load_backbone
 from extract.compute.computer import CubeComputer
-from extract.decode.pool import DecodePool
+from extract.decode.pool import DecodePool, DecodeSettings
 from extract.video.pictures import PictureStack
 from features_store.errors import ContractError, CubereelError
 from features_store.format.layout import DIFF_GRID
@@ -119,15 +119,14 @@ def extract(
         versions=library_versions(),
     )
     pictures = PictureStack.of(sampling, header.views)
-    pool = DecodePool(
+    settings = DecodeSettings(
         preprocessing=computer.preprocessing,
         sampling=sampling,
         stack=pictures,
         nvdec_device=choose_nvdec(decoder, computer.device),
         slots=max(16, BATCHES_AHEAD * computer.batch_size // pictures.num_pictures),
-        workers=workers,
-        timeout_seconds=timeout_seconds,
     )
+    pool = DecodePool(settings, workers=workers, timeout_seconds=timeout_seconds)
     run_id = new_run_id()
     with StoreWriter(Path(out), header, run_id=run_id) as writer, ExitStack() as stack:
         for shard in writer.salvaged:

@@ -25,7 +25,8 @@ import xxhash
 from features_store.errors import ContractError, DamageError, StoreError, UsageError
 from features_store.exchange.array_files import NpyArray, write_npy
 from features_store.exchange.export_folder import ExportFolder, check_names
-from features_store.exchange.features import Features, ImportedVideo, ImportOptions
+from features_store.exchange.features import Features, ImportedVideo
+from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import KEEPS_ALL, Selection
 from features_store.format.layout import ArraySpec, row_blocks
 from features_store.format.records import (
@@ -211,7 +212,8 @@ def _read_record(
         checksums = from_plain(dict[str, str], document.pop(CHECKSUMS))
         unknown = [name for name, value in document.items() if value is None]  # nan, in JSON
         document |= dict.fromkeys(unknown, 0.0) | {"offset": 0, "length": 1, "checksums": []}
-        record = replace(from_plain(VideoRecord, document), **dict.fromkeys(unknown, math.nan))
+        nan: dict[str, Any] = dict.fromkeys(unknown, math.nan)
+        record = replace(from_plain(VideoRecord, document), **nan)
         check_id(record.id)
         id_bytes = len(record.id.encode())
         dtype = record_dtype(id_bytes=id_bytes, num_arrays=0, draws_shape=draws_shape)

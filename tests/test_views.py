@@ -58,8 +58,8 @@ def test_views_come_in_one_order_and_center_is_what_nobody_names():
     [
         (["flop"], "crop", "no view 'flop'.*flip"),
         (["flip", "flip"], "crop", "view 'flip' is asked for twice"),
-        (["top_left"], "stretch", "'top_left' is a corner.*with --fit stretch"),
-        (["flip", "bottom_right"], "pad", "'bottom_right' is a corner.*with --fit pad"),
+        (["top_left"], "stretch", "'top_left' is a corner.*with `fit` stretch"),
+        (["flip", "bottom_right"], "pad", "'bottom_right' is a corner.*with `fit` pad"),
     ],
 )
 def test_views_that_cannot_be_are_refused(names, fit, words):

@@ -25,6 +25,7 @@ from extract.compute.computer import CubeComputer
 from extract.compute.precision import MIN_COSINE
 from extract.compute.preprocess import Normalise, preprocessing_for
 from extract.video.reader import FrameReader
+from extract.video.settings import ReaderSettings
 from features_store.spec import Preprocessing, Sampling
 from features_store.verbs.diff import frame_cosines
 from pipelines.extraction.sources import read_source
@@ -71,7 +72,8 @@ def real_frames(source: Path, preprocessing: Preprocessing, *, count: int) -> to
     frames = []
     for i in range(count):
         path = videos.path(videos.rows[i * len(videos.rows) // count])
-        reader = FrameReader(path, sampling=Sampling("stride", "1"), preprocessing=preprocessing)
+        settings = ReaderSettings(preprocessing=preprocessing, sampling=Sampling("stride", "1"))
+        reader = FrameReader(path, settings)
         frames.append(next(itertools.islice(reader, 10, None)).pixels)
     return torch.from_numpy(np.stack(frames))
 

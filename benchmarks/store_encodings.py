@@ -21,7 +21,7 @@ import numpy as np
 
 from features_store.store import Store
 from features_store.verbs.diff import StoreDiff, diff_stores
-from features_store.verbs.reshape import repack_store
+from features_store.verbs.reshape import RepackOptions, repack_store
 
 ENCODINGS = [
     (dtype, compression)
@@ -55,7 +55,7 @@ def measure(path: Path, folder: Path, *, with_accuracy: bool) -> None:
     trained: dict[str, list[str]] = {}
     for dtype, compression in ENCODINGS:
         out = folder / f"{dtype}-{compression}"
-        repack_store(path, out, dtype=dtype, compression=compression)
+        repack_store(path, out, RepackOptions(dtype=dtype, compression=compression))
         with Store(path) as a, Store(out) as b:
             difference = diff_stores(a, b)
             num_bytes = stored_bytes(b)

@@ -27,7 +27,7 @@ from features_store.metadata import StoreHeader
 from features_store.session import StoreWriter
 from features_store.spec import Preprocessing, Sampling, Spec
 from features_store.store import Store
-from features_store.verbs.reshape import repack_store
+from features_store.verbs.reshape import RepackOptions, repack_store
 
 VIDEO_FRAMES, BATCH, WINDOW, REPEATS = 90, 32, 16, 5
 LAYER = LayerShape("inception5b", 7, 1024)
@@ -75,7 +75,9 @@ def measure(folder: Path, store: Path | None, num_bytes: int) -> None:
     }
     report(ways, size, repeats=5)
 
-    repack_store(folder / "store", folder / "compact", dtype="8bit", compression="zstd")
+    repack_store(
+        folder / "store", folder / "compact", RepackOptions(dtype="8bit", compression="zstd")
+    )
     rng = np.random.default_rng(0)
     chosen = rng.integers(num_videos, size=400)
     starts = rng.integers(VIDEO_FRAMES - WINDOW, size=400)

@@ -53,7 +53,7 @@ REASONS = {
     "decoder crashed": Reason(
         "the process that decoded it died, or a GPU's decoder could not begin", "machine"
     ),
-    "decoder hung": Reason("its decoder made no progress for --timeout seconds", "machine"),
+    "decoder hung": Reason("its decoder made no progress for as long as it may", "machine"),
     "out of memory": Reason("its decoder asked for more memory than it may have", "machine"),
 }
 

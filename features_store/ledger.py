@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from features_store.format.safety import check_own
+from features_store.plain import from_plain, to_plain
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def append_failure(store: Path, run_id: str, failure: Failure) -> None:
     folder = store / "failures"
     folder.mkdir(exist_ok=True)
     with (folder / f"{run_id}.jsonl").open("a") as file:
-        file.write(json.dumps(asdict(failure)) + "\n")
+        file.write(json.dumps(to_plain(failure)) + "\n")
 
 
 def read_failures(store: Path) -> Iterator[Failure]:
@@ -72,17 +73,6 @@ def read_failures(store: Path) -> Iterator[Failure]:
 
 def _parse(line: str) -> Failure | None:
     try:
-        failure = Failure(**json.loads(line))
-    except (ValueError, TypeError, RecursionError):
+        return from_plain(Failure, json.loads(line))
+    except (ValueError, RecursionError):
         return None
-    values = ((getattr(failure, name), kind) for name, kind in _TYPES.items())
-    return failure if all(type(value) in kinds for value, kinds in values) else None
-
-
-def _types() -> dict[str, tuple[type, ...]]:
-    hints = get_type_hints(Failure)
-    names = [field.name for field in fields(Failure)]
-    return {name: get_args(hints[name]) or (hints[name],) for name in names}
-
-
-_TYPES = _types()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from features_store.errors import StoreError, UsageError
 from features_store.format.disk import write_atomically
 from features_store.format.layout import FORMAT_VERSION, ArraySpec, LayerShape, shard_arrays
 from features_store.format.safety import read_json
+from features_store.plain import from_plain, to_plain
 from features_store.spec import Spec, require_same_spec
 
 FILE_NAME = "store.json"
@@ -67,24 +68,11 @@ class StoreHeader:
 
 def write_header(store: Path, header: StoreHeader) -> None:
     """Write `store.json`, whole or not at all."""
-    document = {
-        "format_version": FORMAT_VERSION,
-        "licence": header.licence,
-        "origin": header.origin,
-        "citation": header.citation,
-        "root": header.root,
-        "spec_digest": header.spec.digest,
-        "spec": header.spec.to_json(),
-        "layers": [
-            {"name": la.name, "grid_size": la.grid_size, "dim": la.dim} for la in header.layers
-        ],
-        "views": list(header.views),
-        "dtype": header.dtype,
-        "compression": header.compression,
-        "has_diffs": header.has_diffs,
-        "has_diff_cubes": header.has_diff_cubes,
-        "versions": dict(header.versions),
-    }
+    # In the order in which people read it, which is that of stores that are there.
+    document: dict[str, Any] = {"format_version": FORMAT_VERSION}
+    document |= dict.fromkeys(("licence", "origin", "citation", "root"))
+    document |= {"spec_digest": header.spec.digest}
+    document |= to_plain(header) | {"spec": header.spec.to_json()}
     write_atomically(store / FILE_NAME, json.dumps(document, indent=1).encode())
 
 
@@ -112,27 +100,18 @@ def read_header(store: Path) -> StoreHeader:
     return _parse(path, document)
 
 
-_TYPES: Mapping[str, type] = {
-    "layers": list, "root": str, "views": list, "dtype": str, "compression": str, "has_diffs": bool,
-    "has_diff_cubes": bool,
-    "licence": str, "origin": str, "citation": str, "versions": dict,
-}  # fmt: skip
-
-
 def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
     document = {"has_diff_cubes": False} | dict(document)  # stores that were made before it
-    for name, kind in _TYPES.items():
-        if not isinstance(document.get(name), kind):
-            raise StoreError(
-                f"{path}: {name!r} is {document.get(name)!r}, expected {kind.__name__}"
-            )
-    values = {name: document[name] for name in _TYPES}
     try:
-        values["layers"] = tuple(LayerShape(**layer) for layer in document["layers"])
-        values["views"] = tuple(LayerShape(view, 1, 1).name for view in document["views"])
-        header = StoreHeader(spec=Spec.from_json(document["spec"]), **values)
+        known = {each.name: document[each.name] for each in fields(StoreHeader)}
+        header = from_plain(StoreHeader, known)
+        header.spec.sampling.check()
+        for view in header.views:
+            LayerShape(view, 1, 1)  # a view's name is made as a layer's is
         header.arrays  # noqa: B018  # checks dtype and compression
-    except (KeyError, TypeError, UsageError, StoreError) as err:
+    except KeyError as err:
+        raise StoreError(f"{path} lacks the field {err}; restore the original file") from None
+    except (ValueError, UsageError, StoreError) as err:
         raise StoreError(f"{path} cannot be understood: {err}") from err
     if not header.layers or not header.views:
         raise StoreError(f"{path} lists no layer or no view")

@@ -170,7 +170,7 @@ def _require_store_or_nothing(path: Path) -> None:
         if others and not all(name.startswith(f".{FILE_NAME}") for name in others):
             raise StoreError(
                 f"{path} exists and is not a feature store (it holds {others[0]!r}); "
-                "give --out a new folder"
+                "give `out` a new folder"
             )
 
 

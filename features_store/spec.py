@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from features_store.errors import SpecMismatchError, StoreError, UsageError
+from features_store.plain import from_plain, to_plain
 
 Json = Mapping[str, Any] | list[Any] | str | int | float | bool | None
 Fit = Literal["crop", "stretch", "pad"]
 SamplingKind = Literal["fps", "stride", "count", "segments"]
 Precision = Literal["fp32", "bf16"]
 Decoder = Literal["cpu", "nvdec"]  # what decodes here; imported features say "unknown"
+Number = int | float  # a whole number stays one: the digest is of the text in JSON
 MAX_DRAWN_FRAMES = 2**16  # of a video, in all its draws; a record lists them
 
 
@@ -41,9 +43,9 @@ class Preprocessing:
     resize_size: int
     fit: Fit
     interpolation: Literal["bilinear", "bicubic"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    pixel_scale: float
+    mean: tuple[Number, Number, Number]
+    std: tuple[Number, Number, Number]
+    pixel_scale: Number
     channel_order: Literal["rgb", "bgr"]
 
 
@@ -81,25 +83,25 @@ class Sampling:
         '10'
         """
         given = {"fps": fps, "stride": stride, "count": count, "segments": segments}
-        options = [f"--{name}" for name, value in given.items() if value is not None]
+        options = [f"`{name}`" for name, value in given.items() if value is not None]
         if len(options) > 1:
             raise UsageError(f"{' and '.join(options)} exclude each other; give one of them")
         if (jitter or seed) and segments is None:
-            raise UsageError("--jitter and --seed are for draws from --segments; give that too")
+            raise UsageError("`jitter` and `seed` are for draws from `segments`; give that too")
         if min(jitter, seed) < 0 or seed >= 2**63:
-            raise UsageError(f"--jitter and --seed must not be negative, got {jitter} and {seed}")
+            raise UsageError(f"`jitter` and `seed` must not be negative, got {jitter} and {seed}")
         if seed and not jitter:
-            raise UsageError(f"--seed {seed} is for random draws; say with --jitter how many")
+            raise UsageError(f"`seed` {seed} is for random draws; say with `jitter` how many")
         if fps is not None:
             return cls("fps", _parse_rate(fps))
         for kind, number in (("stride", stride), ("count", count), ("segments", segments)):
             if number is not None and number < 1:
-                raise UsageError(f"--{kind} must be at least 1, got {number}")
+                raise UsageError(f"`{kind}` must be at least 1, got {number}")
         drawn = (1 + jitter) * (count or segments or 0)
         if drawn > MAX_DRAWN_FRAMES:
             raise UsageError(
                 f"{drawn} frames are more than the {MAX_DRAWN_FRAMES} that a video may have by "
-                "their number; lower it, or take --fps or --stride"
+                "their number; lower it, or take `fps` or `stride`"
             )
         if count is not None:
             return cls("count", str(count))
@@ -134,29 +136,22 @@ class Sampling:
 
     def to_json(self) -> dict[str, Any]:
         """Return what the spec says, without what this kind of sampling does not have."""
-        document = asdict(self)
+        document: dict[str, Any] = to_plain(self)
         return document if self.jitter else {"kind": self.kind, "value": self.value}
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Sampling:
-        """Rebuild a sampling; `TypeError` or `ValueError` for one that cannot be."""
-        sampling = cls(**document)
-        if sampling.kind not in get_args(SamplingKind):
-            raise ValueError(f"sampling is of kind {sampling.kind!r}")
-        if type(sampling.jitter) is not int or type(sampling.seed) is not int:
-            raise TypeError("jitter and seed of the sampling are not whole numbers")
-        if (sampling.is_sparse or sampling.jitter) and cls.parse(**sampling.options) != sampling:
-            raise ValueError(f"the sampling cannot be understood: {document}")
-        return sampling
+    def check(self) -> None:
+        """Raise `ValueError` or `UsageError` for what `parse` does not make."""
+        if (self.is_sparse or self.jitter) and Sampling.parse(**self.options) != self:
+            raise ValueError(f"the sampling cannot be understood: {self}")
 
 
 def _parse_rate(fps: str) -> str:
     try:
         rate = Fraction(fps)
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"--fps must be a number such as 10 or 30000/1001, got {fps!r}") from None
+        raise UsageError(f"`fps` must be a number such as 10 or 30000/1001, got {fps!r}") from None
     if rate <= 0:
-        raise UsageError(f"--fps must be positive, got {fps}")
+        raise UsageError(f"`fps` must be positive, got {fps}")
     return str(rate)
 
 
@@ -174,25 +169,18 @@ class Spec:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and numbers."""
-        fields = asdict(self) | {"sampling": self.sampling.to_json()}
-        document: dict[str, Any] = json.loads(json.dumps(fields))
-        return document
+        document: dict[str, Any] = to_plain(self)
+        return document | {"sampling": self.sampling.to_json()}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Spec:
-        """Rebuild a spec; raise `StoreError` when a field is missing or unknown."""
+    def from_json(cls, document: object) -> Spec:
+        """Rebuild a spec; raise `StoreError` for a field that is missing, unknown or wrong."""
         try:
-            fields = dict(document)
-            preprocessing = dict(fields.pop("preprocessing"))
-            for name in ("input_size", "mean", "std"):
-                preprocessing[name] = tuple(preprocessing[name])
-            return cls(
-                preprocessing=Preprocessing(**preprocessing),
-                sampling=Sampling.from_json(fields.pop("sampling")),
-                **fields,
-            )
-        except (KeyError, TypeError, ValueError, UsageError) as err:
+            spec = from_plain(cls, document)
+            spec.sampling.check()
+        except (ValueError, UsageError) as err:
             raise StoreError(f"the spec in store.json cannot be read: {err}") from err
+        return spec
 
     @property
     def digest(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +47,7 @@ class Store:
     def _prepare(self) -> None:
         self._arrays = {array.path: array for array in self.header.arrays}
         self._local = threading.local()
+        self._partial_ids: list[str] | None = None
         self._manifest: tuple[object, Mapping[str, ManifestRow]] | None = None  # as it was read
 
     def __len__(self) -> int:
@@ -138,20 +139,15 @@ class Store:
 
     @property
     def partial_ids(self) -> list[str]:
-        """Ids of videos that broke off, of which the store has the frames before; sorted."""
-        found = []
-        for number in range(len(self.index.shards)):
-            table = self._shard(number).table
-            for row in np.flatnonzero(table["status"] == b"partial"):
-                video_id = table["id"][row].decode()
-                position = self.index.find(video_id)
-                place = number, row  # elsewhere: superseded by another shard
-                if position is not None and place == (
-                    self.index.shard[position],
-                    self.index.row[position],
-                ):
-                    found.append(video_id)
-        return sorted(found)
+        """Ids of videos that broke off, of which the store has the frames before; sorted.
+
+        The index does not say it. So the first call reads the table of every shard, and what was
+        found is kept: neither shards nor index of an open store change.
+        """
+        if self._partial_ids is None:
+            found = (self._partial_in(number) for number in range(len(self.index.shards)))
+            self._partial_ids = sorted(video_id for ids in found for video_id in ids)
+        return list(self._partial_ids)
 
     def records(self) -> Iterator[VideoRecord]:
         """Yield the record of every video, in the order of ids."""
@@ -197,10 +193,28 @@ class Store:
         if shard is None:
             if len(shards) >= MAX_OPEN_SHARDS:
                 shards.pop(next(iter(shards)))
-            path = self.path / "shards" / self.index.shards[position]
-            shard = ShardReader(path, self.header.arrays, spec=self.header.spec)
-            shards[position] = shard
+            shard = shards[position] = self._open_shard(position)
         return shard
+
+    def _partial_in(self, number: int) -> list[str]:
+        """Return the ids of partial videos in a shard, which is closed again."""
+        # Not by way of `_shard`, so that the shards that are read from stay open.
+        with closing(self._open_shard(number)) as shard:
+            statuses, ids = shard.table["status"].copy(), shard.table["id"].copy()
+        found = []
+        for row in np.flatnonzero(statuses == b"partial"):
+            position = self.index.find(ids[row].decode())
+            place = number, row  # elsewhere: superseded by another shard
+            if position is not None and place == (
+                self.index.shard[position],
+                self.index.row[position],
+            ):
+                found.append(ids[row].decode())
+        return found
+
+    def _open_shard(self, number: int) -> ShardReader:
+        path = self.path / "shards" / self.index.shards[number]
+        return ShardReader(path, self.header.arrays, spec=self.header.spec)
 
     def _place(self, video_id: str) -> tuple[ShardReader, int, int]:
         """Return shard, offset and length of a video; found places are kept, as epochs repeat."""

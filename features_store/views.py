@@ -28,8 +28,8 @@ def choose_views(names: Sequence[str], *, fit: str) -> tuple[str, ...]:
             raise UsageError(f"view {name!r} is asked for twice")
         if name in CORNERS and fit != "crop":
             raise UsageError(
-                f"view {name!r} is a corner that the centre crop leaves out; with --fit {fit} "
-                "nothing is left out: take --fit crop, or --view center and flip alone"
+                f"view {name!r} is a corner that the centre crop leaves out; with `fit` {fit} "
+                "nothing is left out: take `fit` crop, or `view` center and flip alone"
             )
     return tuple(view for view in VIEWS if view in names) or (CENTER,)
 

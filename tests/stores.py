@@ -53,7 +53,12 @@ def add_video(unit: UnitWriter, video_id: str, rows: dict, *, draws: Draws = ())
 
 
 def commit(
-    unit: UnitWriter, video_id: str, *, media_sha256: str = "a" * 64, draws: Draws = ()
+    unit: UnitWriter,
+    video_id: str,
+    *,
+    media_sha256: str = "a" * 64,
+    draws: Draws = (),
+    status: str = "ok",
 ) -> VideoRecord:
     return unit.commit(
         id=video_id,
@@ -69,7 +74,7 @@ def commit(
         crop=(1.0, 2.0, 3.0, 4.0),
         colour_matrix="bt601",
         colour_range="mpeg",
-        status="ok",
+        status=status,
         draws=draws,
     )
 

@@ -4,15 +4,38 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from fractions import Fraction
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from extract.decode.pool import DecodePool, DecodeTask, Failed, Finished, Frames
-from extract.video.header import probe
-from extract.video.reader import FrameReader
+from extract.decode.messages import (
+    Credits,
+    Decoded,
+    Ended,
+    FromWorker,
+    Probed,
+    Ready,
+    ToWorker,
+    receive,
+    send,
+)
+from extract.decode.pool import (
+    DecodePool,
+    DecodeSettings,
+    DecodeTask,
+    Failed,
+    Finished,
+    Frames,
+)
+from extract.video.header import VideoHeader, probe
+from extract.video.pictures import PictureStack
+from extract.video.reader import FrameReader, VideoSummary
 from features_store.errors import MachineError, UsageError
+from features_store.plain import PlainError
 from features_store.spec import Preprocessing, Sampling
 from tests.synthetic import numbered_frames, read_numbers, write_audio, write_video
 
@@ -33,8 +56,12 @@ def preprocessing(resize_size=64):
     )
 
 
+SETTINGS = DecodeSettings(preprocessing=preprocessing(), sampling=EVERY_FRAME)
+
+
 def open_pool(**kwargs):
-    return DecodePool(preprocessing=preprocessing(), sampling=EVERY_FRAME, **kwargs)
+    settings = replace(SETTINGS, slots=kwargs.pop("slots", SETTINGS.slots))
+    return DecodePool(settings, **kwargs)
 
 
 def collect(events):
@@ -76,13 +103,7 @@ def test_events_come_in_task_order_and_complete(videos, workers, slots):
 
 
 def test_the_pool_gives_what_the_reader_gives(videos):
-    reader = FrameReader(
-        videos[0],
-        sampling=EVERY_FRAME,
-        preprocessing=preprocessing(),
-        start_seconds=0.2,
-        end_seconds=0.8,
-    )
+    reader = FrameReader(videos[0], SETTINGS, start_seconds=0.2, end_seconds=0.8)
     expected = list(reader)
 
     with open_pool() as pool:
@@ -262,16 +283,16 @@ def test_leaving_the_pool_ends_its_workers():
 
 PARENT = """
 import sys
-from extract.decode.pool import DecodePool, DecodeTask
+from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask
 from features_store.spec import Preprocessing, Sampling
 
 preprocessing = Preprocessing(
     (48, 64), 64, "stretch", "bilinear", (0.0,) * 3, (1.0,) * 3, 255.0, "rgb"
 )
-pool = DecodePool(
-    preprocessing=preprocessing, sampling=Sampling("stride", "1"), workers=2, slots=4
+settings = DecodeSettings(
+    preprocessing=preprocessing, sampling=Sampling("stride", "1"), slots=4
 )
-with pool:
+with DecodePool(settings, workers=2) as pool:
     for event in pool.decode([DecodeTask(0, sys.argv[1]), DecodeTask(1, sys.argv[1])]):
         print(*pool.worker_pids, flush=True)
         sys.stdin.read()
@@ -305,12 +326,91 @@ def test_workers_that_cannot_start_are_the_machines_fault(videos, monkeypatch):
 
 def test_an_impossible_crop_is_refused_at_once():
     with pytest.raises(UsageError, match="resize size 32 is below the input size"):
-        DecodePool(preprocessing=preprocessing(resize_size=32), sampling=EVERY_FRAME)
+        DecodeSettings(preprocessing=preprocessing(resize_size=32), sampling=EVERY_FRAME)
 
 
 def test_a_closed_pool_says_how_to_open_it(videos):
     with pytest.raises(ValueError, match="the pool is not open; use it as 'with"):
         next(open_pool().decode(tasks_for(videos)))
+
+
+# --- What pool and worker tell each other --------------------------------------------------------
+
+HEADER = VideoHeader(64, 48, Fraction(30000, 1001), Fraction(1, 12800), 1.5, 45, True, "h264")
+SUMMARY = VideoSummary(25.0, 1.5, 30, 64, 48, 90, (0.0, 1.5, 2.0, 3.0), "bt709", "tv", ((0, 1),))
+
+
+@pytest.mark.parametrize(
+    ("message", "kinds"),
+    [
+        (SETTINGS, ToWorker),
+        (replace(SETTINGS, stack=PictureStack(("flip", "center"), True), nvdec_device=1), ToWorker),
+        (DecodeTask(7, "/v/ü.mp4", 0.5, None, True, "a"), ToWorker),
+        (Credits(3), ToWorker),
+        (Ready(), FromWorker),
+        (Decoded((0.0, 0.04), (0, 1)), FromWorker),
+        (Probed(HEADER), FromWorker),
+        (Ended(SUMMARY), FromWorker),
+        (Ended(None, "corrupt", "it broke off"), FromWorker),
+    ],
+)
+def test_messages_arrive_as_they_were_sent(message, kinds):
+    ours, theirs = Pipe()
+    send(theirs, message)
+
+    assert receive(ours, kinds) == message
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"\x80\x04\x95", "cannot be read"),
+        (b"[" * 10**5, "cannot be read"),
+        (b'{"kind": "frames"}', "cannot be read"),
+        (b'["Credits", {"count": 1}]', "'Credits', expected Ready or Decoded or Probed or Ended"),
+        (b'["Decoded", {"pts_seconds": [0.5], "frame_index": []}]', "1 times of 0 frames"),
+        (b'["Decoded", {"pts_seconds": [NaN], "frame_index": [1]}]', "expected a finite number"),
+        (b'["Decoded", {"pts_seconds": [0.5], "frame_index": [0.5]}]', "expected int"),
+        (b'["Ended", {"summary": {}}]', "lacks the field"),
+    ],
+)
+def test_what_no_worker_of_ours_would_say_is_refused(content, complaint):
+    ours, theirs = Pipe()
+    theirs.send_bytes(content)
+
+    with pytest.raises(PlainError, match=complaint):
+        receive(ours, FromWorker)
+
+
+def test_a_worker_that_talks_nonsense_costs_its_video_alone(videos, tmp_path, monkeypatch):
+    """As if a video had taken its decoder over."""
+    script = tmp_path / "python"
+    script.write_text(
+        f"#!{sys.executable}\n"
+        "import sys\n"
+        "from multiprocessing.connection import Connection\n"
+        "connection = Connection(int(sys.argv[4]))\n"
+        "connection.send_bytes(b'[\"Ready\", {}]')\n"
+        "connection.recv_bytes()\n"
+        "connection.recv_bytes()\n"
+        "connection.send_bytes(b'[\"Frames\", {}]')\n"
+        "connection.recv_bytes()\n"
+    )
+    script.chmod(0o700)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(script))
+        pool = open_pool()
+        pool.__enter__()
+    with pool:
+        _, ends = collect(pool.decode(tasks_for(videos[1:3])))
+
+    assert ends[0].error.reason == "decoder crashed"
+    assert isinstance(ends[10], Finished)
+
+
+def test_there_must_be_slots():
+    with pytest.raises(ValueError, match="slots must be positive, got 0"):
+        replace(SETTINGS, slots=0)
 
 
 def is_running(pid):

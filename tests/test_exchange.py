@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from features_store.errors import ContractError, DamageError, StoreError, UsageError
-from features_store.exchange import export_store, import_features
+from features_store.exchange import ImportOptions, export_store, import_features
 from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
 from features_store.session import StoreWriter
@@ -116,7 +116,7 @@ def test_folder_is_what_it_says(store, tmp_path):
 
 
 def test_one_layer_and_some_videos(store, tmp_path):
-    export_store(store, tmp_path / "plain", kind="folder", layer="mid", ids=["a/jump.mp4"])
+    export_store(store, tmp_path / "plain", kind="folder", layer="mid", video=["a/jump.mp4"])
     import_features(tmp_path / "plain", tmp_path / "again.cubes", kind="folder")
 
     with Store(tmp_path / "again.cubes") as opened:
@@ -128,7 +128,9 @@ def test_one_layer_and_some_videos(store, tmp_path):
 def test_store_to_foreign_and_back(vectors, tmp_path, kind):
     """Cubes, times, labels and splits come back; so does where the videos are from."""
     export_store(vectors, tmp_path / "out", kind=kind)
-    import_features(tmp_path / "out", tmp_path / "again.cubes", kind=kind, name="x")
+    import_features(
+        tmp_path / "out", tmp_path / "again.cubes", kind=kind, options=ImportOptions(name="x")
+    )
 
     assert contents(tmp_path / "again.cubes") == contents(vectors)
     with Store(tmp_path / "again.cubes") as opened:
@@ -141,7 +143,9 @@ def test_store_to_foreign_and_back(vectors, tmp_path, kind):
 @pytest.mark.parametrize("kind", ["sharma", "npz", "npy", "arrays"])
 def test_foreign_to_store_and_back_is_the_same_bytes(vectors, tmp_path, kind):
     export_store(vectors, tmp_path / "out", kind=kind)
-    import_features(tmp_path / "out", tmp_path / "again.cubes", kind=kind, name="x")
+    import_features(
+        tmp_path / "out", tmp_path / "again.cubes", kind=kind, options=ImportOptions(name="x")
+    )
     export_store(tmp_path / "again.cubes", tmp_path / "out2", kind=kind)
 
     first, second = files(tmp_path / "out"), files(tmp_path / "out2")
@@ -154,7 +158,9 @@ def test_the_same_features_are_the_same_in_every_format(vectors, tmp_path):
     specs, digests = set(), set()
     for kind in ("sharma", "npz", "npy", "arrays"):
         export_store(vectors, tmp_path / kind, kind=kind)
-        import_features(tmp_path / kind, tmp_path / f"{kind}.cubes", kind=kind, name="x")
+        import_features(
+            tmp_path / kind, tmp_path / f"{kind}.cubes", kind=kind, options=ImportOptions(name="x")
+        )
         with Store(tmp_path / f"{kind}.cubes") as opened:
             specs.add(opened.header.spec)
             digests.add(tuple(record.media_sha256 for record in opened.records()))
@@ -167,7 +173,7 @@ def test_an_import_grows(tmp_path):
     feats.mkdir()
     for i, name in enumerate(("b", "a", "c")):
         np.save(feats / f"{name}.npy", np.full((2, 3), i, np.float32))
-        report = import_features(feats, out, kind="npy", name="x")
+        report = import_features(feats, out, kind="npy", options=ImportOptions(name="x"))
         assert (report.num_imported, report.num_done_before, report.warnings) == (1, i, [])
     with Store(out) as opened:
         assert opened.ids == ["a", "b", "c"]
@@ -176,7 +182,7 @@ def test_an_import_grows(tmp_path):
     np.save(feats / "a.npy", np.zeros((2, 3), np.float32))
     np.save(feats / "d.npy", np.zeros((2, 3), np.float32))
     with pytest.raises(StoreError, match="has another video 'a'"):
-        import_features(feats, out, kind="npy", name="x")
+        import_features(feats, out, kind="npy", options=ImportOptions(name="x"))
     assert "d" not in read_store_manifest(out)
 
 
@@ -205,9 +211,8 @@ def test_actionformer_features_are_placed_at_the_middle_of_their_frames(tmp_path
     (folder / "thumos.json").write_text(json.dumps({"database": {"val/one": entry}}))
     options = {"fps": 25, "feat_stride": 4, "feat_num_frames": 16}
     import_features(
-        folder, tmp_path / "s.cubes", kind="npy", name="i3d",
-        annotations=folder / "thumos.json", **options,
-    )  # fmt: skip
+        folder, tmp_path / "s.cubes", kind="npy", options=ImportOptions(name="i3d",
+        annotations=folder / "thumos.json", **options))  # fmt: skip
 
     with Store(tmp_path / "s.cubes") as opened:
         assert opened.ids == ["two", "val/one"]
@@ -268,7 +273,9 @@ def test_exported_times_are_those_that_are_stored(tmp_path, pts_seconds, rate):
     else:
         export_store(tmp_path / "s", tmp_path / "npy", kind="npy")
         assert (entry["fps"], entry["frame"]) == (pytest.approx(rate), round(1.5 * rate))
-    import_features(tmp_path / "out", tmp_path / "again", kind="npz", name="x")
+    import_features(
+        tmp_path / "out", tmp_path / "again", kind="npz", options=ImportOptions(name="x")
+    )
     with Store(tmp_path / "again") as opened:
         assert opened.read("v", "pts_seconds").tolist() == pts_seconds
 
@@ -284,14 +291,18 @@ def test_words_of_others_for_splits(tmp_path, subset, split):
     database = {"a": {"subset": subset}, "gone": {}}
     path = tmp_path / "feats" / "annotations.json"
     path.write_text(json.dumps({"database": database}))
-    report = import_features(tmp_path / "feats", tmp_path / "s", kind="npy", name="x")
+    report = import_features(
+        tmp_path / "feats", tmp_path / "s", kind="npy", options=ImportOptions(name="x")
+    )
 
     assert read_store_manifest(tmp_path / "s")["a"].split == split
     assert report.warnings[0] == "1 annotated videos have no file; first: 'gone'"
     assert len(report.warnings) == 1 + (split == "fold 1")
     path.write_text(json.dumps({"database": {"gone": {}}}))
     with pytest.raises(ContractError, match=r"none of the 1 annotated .* file 'a.npy'"):
-        import_features(tmp_path / "feats", tmp_path / "s", kind="npy", name="x")
+        import_features(
+            tmp_path / "feats", tmp_path / "s", kind="npy", options=ImportOptions(name="x")
+        )
 
 
 @pytest.mark.parametrize(
@@ -312,7 +323,9 @@ def test_an_export_says_what_it_leaves_out(store, tmp_path, kind, notes):
 def test_what_nobody_told_is_unknown(tmp_path):
     (tmp_path / "feats").mkdir()
     np.savez(tmp_path / "feats" / "one.npz", np.ones((3, 2), np.float16))
-    import_features(tmp_path / "feats", tmp_path / "s.cubes", kind="npz", name="x")
+    import_features(
+        tmp_path / "feats", tmp_path / "s.cubes", kind="npz", options=ImportOptions(name="x")
+    )
 
     with Store(tmp_path / "s.cubes") as opened:
         record, spec = opened.video("one"), opened.header.spec
@@ -330,7 +343,9 @@ def test_the_real_array_file(tmp_path):
     path /= "ucf101_first15_vgg16_pca256_fp16.npz"
     if not path.exists():
         pytest.skip("the UCF101 array file is not here; set CUBEREEL_DATA to its folder")
-    import_features(path, tmp_path / "s.cubes", kind="arrays", name="vgg16-relu6-pca256")
+    import_features(
+        path, tmp_path / "s.cubes", kind="arrays", options=ImportOptions(name="vgg16-relu6-pca256")
+    )
     export_store(tmp_path / "s.cubes", tmp_path / "out", kind="arrays")
 
     with np.load(path) as a, np.load(tmp_path / "out" / "features.npz") as b:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from features_store.errors import CubereelError, StoreError
-from features_store.exchange import FORMATS, export_store, import_features
-from features_store.exchange.features import ImportOptions
+from features_store.exchange import FORMATS, ImportOptions, export_store, import_features
+from features_store.exchange.formats.registry import find_format
 from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, write_manifest
 from tests.stores import header, make_store
@@ -114,7 +114,7 @@ def test_no_flipped_byte_is_a_crash(tmp_path, kind):
         content[rng.integers(len(content), size=2)] = rng.integers(256, size=2)
         (tmp_path / f"a.{kind}").write_bytes(content.tobytes())
         try:
-            with FORMATS[kind].open_features(tmp_path, ImportOptions()) as features:
+            with find_format(kind).open_features(tmp_path, ImportOptions()) as features:
                 assert [len(b["pts_seconds"]) for v in features.videos for b in v.blocks()] == [3]
         except CubereelError:
             refused += 1
@@ -201,7 +201,9 @@ def test_a_features_file_that_reaches_outside_itself(tmp_path):
         file["features"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "features")
 
     with pytest.raises(StoreError, match="ExternalLink"):
-        import_features(tmp_path / "f", tmp_path / "s", kind="sharma", name="x")
+        import_features(
+            tmp_path / "f", tmp_path / "s", kind="sharma", options=ImportOptions(name="x")
+        )
 
 
 @pytest.fixture
@@ -289,7 +291,7 @@ def test_an_export_json_speaks_of_its_own_files_alone(cubereel, tmp_path):
     other.write_bytes((tmp_path / "out" / "features.npz").read_bytes())
     for path, licence in ((tmp_path / "out" / "features.npz", "MIT"), (other, "")):
         out = tmp_path / path.stem
-        import_features(path, out, kind="arrays", name="x")
+        import_features(path, out, kind="arrays", options=ImportOptions(name="x"))
         assert json.loads((out / "store.json").read_text())["licence"] == licence
 
     document = json.loads((tmp_path / "out" / "export.json").read_text())
@@ -310,7 +312,7 @@ def test_text_files_that_are_links(tmp_path, name, target):
 
     kind = "npy" if name == "annotations.json" else "sharma"
     with pytest.raises(StoreError, match="is a link to"):
-        import_features(tmp_path / "f", tmp_path / "o", kind=kind, name="x")
+        import_features(tmp_path / "f", tmp_path / "o", kind=kind, options=ImportOptions(name="x"))
     assert not (tmp_path / "o").exists()
 
 
@@ -437,7 +439,7 @@ def test_a_file_name_that_is_not_text(tmp_path):
     np.save(tmp_path / "f" / "a\udcff.npy", GOOD)
 
     with pytest.raises(CubereelError, match="is no UTF-8 text"):
-        import_features(tmp_path / "f", tmp_path / "o", kind="npy", name="x")
+        import_features(tmp_path / "f", tmp_path / "o", kind="npy", options=ImportOptions(name="x"))
 
 
 @pytest.mark.parametrize("verb", ["export", "import"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from features_store.errors import CubereelError
-from features_store.exchange import FORMATS, export_store, import_features
+from features_store.exchange import FORMATS, ImportOptions, export_store, import_features
 from features_store.format.layout import LayerShape
 from features_store.store import Store
 from features_store.verbs.diff import diff_stores
@@ -62,7 +62,7 @@ def test_a_killed_import_goes_on_and_is_the_undisturbed_store(tmp_path):
     rng = np.random.default_rng(0)
     for i in range(120):
         np.save(feats / f"{i:03}.npy", rng.random((20, 256), np.float32))
-    import_features(feats, tmp_path / "whole", kind="npy", name="x")
+    import_features(feats, tmp_path / "whole", kind="npy", options=ImportOptions(name="x"))
     options = ("--format", "npy", "--name", "x")
     arguments = ("store", "import", feats, "--out", tmp_path / "s", *options)
     with start(*arguments) as process:

@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 
-from features_store.exchange import export_store, import_features
+from features_store.exchange import ImportOptions, export_store, import_features
 from features_store.exchange.formats.sharma import to_cubes, to_rows
 from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, write_manifest
@@ -64,7 +64,9 @@ def test_several_labels_a_video(tmp_path):
     }
     for name, text in texts.items():
         (folder / f"train_{name}.txt").write_text(text)
-    import_features(folder, tmp_path / "s.cubes", kind="sharma", name="googlenet", fps=30)
+    import_features(
+        folder, tmp_path / "s.cubes", kind="sharma", options=ImportOptions(name="googlenet", fps=30)
+    )
 
     with Store(tmp_path / "s.cubes") as opened:
         assert [row.label for row in opened.manifest.values()] == ["1;2", ";", "0", ""]

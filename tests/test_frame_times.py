@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from extract.video import reader
 from extract.video.clock import FrameClock, Lead
 from extract.video.reader import FrameReader
+from extract.video.settings import ReaderSettings
 from features_store.errors import DecodeError
 from features_store.spec import Sampling
 from tests.films import Film
@@ -26,9 +27,8 @@ STRIDE_1 = Sampling("stride", "1")
 
 def read(path, sampling=STRIDE_1, **span):
     """Return the numbers in the kept pictures, their times and their indices."""
-    reader = FrameReader(
-        path, sampling=sampling, preprocessing=preprocessing(fit="stretch"), **span
-    )
+    settings = ReaderSettings(sampling=sampling, preprocessing=preprocessing(fit="stretch"))
+    reader = FrameReader(path, settings, **span)
     frames = list(reader)
     numbers = read_numbers(np.stack([frame.pixels for frame in frames]))
     return numbers, np.array([f.pts_seconds for f in frames]), [f.frame_index for f in frames]
@@ -179,7 +179,7 @@ def test_raw_dv_says_its_rate(tmp_path):
         for _ in range(25):
             container.mux(stream.encode(av.VideoFrame(720, 576, "yuv420p")))
         container.mux(stream.encode(None))
-    video = FrameReader(path, sampling=STRIDE_1, preprocessing=preprocessing())
+    video = FrameReader(path, ReaderSettings(sampling=STRIDE_1, preprocessing=preprocessing()))
     times = [frame.pts_seconds for frame in video]
 
     assert video.summary.fps == 25

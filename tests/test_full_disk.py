@@ -84,12 +84,12 @@ def big(tmp_path_factory):
     ids=str,
 )
 def test_repack(attempt, big, tmp_path, options, share):
-    from features_store.verbs.reshape import repack_store
+    from features_store.verbs.reshape import RepackOptions, repack_store
 
     before = verify_store(big, full=True)
     compact = {"dtype": "8bit", "compression": "zstd"}
     chosen = {"--compression": {"compression": "zstd"}, "--compact": compact}
-    repack_store(big, tmp_path / "whole", **(chosen[options[0]] if options else {}))
+    repack_store(big, tmp_path / "whole", RepackOptions(**(chosen[options[0]] if options else {})))
     size = 40_000 + int(share * _bytes_of(tmp_path / "whole"))
     output, result = attempt(
         size, "store", "repack", big, "--out", tmp_path / "disk" / "s", *options

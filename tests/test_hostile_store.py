@@ -18,7 +18,7 @@ from features_store.store import Store
 from features_store.verbs.info import store_info
 from features_store.verbs.merge import merge_stores
 from features_store.verbs.repair import repair_store
-from features_store.verbs.reshape import repack_store
+from features_store.verbs.reshape import RepackOptions, repack_store
 from features_store.verbs.verify import verify_store
 from tests.stores import HEADER, header, make_store
 
@@ -396,7 +396,7 @@ def test_a_store_on_a_read_only_file_system(store, tmp_path):
     try:
         _read_all(store)
         assert verify_store(store, full=True).problems == []
-        repack_store(store, tmp_path / "copy", compression="zstd")
+        repack_store(store, tmp_path / "copy", RepackOptions(compression="zstd"))
         if os.getuid():  # root writes where it likes
             assert not (store / "index.h5").exists()
     finally:

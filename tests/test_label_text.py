@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features_store.errors import ContractError, UsageError
-from features_store.exchange import export_store, import_features
+from features_store.exchange import ImportOptions, export_store, import_features
 from features_store.format.layout import LayerShape
 from features_store.labels import join_label, split_label
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
@@ -44,7 +44,9 @@ def test_several_labels_none_and_not_said_come_back_from_other_formats(vectors, 
     named = {} if kind == "folder" else {"name": "x"}
     grid = {"grid_size": 1} if kind == "sharma" else {}
     export_store(vectors, tmp_path / "out", kind=kind)
-    import_features(tmp_path / "out", tmp_path / "again", kind=kind, **named, **grid)
+    import_features(
+        tmp_path / "out", tmp_path / "again", kind=kind, options=ImportOptions(**named, **grid)
+    )
 
     rows = read_store_manifest(tmp_path / "again")
     assert {i: set(split_label(row.label)) for i, row in rows.items()} == {
@@ -54,7 +56,7 @@ def test_several_labels_none_and_not_said_come_back_from_other_formats(vectors, 
 
 
 def test_a_format_with_one_class_a_video_refuses_several(vectors, tmp_path):
-    with pytest.raises(UsageError, match=r"'a/1' has the label 'run;jump'.*--format npz"):
+    with pytest.raises(UsageError, match=r"'a/1' has the label 'run;jump'.*take `kind` npz"):
         export_store(vectors, tmp_path / "out", kind="arrays")
 
 
@@ -64,4 +66,9 @@ def test_classes_whose_names_would_read_as_several_are_not_imported(vectors, tmp
         path.write_text("jump;high\nrun\n")
 
     with pytest.raises(ContractError, match=r"class 'jump;high' has a ';'"):
-        import_features(tmp_path / "out", tmp_path / "o", kind="sharma", name="x", grid_size=1)
+        import_features(
+            tmp_path / "out",
+            tmp_path / "o",
+            kind="sharma",
+            options=ImportOptions(name="x", grid_size=1),
+        )

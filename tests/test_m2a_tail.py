@@ -106,7 +106,7 @@ def test_modules_that_do_not_add_up_to_the_network_are_refused(name, make, layer
 
 
 def test_weights_that_are_nowhere_are_asked_for():
-    with pytest.raises(UsageError, match="no download of its own; give --weights FILE"):
+    with pytest.raises(UsageError, match="no download of its own; give `weights` FILE"):
         load_tail("caffe:googlenet", "inception_5a")
 
 

@@ -145,12 +145,12 @@ def test_the_shares_of_draws_never_change():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"count": 0}, "--count must be at least 1, got 0"),
-        ({"segments": -1}, "--segments must be at least 1, got -1"),
-        ({"count": 3, "fps": "5"}, "--fps and --count exclude each other"),
-        ({"count": 3, "segments": 5}, "--count and --segments exclude each other"),
-        ({"count": 3, "jitter": 5}, "--jitter and --seed are for draws from --segments"),
-        ({"segments": 3, "seed": 5}, "--seed 5 is for random draws"),
+        ({"count": 0}, "`count` must be at least 1, got 0"),
+        ({"segments": -1}, "`segments` must be at least 1, got -1"),
+        ({"count": 3, "fps": "5"}, "`fps` and `count` exclude each other"),
+        ({"count": 3, "segments": 5}, "`count` and `segments` exclude each other"),
+        ({"count": 3, "jitter": 5}, "`jitter` and `seed` are for draws from `segments`"),
+        ({"segments": 3, "seed": 5}, "`seed` 5 is for random draws"),
         ({"segments": 3, "jitter": -1}, "must not be negative, got -1 and 0"),
         ({"segments": 3, "jitter": 30000}, "90003 frames are more than"),
     ],

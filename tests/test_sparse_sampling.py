@@ -13,6 +13,7 @@ import torch
 from extract.compute.preprocess import thumbnails
 from extract.video.pictures import PictureStack
 from extract.video.reader import FrameReader
+from extract.video.settings import ReaderSettings
 from extract.video.spans import find_extent
 from features_store.errors import DamageError, StoreError
 from features_store.session import StoreWriter
@@ -40,9 +41,9 @@ def read(path, sampling, *, start=None, end=None, video_id="", stack=None):
     )
     reader = FrameReader(
         path,
-        sampling=sampling,
-        preprocessing=preprocessing,
-        stack=stack or PictureStack(),
+        ReaderSettings(
+            sampling=sampling, preprocessing=preprocessing, stack=stack or PictureStack()
+        ),
         video_id=video_id,
         start_seconds=start,
         end_seconds=end,

@@ -1,5 +1,7 @@
 """Start-up stays light: who asks for help or reads a spec does not wait for torch or h5py."""
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +9,13 @@ from pathlib import Path
 import pytest
 
 import extract
+import extract.backbones
 import features_store
+import features_store.exchange
 import pipelines
 import train
+from pipelines.cli import main  # noqa: F401 (all verbs)
+from pipelines.cli.flags import with_flags
 
 
 def _loaded_by(statement: str) -> set[str]:
@@ -25,6 +31,10 @@ def _loaded_by(statement: str) -> set[str]:
     [
         ("import pipelines.cli", {"torch", "h5py", "av", "timm", "sklearn", "numpy"}),
         ("import pipelines.extraction.request", {"torch", "av", "timm", "sklearn"}),
+        ("import extract, extract.backbones", {"torch", "av", "h5py", "numpy", "timm"}),
+        ("import features_store", {"h5py", "numpy", "msgspec"}),
+        ("import extract; extract.FrameReader, extract.probe, extract.DecodePool", {"torch"}),
+        ("import features_store; features_store.ImportOptions", {"h5py", "numpy"}),
         ("import extract.decode.worker", {"torch", "h5py"}),
         ("from features_store import Store", {"torch", "av", "timm", "dask", "sklearn"}),
     ],
@@ -33,12 +43,52 @@ def test_what_is_not_needed_is_not_imported(statement, unwanted):
     assert not _loaded_by(statement) & unwanted
 
 
-def test_every_public_name_of_the_store_is_there():
-    for names in features_store._MODULES.values():
-        for name in names:
-            assert getattr(features_store, name).__name__ == name
+PACKAGES = (extract, extract.backbones, features_store, features_store.exchange)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_every_public_name_is_there_and_completed_by_tab(package):
+    listed = {
+        alias.asname
+        for node in ast.walk(ast.parse(Path(package.__file__).read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
+    assert set(dir(package)) == listed  # what type checkers know, and what there is
+    for name in dir(package):
+        assert getattr(getattr(package, name), "__name__", name) == name
     with pytest.raises(AttributeError, match="no attribute 'Shop'"):
-        features_store.Shop  # noqa: B018
+        package.Shop  # noqa: B018
+
+
+def _texts(path):
+    """Yield the texts of a module that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    said = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said:
+            yield node.value
+
+
+@pytest.mark.parametrize("package", [extract, features_store], ids=lambda each: each.__name__)
+def test_a_library_names_options_and_no_flags(package):
+    paths = sorted(Path(package.__file__).parent.rglob("*.py"))
+    assert len(paths) > 30
+    found = [(p.name, t) for p in paths for t in _texts(p) if re.search(r"(?<!\w)--[a-z]", t)]
+    assert found == []
+
+
+def test_names_in_back_quotes_become_the_flags_that_people_type():
+    """Every option that a library names is one of a verb."""
+    wanted = {
+        "fps", "stride", "count", "segments", "jitter", "seed", "fit", "view", "pool", "video",
+        "layer", "dtype", "out", "root", "name", "feat_stride", "grid_size", "weights", "decoder",
+        "batch_size",
+    }  # fmt: skip
+    for name in wanted:
+        assert with_flags(f"give `{name}` x") == f"give --{name.replace('_', '-')} x"
+    assert with_flags("take `kind` npz, `no_option` y") == "take --format npz, `no_option` y"
 
 
 def test_the_four_packages_are_this_repository_s():

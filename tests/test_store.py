@@ -44,6 +44,32 @@ def test_a_reader_with_h5py_alone_gets_the_cubes(store):
         np.testing.assert_array_equal(cubes, opened.cubes("walk/a.mp4"))
 
 
+def test_partial_videos_are_found_once_and_shards_in_use_stay_open(tmp_path, monkeypatch):
+    def add(run_id, statuses):
+        with StoreWriter(tmp_path / "s", HEADER, run_id=run_id) as writer:
+            for video_id, status in statuses.items():
+                with writer.unit(rows=2, video_ids=[video_id]) as unit:
+                    unit.write_rows(frames(2, seed=0))
+                    commit(unit, video_id, status=status)
+
+    add("r1", {"a": "ok", "b": "partial", "c": "partial", "d": "ok"})
+    monkeypatch.setattr(store_module, "MAX_OPEN_SHARDS", 1)
+    with Store(tmp_path / "s") as opened:
+        opened.cubes("d")
+        in_use = list(opened._opened().shards)
+        assert opened.partial_ids == ["b", "c"]
+        opened.partial_ids.append("not ours")
+        monkeypatch.setattr(store_module, "ShardReader", None)  # nothing is opened once more
+        assert opened.partial_ids == ["b", "c"]
+        assert list(opened._opened().shards) == in_use
+        np.testing.assert_array_equal(opened.cubes("d"), opened.cubes("d"))
+    monkeypatch.undo()
+
+    add("r2", {"b": "ok"})  # which supersedes the partial one
+    with Store(tmp_path / "s") as opened:
+        assert opened.partial_ids == ["c"]
+
+
 def test_a_missing_video_and_a_missing_array_are_named(store):
     with Store(store) as opened:
         with pytest.raises(StoreError, match=r"no video 'x' in .* \(3 videos\)"):

@@ -14,7 +14,7 @@ from features_store.session import StoreWriter
 from features_store.store import Store
 from features_store.verbs.diff import diff_stores
 from features_store.verbs.merge import append_stores, merge_stores
-from features_store.verbs.reshape import repack_store, subset_store
+from features_store.verbs.reshape import RepackOptions, repack_store, subset_store
 from features_store.verbs.verify import verify_store
 from tests.stores import HEADER, SPEC, add_video, frames, header, make_store
 
@@ -179,7 +179,7 @@ def test_an_empty_subset_is_refused_and_nothing_is_written(two, tmp_path, condit
 @pytest.mark.parametrize("dtype", ["float16", "float32", "8bit"])
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 def test_a_repacked_store_is_the_same_features(two, tmp_path, dtype, compression):
-    repack_store(two[1], tmp_path / "r", dtype=dtype, compression=compression)
+    repack_store(two[1], tmp_path / "r", RepackOptions(dtype=dtype, compression=compression))
 
     assert verify_store(tmp_path / "r", full=True).problems == []
     with Store(two[1]) as a, Store(tmp_path / "r") as b:
@@ -190,8 +190,10 @@ def test_a_repacked_store_is_the_same_features(two, tmp_path, dtype, compression
 
 
 def test_8_bit_is_not_rounded_again(two, tmp_path):
-    repack_store(two[1], tmp_path / "r", dtype="8bit", compression="zstd")
-    repack_store(tmp_path / "r", tmp_path / "again", compression="none", shard_bytes=300)
+    repack_store(two[1], tmp_path / "r", RepackOptions(dtype="8bit", compression="zstd"))
+    repack_store(
+        tmp_path / "r", tmp_path / "again", RepackOptions(compression="none", shard_bytes=300)
+    )
     subset_store(tmp_path / "r", tmp_path / "some", labels=["sit"])
 
     whole = _cubes(tmp_path / "r")
@@ -202,7 +204,7 @@ def test_8_bit_is_not_rounded_again(two, tmp_path):
 
 def test_merged_8_bit_stores_keep_their_scales(two, tmp_path):
     for path in two:
-        repack_store(path, tmp_path / f"{path.name}8", dtype="8bit")
+        repack_store(path, tmp_path / f"{path.name}8", RepackOptions(dtype="8bit"))
     merge_stores([tmp_path / "a8", tmp_path / "b8"], tmp_path / "c")
 
     _assert_same(_cubes(tmp_path / "c"), _cubes(tmp_path / "a8") | _cubes(tmp_path / "b8"))
@@ -212,7 +214,7 @@ def test_values_that_do_not_fit_are_refused_when_repacking(tmp_path):
     make_store(tmp_path / "big", {"a": 2}, shift=1e6)
 
     with pytest.raises(StoreError, match="which float16 cannot hold"):
-        repack_store(tmp_path / "big", tmp_path / "r", dtype="float16")
+        repack_store(tmp_path / "big", tmp_path / "r", RepackOptions(dtype="float16"))
     assert list((tmp_path / "r" / "shards").iterdir()) == []
 
 
@@ -220,7 +222,7 @@ def test_layers_and_views_can_be_dropped(tmp_path):
     layers = (LayerShape("mid", 4, 3), LayerShape("top", 2, 8))
     wide = header(layers=layers, views=("center", "flip"))
     make_store(tmp_path / "w", {"a": 6}, store_header=wide)
-    repack_store(tmp_path / "w", tmp_path / "r", layers=["mid"], views=["flip"])
+    repack_store(tmp_path / "w", tmp_path / "r", RepackOptions(layers=["mid"], views=["flip"]))
 
     with Store(tmp_path / "w") as whole, Store(tmp_path / "r") as part:
         paths = [array.path for array in part.header.arrays]
@@ -228,14 +230,14 @@ def test_layers_and_views_can_be_dropped(tmp_path):
         for path in paths:
             np.testing.assert_array_equal(part.read("a", path), whole.read("a", path))
     with pytest.raises(UsageError, match="no view 'top-left'"):
-        repack_store(tmp_path / "w", tmp_path / "x", views=["top-left"])
+        repack_store(tmp_path / "w", tmp_path / "x", RepackOptions(views=["top-left"]))
     with pytest.raises(StoreError, match="no layer 'tip'"):
-        repack_store(tmp_path / "w", tmp_path / "x", layers=["tip"])
+        repack_store(tmp_path / "w", tmp_path / "x", RepackOptions(layers=["tip"]))
 
 
 def test_small_shards_are_cut_at_videos(two, tmp_path):
     row_bytes = sum(array.row_bytes for array in HEADER.arrays)
-    repack_store(two[1], tmp_path / "r", shard_bytes=11 * row_bytes)
+    repack_store(two[1], tmp_path / "r", RepackOptions(shard_bytes=11 * row_bytes))
 
     _assert_same(_cubes(tmp_path / "r"), _cubes(two[1]))
     with Store(tmp_path / "r") as store:
@@ -245,14 +247,16 @@ def test_small_shards_are_cut_at_videos(two, tmp_path):
 def test_more_shards_than_may_be_open(two, tmp_path, monkeypatch):
     monkeypatch.setattr("features_store.store.MAX_OPEN_SHARDS", 2)
     make_store(tmp_path / "many", {f"v{i:02}": 2 for i in range(12)})
-    repack_store(tmp_path / "many", tmp_path / "r", compression="zstd", shard_bytes=1)
+    repack_store(
+        tmp_path / "many", tmp_path / "r", RepackOptions(compression="zstd", shard_bytes=1)
+    )
 
     _assert_same(_cubes(tmp_path / "r"), _cubes(tmp_path / "many"))
 
 
 def test_thousands_of_shards_need_few_open_files(two, tmp_path):
     make_store(tmp_path / "many", {f"v{i:03}": 1 for i in range(90)})
-    repack_store(tmp_path / "many", tmp_path / "r", shard_bytes=1)
+    repack_store(tmp_path / "many", tmp_path / "r", RepackOptions(shard_bytes=1))
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 60, before[1])
@@ -294,7 +298,7 @@ def test_cubes_of_nothing_but_zeros(tmp_path, dtype):
         writer.unit(rows=400, video_ids=["a"]) as unit,
     ):
         add_video(unit, "a", rows)
-    repack_store(tmp_path / "s", tmp_path / "r", dtype=dtype, compression="zstd")
+    repack_store(tmp_path / "s", tmp_path / "r", RepackOptions(dtype=dtype, compression="zstd"))
 
     assert verify_store(tmp_path / "r", full=True).problems == []
     with Store(tmp_path / "s") as a, Store(tmp_path / "r") as b:

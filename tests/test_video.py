@@ -7,6 +7,7 @@ import pytest
 from extract.video.conversion import choose_colours
 from extract.video.header import probe
 from extract.video.reader import FrameReader
+from extract.video.settings import ReaderSettings
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
 from tests.damage import encoded_picture
@@ -44,8 +45,7 @@ def read(path, *, sampling=EVERY_FRAME, start=None, end=None, **kwargs):
     """All kept frames at once: pixels, seconds, indices, summary."""
     reader = FrameReader(
         path,
-        sampling=sampling,
-        preprocessing=preprocessing(**kwargs),
+        ReaderSettings(sampling=sampling, preprocessing=preprocessing(**kwargs)),
         start_seconds=start,
         end_seconds=end,
     )
@@ -434,7 +434,8 @@ def test_frames_before_the_cut_are_delivered(tmp_path):
         tmp_path / "v.mp4", noisy_frames(50), container_options={"movflags": "faststart"}
     )
     frames = FrameReader(
-        cut_off(path, keep=0.6), sampling=EVERY_FRAME, preprocessing=preprocessing()
+        cut_off(path, keep=0.6),
+        ReaderSettings(sampling=EVERY_FRAME, preprocessing=preprocessing()),
     )
     indices = []
 
@@ -611,7 +612,11 @@ def test_frames_come_while_the_file_is_being_read(tmp_path):
         num_packets += 1
 
     frames = iter(
-        FrameReader(path, sampling=EVERY_FRAME, preprocessing=preprocessing(), on_packet=count)
+        FrameReader(
+            path,
+            ReaderSettings(sampling=EVERY_FRAME, preprocessing=preprocessing()),
+            on_packet=count,
+        )
     )
     next(frames)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.decode.pool import DecodePool, DecodeTask, Frames
+from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Frames
 from extract.video.geometry import Orientation, arrange, place_frame
 from extract.video.pictures import PictureStack
 from extract.video.reader import FrameReader
@@ -58,8 +58,8 @@ def test_views_come_in_one_order_and_center_is_what_nobody_names():
     [
         (["flop"], "crop", "no view 'flop'.*flip"),
         (["flip", "flip"], "crop", "view 'flip' is asked for twice"),
-        (["top_left"], "stretch", "'top_left' is a corner.*with --fit stretch"),
-        (["flip", "bottom_right"], "pad", "'bottom_right' is a corner.*with --fit pad"),
+        (["top_left"], "stretch", "'top_left' is a corner.*with `fit` stretch"),
+        (["flip", "bottom_right"], "pad", "'bottom_right' is a corner.*with `fit` pad"),
     ],
 )
 def test_views_that_cannot_be_are_refused(names, fit, words):
@@ -71,7 +71,8 @@ def test_each_view_shows_its_pixels(clip):
     path, frames = clip
     stack = PictureStack(VIEWS)
 
-    read = list(FrameReader(path, sampling=EVERY_FRAME, preprocessing=preprocessing(), stack=stack))
+    settings = DecodeSettings(sampling=EVERY_FRAME, preprocessing=preprocessing(), stack=stack)
+    read = list(FrameReader(path, settings))
 
     stacks = np.stack([frame.pixels for frame in read])
     shown = {view: stack.view(stacks, view) for view in VIEWS}
@@ -90,7 +91,8 @@ def test_the_frame_before_travels_with_its_frame(clip):
     stack = PictureStack.of(sampling, ("flip", "top_left"))
     task = DecodeTask(0, str(path))
 
-    with DecodePool(preprocessing=preprocessing(), sampling=sampling, stack=stack) as pool:
+    settings = DecodeSettings(sampling=sampling, preprocessing=preprocessing(), stack=stack)
+    with DecodePool(settings) as pool:
         *events, _ = pool.decode([task])
 
     stacks = np.concatenate([event.pixels for event in events if isinstance(event, Frames)])

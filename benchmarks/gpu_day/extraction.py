@@ -16,7 +16,7 @@ from benchmarks.gpu_day import clips, networks
 from benchmarks.gpu_day.step import Row, Setting, run_step
 from extract.backbones.registry import load_network
 from extract.compute.preprocess import preprocessing_for
-from extract.decode.pool import DecodePool, DecodeTask, Failed
+from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Failed
 from features_store.spec import Sampling
 from pipelines.extraction.extract import extract
 from pipelines.extraction.options import ExtractionOptions
@@ -114,10 +114,10 @@ def decode(
     device = choose_nvdec("nvdec" if decoder == "nvdec" else "cpu", setting.device)
     limit = 0.2 if setting.is_small else 3.0
     paths = sorted(folder.iterdir())
-    pool = DecodePool(
-        preprocessing=preprocessing, sampling=Sampling("fps", FPS), nvdec_device=device,
-        workers=workers,
-    )  # fmt: skip
+    settings = DecodeSettings(
+        preprocessing=preprocessing, sampling=Sampling("fps", FPS), nvdec_device=device
+    )
+    pool = DecodePool(settings, workers=workers)
     num_frames, started = 0, None
     with pool:
         for event in pool.decode(DecodeTask(i, str(path)) for i, path in enumerate(paths)):

@@ -122,7 +122,7 @@ def _pool() -> nn.MaxPool2d:
 
 
 def _networks() -> dict[str, str]:
-    return {"googlenet": "GoogLeNet of 2014 with response normalisation; needs --weights FILE"}
+    return {"googlenet": "GoogLeNet of 2014 with response normalisation; needs `weights` FILE"}
 
 
 @register_source("caffe", _networks)
@@ -131,7 +131,7 @@ def load_caffe(name: str, weights: Path | None, trained: bool) -> LoadedNetwork:
     if name != "googlenet":
         raise UsageError(f"no backbone 'caffe:{name}'; there is caffe:googlenet")
     if weights is None and trained:
-        raise UsageError("caffe:googlenet has no download of its own; give --weights FILE")
+        raise UsageError("caffe:googlenet has no download of its own; give `weights` FILE")
     network = CaffeGoogLeNet()
     if weights is not None:
         load_into(network, read_state_dict(weights), origin=str(weights))

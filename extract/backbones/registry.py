@@ -117,7 +117,7 @@ def _layer_shape(backbone: str, layer: str, shape: tuple[int, ...]) -> LayerShap
     if len(shape) != 4 or shape[2] != shape[3]:
         raise UsageError(
             f"layer {layer!r} of {backbone} gives {shape}, not a square map (1, D, K, K); "
-            "choose another with --layer"
+            "choose another with `layer`"
         )
     return LayerShape(layer, grid_size=shape[2], dim=shape[1])
 

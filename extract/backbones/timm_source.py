@@ -75,7 +75,7 @@ def _create(name: str, *, pretrained: bool) -> Any:
             return timm.create_model(name, pretrained=pretrained)
     except RuntimeError as err:
         if "No pretrained weights" in str(err) or "Invalid pretrained tag" in str(err):
-            raise UsageError(f"timm:{name}: {err}; give --weights FILE") from err
+            raise UsageError(f"timm:{name}: {err}; give `weights` FILE") from err
         raise
     except Exception as err:
         # The hub's client raises errors of many libraries; all of them mean the same here.
@@ -83,7 +83,7 @@ def _create(name: str, *, pretrained: bool) -> Any:
             raise
         raise MachineError(
             f"cannot download the weights of timm:{name}: {type(err).__name__}; "
-            "fetch them on a machine with internet access and give --weights FILE"
+            "fetch them on a machine with internet access and give `weights` FILE"
         ) from err
 
 

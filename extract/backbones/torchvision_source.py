@@ -80,7 +80,7 @@ def _download(name: str, metadata: Any) -> dict[str, Any]:
     except (URLError, OSError, RuntimeError) as err:
         raise MachineError(
             f"cannot download the weights of torchvision:{name}: {err}; "
-            "fetch them on a machine with internet access and give --weights FILE"
+            "fetch them on a machine with internet access and give `weights` FILE"
         ) from err
     return state
 
@@ -90,7 +90,7 @@ def _top_layer(name: str, network: nn.Module) -> str:
     for layer in (TOP_LAYERS.get(name), "layer4", "features"):
         if layer is not None and hasattr(network, layer):
             return layer
-    raise UsageError(f"which layer of torchvision:{name} is its cube? Name it with --layer")
+    raise UsageError(f"which layer of torchvision:{name} is its cube? Name it with `layer`")
 
 
 def _input_config(metadata: Any) -> InputConfig:

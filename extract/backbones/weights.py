@@ -20,7 +20,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ContractError: the file is missing, unreadable or holds anything but tensors.
     """
     if not path.is_file():
-        raise ContractError(f"weights {path} do not exist; give --weights an existing file")
+        raise ContractError(f"weights {path} do not exist; give `weights` an existing file")
     try:
         if path.suffix == ".safetensors":
             loaded: dict[str, Tensor] = load_file(path)

@@ -139,7 +139,7 @@ class CubeComputer:
                 raise
             raise MachineError(
                 f"{self.device} has no memory for batches of {self.batch_size} frames; "
-                "give a smaller --batch-size"
+                "give a smaller `batch_size`"
             ) from err
         if len(blocks) == 1:
             return blocks[0]

@@ -1,4 +1,4 @@
-"""`--precision auto`: bf16 where it is faster and agrees with fp32, else fp32."""
+"""Precision "auto": bf16 where it is faster and agrees with fp32, else fp32."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,17 +1,13 @@
-"""What a decode worker and its parent share: JSON messages and a ring of frames in memory.
+"""The ring of frames in memory that a decode worker and its parent share.
 
-Nothing is pickled, so neither side can be made to run code by the other. The ring is an unlinked
-file: it disappears with its last user, however that ends.
+It is an unlinked file: it disappears with its last user, however that ends.
 """
 
-import json
 import mmap
 import os
 import tempfile
-from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,17 +15,6 @@ from jaxtyping import UInt8
 from features_store.errors import MachineError
 
 _HEADER_BYTES = 64  # the progress counter, alone in its cache line
-
-
-def send(connection: Connection, message: Mapping[str, Any]) -> None:
-    """Send one message; `OSError` when the other side is gone."""
-    connection.send_bytes(json.dumps(message).encode())
-
-
-def receive(connection: Connection) -> dict[str, Any]:
-    """Wait for one message; `EOFError` or `OSError` when the other side is gone."""
-    message: dict[str, Any] = json.loads(connection.recv_bytes())
-    return message
 
 
 def create_ring_file(*, num_slots: int, frame_size: tuple[int, int]) -> IO[bytes]:

@@ -1,32 +1,15 @@
-"""What a decode pool is asked, and the three things that it answers."""
+"""The three things that a decode pool answers of a video."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
+from extract.decode.messages import Decoded, DecodeTask, Probed
 from extract.decode.process import WorkerProcess
 from extract.video.header import VideoHeader
 from extract.video.reader import VideoSummary
 from features_store.errors import DecodeError
-
-
-@dataclass(frozen=True)
-class DecodeTask:
-    """One video to decode; `index` is the caller's and comes back with every event.
-
-    Attributes:
-        is_probe: read the header, decode nothing.
-        video_id: that random draws of frames depend on.
-    """
-
-    index: int
-    path: str
-    start_seconds: float | None = None
-    end_seconds: float | None = None
-    is_probe: bool = False
-    video_id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,24 +47,18 @@ DecodeEvent = Frames | Finished | Failed
 
 def read_event(task: DecodeTask, *, process: WorkerProcess) -> DecodeEvent | VideoHeader:
     """Turn the oldest message of a worker, which is about `task`, into an event."""
-    message: dict[str, Any] = process.messages.popleft()
-    if message["kind"] == "frames":
+    message = process.messages.popleft()
+    if isinstance(message, Probed):
+        return message.header
+    if isinstance(message, Decoded):
         return Frames(
             task.index,
-            process.take_frames(len(message["frame_index"])),
-            np.array(message["pts_seconds"], dtype=np.float64),
-            np.array(message["frame_index"], dtype=np.int64),
+            process.take_frames(len(message.frame_index)),
+            np.array(message.pts_seconds, dtype=np.float64),
+            np.array(message.frame_index, dtype=np.int64),
         )
-    if message["kind"] == "header":
-        return VideoHeader.from_plain(message["header"])
-    summary = None
-    if message["summary"] is not None:
-        rectangle = tuple(message["summary"].pop("crop_rectangle"))
-        draws = tuple(map(tuple, message["summary"].pop("draws")))
-        summary = VideoSummary(**message["summary"], crop_rectangle=rectangle, draws=draws)
-    if message["kind"] == "failed":
-        return Failed(
-            task.index, DecodeError(message["message"], reason=message["reason"]), summary
-        )
-    assert summary is not None, "a video without frames is a failure"
-    return Finished(task.index, summary)
+    if message.reason:
+        error = DecodeError(message.message, reason=message.reason)
+        return Failed(task.index, error, message.summary)
+    assert message.summary is not None, "a video without frames is a failure"
+    return Finished(task.index, message.summary)

@@ -15,17 +15,16 @@ from types import TracebackType
 from typing import cast
 
 from extract.decode.events import DecodeEvent as DecodeEvent
-from extract.decode.events import DecodeTask as DecodeTask
 from extract.decode.events import Failed as Failed
 from extract.decode.events import Finished as Finished
 from extract.decode.events import Frames as Frames
 from extract.decode.events import read_event
+from extract.decode.messages import Decoded, Ended
+from extract.decode.messages import DecodeTask as DecodeTask
 from extract.decode.process import WorkerProcess
-from extract.video.geometry import check_preprocessing
+from extract.decode.settings import DecodeSettings as DecodeSettings
 from extract.video.header import VideoHeader
-from extract.video.pictures import PictureStack
 from features_store.errors import DecodeError, MachineError
-from features_store.spec import Preprocessing, Sampling
 
 TASKS_AHEAD = 2  # per worker: the one being decoded, and the next, so that it never waits for us
 VIDEOS_PER_WORKER = 200  # then it is replaced, because decoders leak
@@ -52,41 +51,24 @@ class DecodePool:
     """Worker processes that decode; use as a context manager.
 
     Args:
-        preprocessing, sampling, stack: the same for all videos.
-        nvdec_device: number of the GPU that decodes; None for the CPU.
+        settings: the same for all videos.
         workers: child processes, one thread each.
-        slots: frames that each may be ahead of the consumer.
         timeout_seconds: without a packet read, until a decoder counts as hung. Waiting for the
             consumer does not count.
 
     Raises:
-        UsageError: the preprocessing is impossible.
         MachineError: workers cannot be started.
     """
 
     def __init__(
-        self,
-        *,
-        preprocessing: Preprocessing,
-        sampling: Sampling,
-        stack: PictureStack = PictureStack(),  # noqa: B008 (immutable)
-        nvdec_device: int | None = None,
-        workers: int = 1,
-        slots: int = 256,
-        timeout_seconds: float = 60.0,
+        self, settings: DecodeSettings, *, workers: int = 1, timeout_seconds: float = 60.0
     ) -> None:
-        check_preprocessing(preprocessing)
-        if workers < 1 or slots < 1 or timeout_seconds <= 0:
+        if workers < 1 or timeout_seconds <= 0:
             raise ValueError(
-                "workers, slots and timeout must be positive, got "
-                f"{workers}, {slots} and {timeout_seconds}"
+                f"workers and timeout must be positive, got {workers} and {timeout_seconds}"
             )
-        self._preprocessing = preprocessing
-        self._sampling = sampling
-        self._stack = stack
-        self._nvdec_device = nvdec_device
+        self._settings = settings
         self._num_workers = workers
-        self._num_slots = slots
         self._timeout_seconds = timeout_seconds
         self._seats: list[_Seat] = []
         self._selector = selectors.DefaultSelector()  # knows the connections of all seats
@@ -156,13 +138,7 @@ class DecodePool:
 
     def _new_seat(self) -> _Seat:
         try:
-            process = WorkerProcess(
-                preprocessing=self._preprocessing,
-                sampling=self._sampling,
-                stack=self._stack,
-                nvdec_device=self._nvdec_device,
-                num_slots=self._num_slots,
-            )
+            process = WorkerProcess(self._settings)
         except OSError as err:
             raise MachineError(f"cannot start a decode worker: {err}") from err
         seat = _Seat(process)
@@ -208,18 +184,8 @@ class DecodePool:
     def _assign(self, job: _Job, seat: _Seat) -> None:
         job.worker = seat
         seat.jobs.append(job)
-        task = job.task
-        seat.num_assigned += not task.is_probe
-        seat.process.send(
-            {
-                "kind": "task",
-                "path": str(task.path),
-                "start_seconds": task.start_seconds,
-                "end_seconds": task.end_seconds,
-                "is_probe": task.is_probe,
-                "video_id": task.video_id,
-            }
-        )
+        seat.num_assigned += not job.task.is_probe
+        seat.process.send(job.task)
 
     def _drain(self, timeout: float = 0.0) -> None:
         """Take in what all workers say, so that none waits for a task behind a slow consumer.
@@ -237,7 +203,7 @@ class DecodePool:
         message = seat.process.receive()
         if seat.process.is_ready and not was_ready:
             self._num_failed_starts = 0
-        if message is not None and message["kind"] != "frames":
+        if message is not None and not isinstance(message, Decoded):
             seat.jobs.popleft()
         if seat.process.is_lost:
             self._replace(seat, reason="decoder crashed")
@@ -279,9 +245,7 @@ class DecodePool:
         elif seat.jobs:
             seat.jobs.popleft()
             message = f"the decoder of this video ended: {how}"
-            seat.process.messages.append(
-                {"kind": "failed", "reason": reason, "message": message, "summary": None}
-            )
+            seat.process.messages.append(Ended(None, reason, message))
         successor = self._new_seat()
         self._seats.insert(position, successor)
         for job in seat.jobs:

@@ -7,16 +7,25 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from dataclasses import asdict
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from extract.decode.channel import FrameRing, create_ring_file, receive, send
-from extract.video.pictures import PictureStack
-from features_store.spec import Preprocessing, Sampling
+from extract.decode.channel import FrameRing, create_ring_file
+from extract.decode.messages import (
+    Credits,
+    Decoded,
+    Ended,
+    FromWorker,
+    Probed,
+    Ready,
+    ToWorker,
+    receive,
+    send,
+)
+from extract.decode.settings import DecodeSettings
+from features_store.plain import PlainError
 
 _ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",
@@ -38,35 +47,19 @@ class WorkerProcess:
         is_lost: whether the connection has ended.
     """
 
-    def __init__(
-        self,
-        *,
-        preprocessing: Preprocessing,
-        sampling: Sampling,
-        stack: PictureStack,
-        nvdec_device: int | None,
-        num_slots: int,
-    ) -> None:
-        self.messages: deque[dict[str, Any]] = deque()
+    def __init__(self, settings: DecodeSettings) -> None:
+        self.messages: deque[Decoded | Probed | Ended] = deque()
         self.is_ready = False
         self.is_lost = False
         self._next_slot = 0
-        self._num_slots = num_slots
-        size = stack.size(preprocessing.input_size)
+        self._num_slots = num_slots = settings.slots
+        size = settings.frame_size
         ours, theirs = socket.socketpair()
         with theirs, create_ring_file(num_slots=num_slots, frame_size=size) as ring_file:
             self._ring = FrameRing(ring_file.fileno(), num_slots=num_slots, frame_size=size)
             self.connection = Connection(ours.detach())
             self._process = _start(theirs.fileno(), ring_file.fileno())
-        self.send(
-            {
-                "preprocessing": asdict(preprocessing),
-                "sampling": asdict(sampling),
-                "stack": asdict(stack),
-                "nvdec_device": nvdec_device,
-                "num_slots": num_slots,
-            }
-        )
+        self.send(settings)
 
     @property
     def pid(self) -> int:
@@ -78,7 +71,7 @@ class WorkerProcess:
         """A number that changes whenever the worker reads a packet."""
         return self._ring.progress
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: ToWorker) -> None:
         """Send a message; that the worker is gone shows on the next `receive`."""
         if self.connection.closed:
             return
@@ -87,17 +80,18 @@ class WorkerProcess:
         except OSError:
             return
 
-    def receive(self) -> dict[str, Any] | None:
+    def receive(self) -> Decoded | Probed | Ended | None:
         """Take in the next message, which is there, and return it; it is in `messages` too.
 
-        None for one that is the worker's own affair, or where the connection has ended.
+        None for one that is the worker's own affair, or where the connection has ended. A worker
+        that says what none of ours would is lost too.
         """
         try:
-            message = receive(self.connection)
-        except (EOFError, OSError):
+            message: FromWorker = receive(self.connection, FromWorker)
+        except (EOFError, OSError, PlainError):
             self.is_lost = True
             return None
-        if message["kind"] == "ready":
+        if isinstance(message, Ready):
             self.is_ready = True
             return None
         self.messages.append(message)
@@ -107,7 +101,7 @@ class WorkerProcess:
         """Copy the oldest `count` frames out of the ring and let the worker use their slots."""
         pixels = self._ring.copy_frames(self._next_slot, count=count)
         self._next_slot = (self._next_slot + count) % self._num_slots
-        self.send({"kind": "credits", "count": count})
+        self.send(Credits(count))
         return pixels
 
     def end(self) -> str:

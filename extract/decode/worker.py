@@ -11,16 +11,24 @@ import signal
 import sys
 import threading
 from collections import deque
-from dataclasses import asdict
 from multiprocessing.connection import Connection
-from typing import Any
 
-from extract.decode.channel import FrameRing, receive, send
+from extract.decode.channel import FrameRing
+from extract.decode.messages import (
+    Credits,
+    Decoded,
+    DecodeTask,
+    Ended,
+    Probed,
+    Ready,
+    ToWorker,
+    receive,
+    send,
+)
+from extract.decode.settings import DecodeSettings
 from extract.video.header import probe
-from extract.video.pictures import PictureStack
 from extract.video.reader import FrameReader
 from features_store.errors import DecodeError
-from features_store.spec import Preprocessing, Sampling
 
 MAX_BYTES = 4 * 2**30  # of memory; 8K video takes about 1 GB, headers that lie ask for any number
 MAX_BYTES_ON_GPU = 32 * 2**30  # its driver maps gigabytes of its own
@@ -30,23 +38,14 @@ class DecodeWorker:
     """The worker's loop: tasks and credits come in, frames and verdicts go out."""
 
     def __init__(self, connection: Connection, *, ring_descriptor: int) -> None:
-        setup = receive(connection)
-        preprocessing = setup["preprocessing"]
-        for name in ("input_size", "mean", "std"):
-            preprocessing[name] = tuple(preprocessing[name])
-        self._preprocessing = Preprocessing(**preprocessing)
-        self._sampling = Sampling(**setup["sampling"])
-        self._stack = PictureStack(tuple(setup["stack"]["views"]), setup["stack"]["has_previous"])
-        self._nvdec_device = setup["nvdec_device"]
-        self._num_slots = int(setup["num_slots"])
+        self._settings: DecodeSettings = receive(connection, ToWorker)
+        self._num_slots = self._settings.slots
         self._batch_size = max(1, min(64, self._num_slots // 4))
         self._connection = connection
         self._ring = FrameRing(
-            ring_descriptor,
-            num_slots=self._num_slots,
-            frame_size=self._stack.size(self._preprocessing.input_size),
+            ring_descriptor, num_slots=self._num_slots, frame_size=self._settings.frame_size
         )
-        self._tasks: deque[dict[str, Any]] = deque()
+        self._tasks: deque[DecodeTask] = deque()
         self._num_free = self._num_slots
         self._next_slot = 0
         self._batch: list[tuple[float, int]] = []
@@ -54,48 +53,43 @@ class DecodeWorker:
     @property
     def max_bytes(self) -> int:
         """Of memory that decoding may take."""
-        return MAX_BYTES if self._nvdec_device is None else MAX_BYTES_ON_GPU
+        return MAX_BYTES if self._settings.nvdec_device is None else MAX_BYTES_ON_GPU
 
     def run(self) -> None:
         """Work until the parent closes the connection (`EOFError` or `OSError`)."""
-        send(self._connection, {"kind": "ready"})
+        send(self._connection, Ready())
         while True:
             while not self._tasks:
                 self._receive()
             task = self._tasks.popleft()
-            if task["is_probe"]:
+            if task.is_probe:
                 self._probe(task)
             else:
                 self._decode(task)
 
     def _receive(self) -> None:
-        message = receive(self._connection)
-        if message["kind"] == "task":
+        message: ToWorker = receive(self._connection, ToWorker)
+        if isinstance(message, Credits):
+            self._num_free += message.count
+        elif isinstance(message, DecodeTask):
             self._tasks.append(message)
-        else:
-            self._num_free += message["count"]
 
-    def _probe(self, task: dict[str, Any]) -> None:
-        answer: dict[str, Any]
+    def _probe(self, task: DecodeTask) -> None:
         try:
-            answer = {"kind": "header", "header": probe(task["path"]).to_plain()}
+            send(self._connection, Probed(probe(task.path)))
         except (DecodeError, MemoryError) as err:
-            answer = _failed(task, err) | {"summary": None}
-        send(self._connection, answer)
+            send(self._connection, Ended(None, *_why(task, err)))
 
-    def _decode(self, task: dict[str, Any]) -> None:
+    def _decode(self, task: DecodeTask) -> None:
         reader = FrameReader(
-            task["path"],
-            sampling=self._sampling,
-            preprocessing=self._preprocessing,
-            stack=self._stack,
-            nvdec_device=self._nvdec_device,
-            video_id=task["video_id"],
-            start_seconds=task["start_seconds"],
-            end_seconds=task["end_seconds"],
+            task.path,
+            self._settings,
+            video_id=task.video_id,
+            start_seconds=task.start_seconds,
+            end_seconds=task.end_seconds,
             on_packet=self._ring.advance,
         )
-        verdict: dict[str, Any] = {"kind": "finished"}
+        why = ("", "")
         try:
             for frame in reader:
                 self._reserve_slot()
@@ -105,10 +99,9 @@ class DecodeWorker:
                 if len(self._batch) == self._batch_size:
                     self._flush()
         except (DecodeError, MemoryError) as err:
-            verdict = _failed(task, err)
+            why = _why(task, err)
         self._flush()
-        summary = asdict(reader.summary) if reader.has_summary else None
-        send(self._connection, verdict | {"summary": summary})
+        send(self._connection, Ended(reader.summary if reader.has_summary else None, *why))
 
     def _reserve_slot(self) -> None:
         if not self._num_free:
@@ -120,17 +113,16 @@ class DecodeWorker:
     def _flush(self) -> None:
         if self._batch:
             pts_seconds, frame_index = zip(*self._batch, strict=True)
-            message = {"kind": "frames", "pts_seconds": pts_seconds, "frame_index": frame_index}
-            send(self._connection, message)
+            send(self._connection, Decoded(pts_seconds, frame_index))
             self._batch = []
 
 
-def _failed(task: dict[str, Any], err: DecodeError | MemoryError) -> dict[str, Any]:
+def _why(task: DecodeTask, err: DecodeError | MemoryError) -> tuple[str, str]:
+    """Return the reason and the message of a failure."""
     if isinstance(err, DecodeError):
-        return {"kind": "failed", "reason": err.reason, "message": str(err)}
+        return err.reason, str(err)
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    message = f"{task['path']!r} needs more than {limit / 1e9:.1f} GB to decode"
-    return {"kind": "failed", "reason": "out of memory", "message": message}
+    return "out of memory", f"{task.path!r} needs more than {limit / 1e9:.1f} GB to decode"
 
 
 def die_with_parent(connection: Connection, *, parent: int) -> None:

@@ -85,7 +85,7 @@ def _open_on_gpu(path: str | Path, descriptor: int, device: int, *, codec: str) 
 
 
 def _not_for_nvdec(path: str | Path, codec: str) -> DecodeError:
-    message = f"FFmpeg cannot decode {codec}, of {str(path)!r}, on a GPU; take --decoder cpu"
+    message = f"FFmpeg cannot decode {codec}, of {str(path)!r}, on a GPU; take `decoder` cpu"
     return DecodeError(message, reason="unknown codec")
 
 

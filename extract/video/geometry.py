@@ -59,7 +59,7 @@ def check_preprocessing(preprocessing: Preprocessing) -> None:
         raise UsageError(
             f"resize size {preprocessing.resize_size} is below the input size "
             f"{preprocessing.input_size}, so a crop would leave the picture; "
-            f"use at least {max(preprocessing.input_size)}, or --fit stretch or pad"
+            f"use at least {max(preprocessing.input_size)}, or `fit` stretch or pad"
         )
 
 

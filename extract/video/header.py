@@ -1,11 +1,9 @@
 """What the header of a video promises, read without decoding; nothing of it is checked."""
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
 from av.container import InputContainer
@@ -46,16 +44,6 @@ class VideoHeader:
     def fps(self) -> float:
         """Average frames per second, 0 when unknown."""
         return float(self.rate)
-
-    def to_plain(self) -> list[Any]:
-        """Return the fields in their order, fractions as text."""
-        return [str(v) if isinstance(v, Fraction) else v for v in astuple(self)]
-
-    @classmethod
-    def from_plain(cls, values: Sequence[Any]) -> "VideoHeader":
-        """Read what `to_plain` returned."""
-        width, height, rate, time_base, *rest = values
-        return cls(width, height, Fraction(rate), Fraction(time_base), *rest)
 
 
 def probe(path: str | Path) -> VideoHeader:

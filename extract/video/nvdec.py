@@ -57,7 +57,7 @@ def require_nvdec(device: int, clip: Path) -> None:
             frame = next(container.decode(video=0), None)
     except (av.FFmpegError, RuntimeError) as err:
         raise MachineError(
-            f"NVDEC of GPU {device} cannot be used here ({err}); take --decoder cpu"
+            f"NVDEC of GPU {device} cannot be used here ({err}); take `decoder` cpu"
         ) from err
     if frame is None:
-        raise MachineError(f"NVDEC of GPU {device} gives no frame; take --decoder cpu")
+        raise MachineError(f"NVDEC of GPU {device} gives no frame; take `decoder` cpu")

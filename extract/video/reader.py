@@ -29,10 +29,9 @@ from extract.video.container import (
 )
 from extract.video.conversion import FrameConverter
 from extract.video.packets import Tally, check_frames, check_seconds, decode_frames
-from extract.video.pictures import PictureStack
+from extract.video.settings import ReaderSettings
 from extract.video.spans import DecodeStart, find_decode_start, find_extent, find_lead, span_ticks
 from features_store.errors import DecodeError
-from features_store.spec import Preprocessing, Sampling
 
 _NO_FRAME = ("truncated", "corrupt", "no frames")  # reasons for which none may have come
 
@@ -92,10 +91,7 @@ class FrameReader:
 
     Args:
         path: a local regular file.
-        sampling: which frames are kept; counted from the first frame of the span.
-        preprocessing: how they are scaled.
-        stack: the pictures of each kept frame; by default its centre alone.
-        nvdec_device: number of the GPU that decodes; None for the CPU.
+        settings: which frames are kept, how they are scaled, what decodes.
         video_id: that random draws of frames depend on.
         start_seconds, end_seconds: keep start <= time < end, counted from the video's first frame.
         on_packet: called once per packet read, so that a watchdog sees progress.
@@ -110,25 +106,20 @@ class FrameReader:
     def __init__(
         self,
         path: str | Path,
+        settings: ReaderSettings,
         *,
-        sampling: Sampling,
-        preprocessing: Preprocessing,
-        stack: PictureStack = PictureStack(),  # noqa: B008 (immutable)
-        nvdec_device: int | None = None,
         video_id: str = "",
         start_seconds: float | None = None,
         end_seconds: float | None = None,
         on_packet: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
-        self._stack = stack
-        self._nvdec_device = nvdec_device
+        self._settings = settings
         self._video_id = video_id
-        self._sampling = sampling
         self._start_seconds = start_seconds or 0.0
         self._end_seconds = end_seconds
         self._on_packet = on_packet
-        self._converter = FrameConverter(preprocessing, crops=stack.crops)
+        self._converter = FrameConverter(settings.preprocessing, crops=settings.stack.crops)
         self._fps = 0.0
         self._duration_seconds = 0.0
         self._num_frames = 0
@@ -162,9 +153,13 @@ class FrameReader:
             yield from self._open_and_read()
         except DecodeError as err:
             # Where a GPU gives no frame at all, the file need not be at fault.
-            if self._nvdec_device is None or self._num_frames or err.reason not in _NO_FRAME:
+            if (
+                self._settings.nvdec_device is None
+                or self._num_frames
+                or err.reason not in _NO_FRAME
+            ):
                 raise
-            message = f"NVDEC gave no frame: {err}; --decoder cpu may read it"
+            message = f"NVDEC gave no frame: {err}; `decoder` cpu may read it"
             raise DecodeError(message, reason="decoder crashed") from err
 
     def _open_and_read(self) -> Iterator[KeptFrame]:
@@ -172,7 +167,7 @@ class FrameReader:
         try:
             if self._start_seconds > 0:
                 start = find_decode_start(self._path, start_seconds=self._start_seconds)
-            with open_video(self._path, nvdec_device=self._nvdec_device) as container:
+            with open_video(self._path, nvdec_device=self._settings.nvdec_device) as container:
                 stream = choose_stream(container, path=self._path)
                 yield from self._read(container, stream, start)
         except av.MemoryError as err:
@@ -213,11 +208,11 @@ class FrameReader:
         if isinstance(sampler, TimesSampler):
             if sampler.keep_last():
                 yield self._kept(latest, time_base)
-            self._draws = sampler.draws if self._sampling.jitter else ()
+            self._draws = sampler.draws if self._settings.sampling.jitter else ()
 
     def _make_sampler(self, time_base: Fraction) -> FrameSampler:
         extent = None
-        if self._sampling.is_sparse:
+        if self._settings.sampling.is_sparse:
             extent = find_extent(
                 self._path,
                 start_seconds=self._start_seconds,
@@ -225,14 +220,14 @@ class FrameReader:
                 on_packet=self._on_packet,
             )
         return make_sampler(
-            self._sampling, time_base=time_base, extent=extent, video_id=self._video_id
+            self._settings.sampling, time_base=time_base, extent=extent, video_id=self._video_id
         )
 
     def _kept(self, latest: list[_ShownFrame], time_base: Fraction) -> KeptFrame:
         """Return the newest frame; with the one before it, or itself once more, if wanted."""
         shown = latest[-1]
         pictures = self._converter.convert(shown.frame)
-        if self._stack.has_previous:
+        if self._settings.stack.has_previous:
             pictures += self._converter.convert(latest[0].frame)
         pixels = pictures[0] if len(pictures) == 1 else np.concatenate(pictures)
         return KeptFrame(pixels, float(shown.pts * time_base), shown.frame_index)

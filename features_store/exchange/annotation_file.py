@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from features_store.errors import ContractError, UsageError
-from features_store.exchange.features import ImportOptions
 from features_store.exchange.labels import split_of
+from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import Timing, number_text, timing_from
 from features_store.format.records import VideoRecord
@@ -132,7 +132,7 @@ def _parse(entry: Any, options: ImportOptions, where: str) -> Annotation:
         segments,
     )
     if said.fps is not None and said.feat_stride is None:
-        raise UsageError(f"{where} has a frame rate and no feat_stride; give --feat-stride")
+        raise UsageError(f"{where} has a frame rate and no feat_stride; give `feat_stride`")
     return said
 
 

@@ -31,10 +31,16 @@ def export_store(
     *,
     kind: str,
     layer: str | None = None,
-    ids: Sequence[str] | None = None,
+    video: Sequence[str] | None = None,
     pool: str | None = None,
 ) -> ExportReport:
     """Export videos of a store in another format; see `cubereel store export --help`.
+
+    Args:
+        kind: of the format.
+        layer: None is the top one, or all where the format keeps all.
+        video: ids; None is all videos.
+        pool: how cubes become one vector, where the format has no cells.
 
     Raises:
         UsageError: format, layer or way of pooling do not exist or do not fit.
@@ -43,10 +49,14 @@ def export_store(
     module = find_format(kind)
     with Store(store_path) as store:
         selection = Selection(
-            store, layer=layer, all_layers=KEEPS_ALL in module.KEEPS, ids=ids, pool=check_pool(pool)
+            store,
+            layer=layer,
+            all_layers=KEEPS_ALL in module.KEEPS,
+            ids=video,
+            pool=check_pool(pool),
         )
         if module.HAS_CELLS and pool is not None:
-            raise UsageError(f"--pool is for formats without cells; {kind!r} keeps all cells")
+            raise UsageError(f"`pool` is for formats without cells; {kind!r} keeps all cells")
         if not module.HAS_CELLS:
             selection.require_vectors()
         module.check_export(selection)

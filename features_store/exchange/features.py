@@ -24,25 +24,6 @@ ARRAY = cube_path("center", LAYER)
 
 
 @dataclass(frozen=True)
-class ImportOptions:
-    """What the user says of features that do not say it themselves; None is not said.
-
-    A format takes those that it names in its `OPTIONS`.
-
-    Attributes:
-        fps, feat_stride, feat_num_frames: see `timing.Timing`.
-        grid_size: K of rows that are flat cubes.
-        annotations: JSON with frame rates, strides, splits and labels of videos.
-    """
-
-    fps: float | None = None
-    feat_stride: float | None = None
-    feat_num_frames: int | None = None
-    grid_size: int | None = None
-    annotations: Path | None = None
-
-
-@dataclass(frozen=True)
 class ImportedVideo:
     """One video to be imported.
 

@@ -48,13 +48,13 @@ def identify(features: Features, *, name: str, dtype: str | None) -> tuple[Store
     """
     if not name or not name.isprintable():
         raise UsageError(
-            f"imported features need a name, got {name!r}; give --name, such as "
-            "--name i3d-kinetics, which becomes the backbone 'imported:i3d-kinetics'"
+            f"imported features need a name, got {name!r}; give `name`, such as "
+            "`name` i3d-kinetics, which becomes the backbone 'imported:i3d-kinetics'"
         )
     dtype = dtype or features.dtype.name
     if dtype not in DTYPES:
         raise UsageError(
-            f"cubes of {dtype} cannot be imported as they are; give --dtype float16 or float32"
+            f"cubes of {dtype} cannot be imported as they are; give `dtype` float16 or float32"
         )
     videos = []
     for video in features.videos:
@@ -100,5 +100,5 @@ def _require_finite(cubes: np.ndarray, dtype: np.dtype, video_id: str) -> None:
     if largest > np.finfo(dtype).max:
         raise ContractError(
             f"video {video_id!r} has a value of {largest:g}, which {dtype} cannot hold; "
-            "give --dtype float32"
+            "give `dtype` float32"
         )

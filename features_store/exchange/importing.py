@@ -10,12 +10,14 @@ from typing import Any
 
 from features_store.errors import ContractError, StoreError, UsageError
 from features_store.exchange.export_folder import read_export
-from features_store.exchange.features import Features, ImportedVideo, ImportOptions
+from features_store.exchange.features import Features, ImportedVideo
 from features_store.exchange.formats.registry import find_format
 from features_store.exchange.imported_spec import identify
+from features_store.exchange.options import OF_FORMATS, ImportOptions
 from features_store.format.layout import split_units
 from features_store.manifest import extend_store_manifest
 from features_store.metadata import StoreHeader
+from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter
 from features_store.spec import flatten
@@ -44,20 +46,14 @@ def import_features(
     out: str | Path,
     *,
     kind: str,
-    name: str = "",
-    dtype: str | None = None,
-    fps: float | None = None,
-    feat_stride: float | None = None,
-    feat_num_frames: int | None = None,
-    grid_size: int | None = None,
-    annotations: str | Path | None = None,
-    licence: str = "",
-    origin: str = "",
-    citation: str = "",
+    options: ImportOptions = ImportOptions(),  # noqa: B008 (immutable)
 ) -> ImportReport:
     """Make or extend a store from features; see `cubereel store import --help`.
 
     Everything is checked before anything is written, down to the values of foreign features.
+
+    Args:
+        kind: of the format.
 
     Raises:
         UsageError: an option does not exist or does not fit.
@@ -68,26 +64,24 @@ def import_features(
     if not source.exists():
         raise UsageError(f"no source {str(source)!r}; give the folder or file to import")
     said = _read_said(source, kind)
-    path = None if annotations is None else Path(annotations)
-    given = ImportOptions(fps, feat_stride, feat_num_frames, grid_size, path)
-    options = _complete(given, said, kind)
+    options = _complete(options, said, kind)
     with module.open_features(source, options) as features:
         if source.is_dir():
             _require_all(features, said.get("videos"), source)
         if features.header is None:
-            header, features = identify(features, name=name, dtype=dtype)
-        elif name or dtype:
-            raise UsageError("the source says its own spec and dtype; leave out --name and --dtype")
+            header, features = identify(features, name=options.name, dtype=options.dtype)
+        elif options.name or options.dtype:
+            raise UsageError("the source says its own spec and dtype; leave out `name` and `dtype`")
         else:
             header = features.header
         header = replace(
             header,
-            licence=licence or said.get("licence") or header.licence,
-            origin=origin or said.get("origin") or header.origin,
-            citation=citation or said.get("citation") or header.citation,
+            licence=options.licence or said.get("licence") or header.licence,
+            origin=options.origin or said.get("origin") or header.origin,
+            citation=options.citation or said.get("citation") or header.citation,
         )
         if out.resolve() == source.resolve():
-            raise UsageError(f"{source} cannot become a store in its own place; give another --out")
+            raise UsageError(f"{source} cannot become a store in its own place; give another `out`")
         _check_texts(features, header, source)
         return _write(features, header, out)
 
@@ -110,13 +104,12 @@ def _check_texts(features: Features, header: StoreHeader, source: Path) -> None:
 def _complete(given: ImportOptions, said: Mapping[str, Any], kind: str) -> ImportOptions:
     """Fill in what an export of ours says; refuse what the format does not take."""
     taken = find_format(kind).OPTIONS
-    for name, value in vars(given).items():
-        if value is not None and name not in taken:
+    for name in OF_FORMATS:
+        if getattr(given, name) is not None and name not in taken:
             raise UsageError(
-                f"format {kind!r} takes no --{name.replace('_', '-')}; it takes: "
-                f"{', '.join(taken) or 'none'}"
+                f"format {kind!r} takes no `{name}`; it takes: {', '.join(taken) or 'none'}"
             )
-    missing = {n: said.get(n) for n, value in vars(given).items() if value is None and n in taken}
+    missing: dict[str, Any] = {n: said.get(n) for n in taken if getattr(given, n) is None}
     return replace(given, **missing)
 
 
@@ -143,7 +136,7 @@ def _read_said(source: Path, kind: str) -> dict[str, Any]:
     if said.get("format") != kind:
         raise UsageError(
             f"{folder} holds an export in format {said.get('format')!r}; "
-            f"give --format {said.get('format')}, not {kind}"
+            f"give `kind` {said.get('format')}, not {kind}"
         )
     if said.get("finished") is not True:
         raise ContractError(f"{folder} is an unfinished export; run the same export again")
@@ -174,7 +167,7 @@ def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
         for unit in split_units([video.num_rows for video in missing], row_bytes=row_bytes):
             _write_unit([missing[i] for i in unit], writer, report)
         if missing:
-            write_run(out, run_id, {"verb": "import", **asdict(report)})
+            write_run(out, run_id, {"verb": "import", **to_plain(report)})
     return report
 
 

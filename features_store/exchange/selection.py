@@ -121,7 +121,7 @@ class Selection:
         if size > 1 and self.pool is None:
             raise UsageError(
                 f"layer {self.layer.name!r} has {size}×{size} cells, this format one vector a "
-                "frame; give --pool mean or --pool max, or take --format folder or sharma"
+                "frame; give `pool` mean or `pool` max, or take `kind` folder or sharma"
             )
 
     def vectors(self, video_id: str) -> Blocks:

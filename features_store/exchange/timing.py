@@ -60,7 +60,7 @@ def timing_from(
     if fps is None or feat_stride is None:
         raise UsageError(
             f"times need both fps and feat_stride, got fps {fps} and feat_stride {feat_stride}; "
-            "give --fps and --feat-stride, or neither when the times are unknown"
+            "give `fps` and `feat_stride`, or neither when the times are unknown"
         )
     return Timing(fps, feat_stride, 1 if feat_num_frames is None else feat_num_frames)
 

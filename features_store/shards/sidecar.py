@@ -14,6 +14,7 @@ from pathlib import Path
 from features_store.errors import DamageError
 from features_store.format.disk import write_atomically
 from features_store.format.safety import read_json
+from features_store.plain import from_plain, to_plain
 
 PARTIAL = ".h5.partial"  # may hold committed videos
 SEALING = ".h5.sealing"  # holds nothing that is not elsewhere too
@@ -21,25 +22,21 @@ SEALING = ".h5.sealing"  # holds nothing that is not elsewhere too
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What a sidecar says.
+    """What a sidecar says; the names are those of the file.
 
     Attributes:
-        num_bytes, checksum: of the whole shard; 0 and empty in a tombstone.
+        bytes, xxh3_128: size and checksum of the whole shard; 0 and empty in a tombstone.
         supersedes: unit -> ids that must not be read from there any more.
     """
 
-    num_bytes: int
-    checksum: str
+    bytes: int
+    xxh3_128: str
     supersedes: dict[str, list[str]]
-
-    def to_json(self) -> dict[str, object]:
-        """Return the document that is written."""
-        return {"bytes": self.num_bytes, "xxh3_128": self.checksum, "supersedes": self.supersedes}
 
 
 def write_sidecar(shard: Path, sidecar: Sidecar) -> None:
     """Write ``<unit>.json`` of a shard, whole or not at all."""
-    content = json.dumps(sidecar.to_json(), indent=1).encode()
+    content = json.dumps(to_plain(sidecar), indent=1).encode()
     write_atomically(shard.with_suffix(".json"), content)
 
 
@@ -70,13 +67,6 @@ def read_sidecar(shard: Path) -> Sidecar:
     """Return the sidecar of a shard; raise `DamageError` when it is missing or something else."""
     path = shard.with_suffix(".json")
     try:
-        document = read_json(path)
+        return from_plain(Sidecar, read_json(path))
     except (FileNotFoundError, ValueError) as err:
-        raise DamageError(f"the sidecar of {shard.name} cannot be read: {err}") from err
-    try:
-        supersedes = {
-            str(unit): list(map(str, ids)) for unit, ids in document["supersedes"].items()
-        }
-        return Sidecar(int(document["bytes"]), str(document["xxh3_128"]), supersedes)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise DamageError(f"{path} is not a sidecar with bytes, xxh3_128 and supersedes") from None
+        raise DamageError(f"the sidecar {path} cannot be read: {err}") from err

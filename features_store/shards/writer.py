@@ -126,7 +126,7 @@ def cast_rows(rows: np.ndarray, array: ArraySpec) -> np.ndarray:
         if np.isinf(largest) and rows.dtype == block.dtype:  # rounded before it came here
             said = f"a value above {np.finfo(block.dtype).max:g}"
         raise StoreError(
-            f"{array.path} has {said}, which {array.dtype} cannot hold; take --dtype float32"
+            f"{array.path} has {said}, which {array.dtype} cannot hold; take `dtype` float32"
         )
     return block
 

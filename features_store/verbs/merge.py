@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from features_store.errors import UsageError
 from features_store.metadata import StoreHeader, read_header, reconcile
+from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter
 from features_store.store import Store
@@ -63,5 +64,5 @@ def _join(
             reconcile(header, replace(store.header, compression=header.compression), store=target)
         writer = stack.enter_context(StoreWriter(target, header, run_id=run_id))
         report = transfer(stores, writer, run_id=run_id, on_videos=on_videos)
-        write_run(target, run_id, {"verb": verb, **asdict(report)})
+        write_run(target, run_id, {"verb": verb, **to_plain(report)})
     return report

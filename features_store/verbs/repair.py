@@ -8,7 +8,7 @@ back; where the sidecar is what was lost, the last index says which copy was the
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from features_store.errors import StoreError
@@ -16,6 +16,7 @@ from features_store.format.disk import fsync_path
 from features_store.format.safety import check_own
 from features_store.index import FILE_NAME, StoreIndex, list_shards, load_index, read_index
 from features_store.metadata import StoreHeader, read_header
+from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter, lock_store
 from features_store.shards.copy import StoredVideo
@@ -68,7 +69,7 @@ def repair_store(store: Path) -> RepairReport:
     after = load_index(store, header)
     report.num_videos = len(after.ids)
     report.lost = sorted(video_id for video_id in mender.lost if after.find(video_id) is None)
-    write_run(store, report.run_id, {"verb": "repair", **asdict(report)})
+    write_run(store, report.run_id, {"verb": "repair", **to_plain(report)})
     return report
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from features_store.errors import ContractError, UsageError
 from features_store.format.layout import SHARD_BYTES
 from features_store.metadata import StoreHeader
+from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter
 from features_store.store import Store
@@ -72,46 +73,57 @@ def _choose(
     return chosen
 
 
+@dataclass(frozen=True, kw_only=True)
+class RepackOptions:
+    """What becomes of a store that is copied.
+
+    Attributes:
+        dtype, compression: of the cubes; None is as before.
+        layers, views: to keep, in any order; all when empty.
+        drop_diff_cubes: leave out the cubes of difference images.
+        shard_bytes: before compression. 8-bit shards are split but not joined.
+    """
+
+    dtype: str | None = None
+    compression: str | None = None
+    layers: Sequence[str] = ()
+    views: Sequence[str] = ()
+    drop_diff_cubes: bool = False
+    shard_bytes: int = SHARD_BYTES
+
+
 def repack_store(
     source: str | Path,
     out: str | Path,
+    options: RepackOptions = RepackOptions(),
     *,
-    dtype: str | None = None,
-    compression: str | None = None,
-    layers: Sequence[str] = (),
-    views: Sequence[str] = (),
-    drop_diff_cubes: bool = False,
-    shard_bytes: int = SHARD_BYTES,
     on_videos: OnVideos = lambda _, __: None,
 ) -> TransferReport:
     """Copy a store, encoded otherwise, without some layers or views; safe to run again.
 
-    Args:
-        layers, views: to keep, in any order; all when empty.
-        drop_diff_cubes: leave out the cubes of difference images.
-        shard_bytes: before compression. 8-bit shards are split but not joined.
-
     Raises:
         StoreError: a layer or view that is not there, or values that the dtype cannot hold.
     """
-    if shard_bytes < 1:
-        raise UsageError(f"the size of a shard must be positive, got {shard_bytes}")
+    if options.shard_bytes < 1:
+        raise UsageError(f"the size of a shard must be positive, got {options.shard_bytes}")
     with Store(source) as store:
         old = store.header
-        unknown = sorted(set(views) - set(old.views))
+        unknown = sorted(set(options.views) - set(old.views))
         if unknown:
             raise UsageError(f"no view {unknown[0]!r} in {source}; there are: {old.views}")
-        kept = {old.layer(name).name for name in layers} or {layer.name for layer in old.layers}
+        kept = {old.layer(name).name for name in options.layers} or {
+            layer.name for layer in old.layers
+        }
         header = replace(
             old,
-            dtype=dtype or old.dtype,
-            compression=compression or old.compression,
+            dtype=options.dtype or old.dtype,
+            compression=options.compression or old.compression,
             layers=tuple(layer for layer in old.layers if layer.name in kept),
-            has_diff_cubes=old.has_diff_cubes and not drop_diff_cubes,
-            views=tuple(view for view in old.views if not views or view in views),
+            has_diff_cubes=old.has_diff_cubes and not options.drop_diff_cubes,
+            views=tuple(view for view in old.views if not options.views or view in options.views),
         )
         return _copy(
-            store, header, Path(out), "repack", shard_bytes=shard_bytes, on_videos=on_videos
+            store, header, Path(out), "repack", shard_bytes=options.shard_bytes, on_videos=on_videos
         )
 
 
@@ -126,11 +138,11 @@ def _copy(
     on_videos: OnVideos,
 ) -> TransferReport:
     if out.resolve() == store.path.resolve():
-        raise UsageError(f"{out} cannot be written over itself; give --out another folder")
+        raise UsageError(f"{out} cannot be written over itself; give `out` another folder")
     run_id = new_run_id()
     with StoreWriter(out, header, run_id=run_id) as writer:
         report = transfer(
             [store], writer, run_id=run_id, ids=ids, shard_bytes=shard_bytes, on_videos=on_videos
         )
-        write_run(out, run_id, {"verb": verb, **asdict(report)})
+        write_run(out, run_id, {"verb": verb, **to_plain(report)})
     return report

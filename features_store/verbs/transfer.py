@@ -115,7 +115,7 @@ def _missing(
             raise StoreError(
                 f"video {place.video_id!r} of {sources[place.source].path} is another one in "
                 f"{where} (other file, frames or time span); leave it out with 'cubereel store "
-                "subset', or extract both under one --root so that their ids differ"
+                "subset', or extract both under one `root` so that their ids differ"
             )
     return list(missing.values())
 

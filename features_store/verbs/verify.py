@@ -79,7 +79,7 @@ def missing_shards(store: Path) -> dict[str, str]:
     missing = {}
     for path in lone_sidecars(store / "shards"):
         try:
-            is_tombstone = read_sidecar(path.with_suffix(".h5")).num_bytes == 0
+            is_tombstone = read_sidecar(path.with_suffix(".h5")).bytes == 0
         except StoreError:
             is_tombstone = False
         if not is_tombstone:
@@ -94,11 +94,11 @@ def verify_shard(path: Path, header: StoreHeader, *, full: bool) -> ShardReport:
     try:
         sidecar = read_sidecar(path)
         num_bytes = path.stat().st_size
-        if num_bytes != sidecar.num_bytes:
+        if num_bytes != sidecar.bytes:
             raise DamageError(
-                f"{path.name} has {num_bytes} bytes, its sidecar says {sidecar.num_bytes}"
+                f"{path.name} has {num_bytes} bytes, its sidecar says {sidecar.bytes}"
             )
-        is_whole = not full or file_checksum(path) == sidecar.checksum
+        is_whole = not full or file_checksum(path) == sidecar.xxh3_128
         shard = ShardReader(path, header.arrays, spec=header.spec)
         try:
             _verify_videos(shard, report, full=full)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipelines.cli.flags import with_flags
 from pipelines.cli.show import print_json
 
 
@@ -28,7 +29,7 @@ def doctor(
 
     if not folder.is_dir():
         raise UsageError(f"no folder {str(folder)!r}; give --folder one that exists")
-    checks = examine(folder)
+    checks = [replace(check, found=with_flags(check.found)) for check in examine(folder)]
     if as_json:
         print_json([asdict(check) for check in checks])
     else:

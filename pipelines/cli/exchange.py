@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from features_store.exchange.formats.registry import FORMATS
+from features_store.exchange.options import ImportOptions
+from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-Kind = Annotated[str, typer.Option("--format", help="arrays, folder, npy, npz or sharma.")]
+_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+Kind = Annotated[str, typer.Option("--format", help=_NAMES)]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command("export")(export)
-    app.command("import")(import_)
+    app.command("import")(expand_options(import_))
 
 
 def export(
@@ -37,7 +42,7 @@ def export(
     """Write a store's videos in a layout that other programs read. Safe to run again."""
     from features_store.exchange import export_store
 
-    report = export_store(store, folder, kind=kind, layer=layer, ids=video, pool=pool)
+    report = export_store(store, folder, kind=kind, layer=layer, video=video, pool=pool)
     if as_json:
         print_json(report)
     else:
@@ -49,42 +54,45 @@ def export(
             typer.echo(f"note: {note}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportFlags(ImportOptions):
+    """The same options with their flags."""
+
+    name: Annotated[
+        str, typer.Option(help="What computed them, such as i3d-kinetics; not for folder.")
+    ] = ""
+    dtype: Annotated[
+        str | None, typer.Option(help="float16 or float32; that of the source if none.")
+    ] = None
+    fps: Annotated[float | None, typer.Option(help="Frames a second of the videos.")] = None
+    feat_stride: Annotated[
+        float | None, typer.Option(help="Frames from one row of features to the next.")
+    ] = None
+    feat_num_frames: Annotated[
+        int | None, typer.Option(help="Frames behind a row of features [1].")
+    ] = None
+    grid_size: Annotated[
+        int | None, typer.Option(help="sharma: K of the K×K cells of a row [7].")
+    ] = None
+    annotations: Annotated[
+        Path | None, typer.Option(help="npy, npz: JSON with fps, stride, labels of videos.")
+    ] = None
+    licence: Annotated[str, typer.Option(help="Licence of the videos, kept in the store.")] = ""
+    origin: Annotated[str, typer.Option(help="Where videos and features are from.")] = ""
+    citation: Annotated[str, typer.Option(help="What users of the store are to cite.")] = ""
+
+
 def import_(
     source: Annotated[Path, typer.Argument(help="The folder or file with features.")],
     out: Annotated[Path, typer.Option(help="The store; made, or extended where it was left.")],
     kind: Kind,
-    name: Annotated[
-        str, typer.Option(help="What computed them, such as i3d-kinetics; not for folder.")
-    ] = "",
-    dtype: Annotated[
-        str | None, typer.Option(help="float16 or float32; that of the source if none.")
-    ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second of the videos.")] = None,
-    feat_stride: Annotated[
-        float | None, typer.Option(help="Frames from one row of features to the next.")
-    ] = None,
-    feat_num_frames: Annotated[
-        int | None, typer.Option(help="Frames behind a row of features [1].")
-    ] = None,
-    grid_size: Annotated[
-        int | None, typer.Option(help="sharma: K of the K×K cells of a row [7].")
-    ] = None,
-    annotations: Annotated[
-        Path | None, typer.Option(help="npy, npz: JSON with fps, stride, labels of videos.")
-    ] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the videos, kept in the store.")] = "",
-    origin: Annotated[str, typer.Option(help="Where videos and features are from.")] = "",
-    citation: Annotated[str, typer.Option(help="What users of the store are to cite.")] = "",
+    options: ImportFlags,
     as_json: AsJson = False,
 ) -> None:
     """Make a store of features that something else computed. Safe to run again."""
     from features_store.exchange import import_features
 
-    report = import_features(
-        source, out, kind=kind, name=name, dtype=dtype, fps=fps, feat_stride=feat_stride,
-        feat_num_frames=feat_num_frames, grid_size=grid_size, annotations=annotations,
-        licence=licence, origin=origin, citation=citation,
-    )  # fmt: skip
+    report = import_features(source, out, kind=kind, options=options)
     if as_json:
         print_json(report)
         return

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipelines.cli.choices import Compression, Dtype
+from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import format_bytes, print_json, print_table
 
 if TYPE_CHECKING:
     from features_store.store import Store
+    from features_store.verbs.reshape import RepackOptions
     from features_store.verbs.transfer import OnVideos, TransferReport
 
 app = typer.Typer(help="Check, mend, join, cut, convert and compare stores.", no_args_is_help=True)
@@ -174,37 +177,60 @@ def subset(
     _show_transfer(report, as_json=as_json)
 
 
-@app.command()
-def repack(
-    path: StorePath,
-    out: Out,
+@dataclass(frozen=True, kw_only=True)
+class RepackFlags:
+    """How a store is copied."""
+
     compact: Annotated[
         bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
-    ] = False,
-    dtype: Annotated[Dtype | None, typer.Option(help="Of the cubes; as before if none.")] = None,
-    compression: Annotated[Compression | None, typer.Option(help="As before if none.")] = None,
-    layer: Annotated[list[str] | None, typer.Option(help="Layers to keep; repeat.")] = None,
-    view: Annotated[list[str] | None, typer.Option(help="Views to keep; repeat.")] = None,
+    ] = False
+    dtype: Annotated[Dtype | None, typer.Option(help="Of the cubes; as before if none.")] = None
+    compression: Annotated[Compression | None, typer.Option(help="As before if none.")] = None
+    layer: Annotated[Sequence[str], typer.Option(help="Layers to keep; repeat.")] = ()
+    view: Annotated[Sequence[str], typer.Option(help="Views to keep; repeat.")] = ()
     drop_diff_cubes: Annotated[
         bool, typer.Option("--drop-diff-cubes", help="Leave out cubes of difference images.")
-    ] = False,
-    shard_bytes: Annotated[int, typer.Option(help="Most bytes of a shard, before compression.")] = 2
-    * 2**30,
-    as_json: AsJson = False,
-) -> None:
-    """Copy a store, encoded otherwise or without some layers; safe to run again."""
-    from features_store.errors import UsageError
-    from features_store.verbs.reshape import COMPACT, repack_store
+    ] = False
+    shard_bytes: Annotated[int, typer.Option(help="Most bytes of a shard, before compression.")] = (
+        2 * 2**30
+    )
 
-    if compact and (dtype or compression):
-        raise UsageError("--compact says dtype and compression; leave --dtype and --compression")
-    wanted = COMPACT if compact else (dtype and dtype.value, compression and compression.value)
+    def options(self) -> RepackOptions:
+        """Return what they say; raise `UsageError` where two say the same."""
+        from features_store.errors import UsageError
+        from features_store.verbs.reshape import COMPACT, RepackOptions
+
+        if self.compact and (self.dtype or self.compression):
+            raise UsageError(
+                "--compact says dtype and compression; leave --dtype and --compression"
+            )
+        dtype, compression = (
+            COMPACT
+            if self.compact
+            else (
+                self.dtype and self.dtype.value,
+                self.compression and self.compression.value,
+            )
+        )
+        return RepackOptions(
+            dtype=dtype,
+            compression=compression,
+            layers=self.layer,
+            views=self.view,
+            drop_diff_cubes=self.drop_diff_cubes,
+            shard_bytes=self.shard_bytes,
+        )
+
+
+@app.command("repack")
+@expand_options
+def repack(path: StorePath, out: Out, options: RepackFlags, as_json: AsJson = False) -> None:
+    """Copy a store, encoded otherwise or without some layers; safe to run again."""
+    from features_store.verbs.reshape import repack_store
+
+    wanted = options.options()
     with _progress("repack") as on_videos:
-        report = repack_store(
-            path, out, dtype=wanted[0], compression=wanted[1], layers=layer or (),
-            views=view or (), drop_diff_cubes=drop_diff_cubes, shard_bytes=shard_bytes,
-            on_videos=on_videos,
-        )  # fmt: skip
+        report = repack_store(path, out, wanted, on_videos=on_videos)
     _show_transfer(report, as_json=as_json)
 
 

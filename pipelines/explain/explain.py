@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from extract.video.reader import FrameReader
+from extract.video.settings import ReaderSettings
 from features_store.errors import ContractError, UsageError
 from features_store.format.records import VideoRecord
 from features_store.spec import Spec, require_same_spec
@@ -161,10 +162,10 @@ def read_pictures(
     """
     scale = min(1.0, MAX_LINES / record.height)
     height, width = (max(2, round(side * scale / 2) * 2) for side in (record.height, record.width))
+    preprocessing = replace(spec.preprocessing, input_size=(height, width), fit="stretch")
     reader = FrameReader(
         path,
-        sampling=spec.sampling,
-        preprocessing=replace(spec.preprocessing, input_size=(height, width), fit="stretch"),
+        ReaderSettings(preprocessing=preprocessing, sampling=spec.sampling),
         video_id=record.id,
         start_seconds=None if np.isnan(record.start_seconds) else record.start_seconds,
         end_seconds=None if np.isnan(record.end_seconds) else record.end_seconds,

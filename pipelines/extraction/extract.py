@@ -15,7 +15,7 @@ import torch
 from extract.backbones import load_backbone
 from extract.compute.computer import CubeComputer
 from extract.compute.views import ViewComputer
-from extract.decode.pool import DecodePool
+from extract.decode.pool import DecodePool, DecodeSettings
 from extract.video.pictures import PictureStack
 from features_store.errors import ContractError, CubereelError
 from features_store.ledger import read_failures
@@ -104,15 +104,14 @@ def extract(
 def _decode_pool(
     computer: CubeComputer, pictures: PictureStack, options: ExtractionOptions
 ) -> DecodePool:
-    return DecodePool(
+    settings = DecodeSettings(
         preprocessing=computer.preprocessing,
         sampling=options.sampling,
         stack=pictures,
         nvdec_device=choose_nvdec(options.decoder, computer.device),
         slots=max(16, BATCHES_AHEAD * computer.batch_size // pictures.num_pictures),
-        workers=options.workers,
-        timeout_seconds=options.timeout_seconds,
     )
+    return DecodePool(settings, workers=options.workers, timeout_seconds=options.timeout_seconds)
 
 
 def _view_computer(

@@ -22,6 +22,7 @@ from typing import Any
 
 from extract.video.header import VideoHeader
 from features_store.format.collector import paused_collector
+from features_store.plain import to_plain
 from pipelines.machine.cache_folder import cache_folder
 
 logger = logging.getLogger("cubereel")
@@ -62,7 +63,7 @@ class HeaderCache:
         """Remember headers; where that is not possible it is said, and nothing else happens."""
         lines: list[list[Any]] = []
         for path, status, header in headers:
-            lines.append([path, status.st_size, status.st_mtime_ns, *header.to_plain()])
+            lines.append([path, status.st_size, status.st_mtime_ns, *to_plain(header).values()])
         if not lines:
             return
         text = b"".join(json.dumps(line).encode() + b"\n" for line in lines)

@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-from extract.decode.pool import DecodePool
+from extract.decode.pool import DecodePool, DecodeSettings
 from extract.video.header import VideoHeader
 from features_store.errors import ContractError, DecodeError
 from features_store.format.collector import paused_collector
@@ -207,10 +207,6 @@ def _read_all(
 def probe_in_workers(paths: Sequence[Path], *, workers: int) -> Iterator[VideoHeader | DecodeError]:
     """Yield the header of each file in turn, or why it has none, by decode workers of its own."""
     any_size = Preprocessing((8, 8), 8, "crop", "bilinear", (0.0,) * 3, (1.0,) * 3, 255.0, "rgb")
-    pool = DecodePool(
-        preprocessing=any_size,
-        sampling=Sampling("stride", "1"),
-        workers=max(workers, MIN_PROBE_WORKERS),
-    )
-    with pool:
+    settings = DecodeSettings(preprocessing=any_size, sampling=Sampling("stride", "1"))
+    with DecodePool(settings, workers=max(workers, MIN_PROBE_WORKERS)) as pool:
         yield from pool.probe(paths)

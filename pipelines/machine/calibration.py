@@ -15,7 +15,7 @@ import torch
 from extract.compute.computer import ComputedFrames, CubeComputer
 from extract.compute.lanes import ComputeLanes
 from extract.compute.precision import fixed_frames
-from extract.decode.pool import DecodePool, DecodeTask, Frames
+from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Frames
 from features_store.spec import Sampling
 
 SPAN_SECONDS = 10.0  # at most of each, so that a long video is not all there is
@@ -64,13 +64,10 @@ def time_decoding(
     first: dict[int, int] = {}
     started: float | None = None
     num_before, elapsed = 0, 0.0
-    pool = DecodePool(
-        preprocessing=computer.preprocessing,
-        sampling=sampling,
-        nvdec_device=nvdec_device,
-        workers=workers,
+    settings = DecodeSettings(
+        preprocessing=computer.preprocessing, sampling=sampling, nvdec_device=nvdec_device
     )
-    with pool:
+    with DecodePool(settings, workers=workers) as pool:
         for event in pool.decode(tasks):
             if isinstance(event, Frames):
                 start = first.setdefault(event.index, int(event.frame_index[0]))

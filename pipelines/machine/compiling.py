@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from dataclasses import asdict, dataclass
-from math import inf
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from extract.compute.compiled import (
@@ -25,6 +24,7 @@ from extract.compute.computer import CubeComputer
 from extract.compute.lanes import ComputeLanes
 from extract.compute.precision import MIN_COSINE, compare_computers
 from features_store.errors import MachineError, UsageError
+from features_store.plain import from_plain, to_plain
 from pipelines.machine.cache_folder import cache_folder
 from pipelines.machine.calibration import time_backbone
 from pipelines.machine.choices import Compile
@@ -144,11 +144,12 @@ def read_verdict(path: Path) -> Verdict | None:
     """Return what was written down; None where nothing is that can be understood."""
     try:
         said = json.loads(path.read_text())
-        numbers = [said[name] for name in ("worst_cosine", "compiled_rate", "eager_rate")]
-        is_sound = type(said["problem"]) is str and all(0 < float(n) < inf for n in numbers)
-    except (OSError, ValueError, TypeError, KeyError):
+        verdict = from_plain(Verdict, said)
+    except (OSError, ValueError, RecursionError):
         return None
-    return Verdict(said["problem"], *map(float, numbers)) if is_sound else None
+    numbers = (verdict.worst_cosine, verdict.compiled_rate, verdict.eager_rate)
+    is_whole = len(said) == len(fields(Verdict))  # a field that is missing is not the default
+    return verdict if is_whole and min(numbers) > 0 else None
 
 
 def _write_verdict(path: Path, verdict: Verdict) -> None:
@@ -157,7 +158,7 @@ def _write_verdict(path: Path, verdict: Verdict) -> None:
         return  # of a run beside this one
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(asdict(verdict), file)
+            json.dump(to_plain(verdict), file)
         Path(file.name).rename(path)
     except OSError as err:
         logger.warning("what came of compiling is not remembered: %s", err)

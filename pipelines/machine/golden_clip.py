@@ -23,7 +23,7 @@ from jaxtyping import Float32, UInt8
 from extract.backbones import load_backbone
 from extract.compute.computer import CubeComputer
 from extract.compute.preprocess import preprocessing_for
-from extract.decode.pool import DecodePool, DecodeTask, Failed, Frames
+from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Failed, Frames
 from features_store.spec import Preprocessing, Sampling
 from features_store.verbs.diff import frame_cosines
 
@@ -79,7 +79,8 @@ def _decode(
     clip: Path, preprocessing: Preprocessing
 ) -> tuple[UInt8[np.ndarray, "t h w 3"], list[float]]:
     blocks, seconds = [], []
-    with DecodePool(preprocessing=preprocessing, sampling=SAMPLING) as pool:
+    settings = DecodeSettings(preprocessing=preprocessing, sampling=SAMPLING)
+    with DecodePool(settings) as pool:
         for event in pool.decode([DecodeTask(0, str(clip))]):
             if isinstance(event, Failed):
                 raise event.error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from extract.backbones import Backbone
 from extract.compute.computer import ComputedFrames, CubeComputer
 from extract.compute.lanes import ComputeLanes
 from extract.compute.preprocess import Normalise
-from extract.decode.pool import DecodePool, DecodeTask, Failed
+from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Failed
 from extract.video.reader import FrameReader
 from features_store.spec import Sampling
 from pipelines.measure.plain import compute_eagerly, decode_bare, decode_naively, extract_naively
@@ -129,7 +129,11 @@ class Bench:
         return num_frames, np.stack(first * repeats)[: self._computer.batch_size]
 
     def _reader(self, path: Path) -> FrameReader:
-        return FrameReader(path, sampling=self._sampling, preprocessing=self._preprocessing)
+        return FrameReader(path, self._settings)
+
+    @property
+    def _settings(self) -> DecodeSettings:
+        return DecodeSettings(preprocessing=self._preprocessing, sampling=self._sampling)
 
     def _decode_bare(self) -> None:
         decode_bare(self._paths, preprocessing=self._preprocessing, sampling=self._sampling)
@@ -148,13 +152,8 @@ class Bench:
 
     def _decode_in_workers(self) -> None:
         tasks = [DecodeTask(i, str(path)) for i, path in enumerate(self._paths)]
-        pool = DecodePool(
-            preprocessing=self._preprocessing,
-            sampling=self._sampling,
-            nvdec_device=self._nvdec_device,
-            workers=self._workers,
-        )
-        with pool:
+        settings = replace(self._settings, nvdec_device=self._nvdec_device)
+        with DecodePool(settings, workers=self._workers) as pool:
             for event in pool.decode(tasks):
                 if isinstance(event, Failed):
                     raise event.error

@@ -9,7 +9,7 @@ from features_store.format.layout import LayerShape
 from features_store.session import StoreWriter, UnitWriter
 from features_store.shards.writer import ShardWriter
 from features_store.verbs.merge import append_stores
-from features_store.verbs.reshape import repack_store
+from features_store.verbs.reshape import RepackOptions, repack_store
 from pipelines.extraction.extract import extract
 from pipelines.extraction.options import ExtractionOptions
 from tests.clips import textured_frames, write_classes
@@ -106,7 +106,9 @@ def _prepare_repacked(folder: Path) -> None:
 def _repack(folder: Path, store: Path) -> None:
     row_bytes = sum(array.row_bytes for array in HEADER.arrays) // 4  # of one byte a value
     repack_store(
-        folder / "a.cubes", store, dtype="8bit", compression="zstd", shard_bytes=15 * row_bytes
+        folder / "a.cubes",
+        store,
+        RepackOptions(dtype="8bit", compression="zstd", shard_bytes=15 * row_bytes),
     )
 
 

@@ -22,11 +22,11 @@ from features_store.exchange.export_folder import ExportFolder
 from features_store.exchange.features import (
     Features,
     ForeignVideo,
-    ImportOptions,
     foreign_features,
     opened,
 )
 from features_store.exchange.labels import name_label, number_labels
+from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import timing_from
 from features_store.labels import SEPARATOR
@@ -45,18 +45,18 @@ def check_export(selection: Selection) -> None:
     if len(lengths) > 1:
         raise UsageError(
             f"videos have {lengths[0]} to {lengths[-1]} frames, one array needs the same of all; "
-            "take --format npz"
+            "take `kind` npz"
         )
     for video_id in selection.ids:
         if SEPARATOR in (label := selection.rows[video_id].label):
             raise UsageError(
                 f"video {video_id!r} has the label {label!r}, and this format has one class a "
-                "video; take --format npz, or sharma"
+                "video; take `kind` npz, or sharma"
             )
         if (split := selection.rows[video_id].split) not in SPLITS.values():
             raise UsageError(
                 f"video {video_id!r} has the split {split!r}; this format knows train, test and "
-                "val, edit manifest.csv or take --format npz"
+                "val, edit manifest.csv or take `kind` npz"
             )
 
 

@@ -25,7 +25,8 @@ import xxhash
 from features_store.errors import ContractError, DamageError, StoreError, UsageError
 from features_store.exchange.array_files import NpyArray, write_npy
 from features_store.exchange.export_folder import ExportFolder, check_names
-from features_store.exchange.features import Features, ImportedVideo, ImportOptions
+from features_store.exchange.features import Features, ImportedVideo
+from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import KEEPS_ALL, Selection
 from features_store.format.layout import ArraySpec, row_blocks
 from features_store.format.records import (
@@ -41,6 +42,7 @@ from features_store.manifest import FILE_NAME as MANIFEST_FILE
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
 from features_store.metadata import FILE_NAME as STORE_FILE
 from features_store.metadata import StoreHeader, read_header, write_header
+from features_store.plain import from_plain, to_plain
 
 KEEPS = (KEEPS_ALL,)
 HAS_CELLS = True
@@ -122,7 +124,7 @@ def _write_array(selection: Selection, video_id: str, array: str, path: Path) ->
 
 def _to_json(record: VideoRecord) -> dict[str, Any]:
     """Return the record without what belongs to its shard or is not there; nan becomes null."""
-    document = {k: v for k, v in vars(record).items() if k not in _OF_SHARD and v != ()}
+    document = {k: v for k, v in to_plain(record).items() if k not in _OF_SHARD and v != []}
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in document.items()}
 
 
@@ -206,33 +208,22 @@ def _read_record(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the fields of a record and the checksums; raise `ContractError` for what is wrong."""
     try:
-        document = read_json(path)
-        values: dict[str, Any] = {
-            name: math.nan if value is None else value for name, value in document.items()
-        }
-        checksums = dict(values.pop(CHECKSUMS))
-        values["crop"] = tuple(values["crop"])
-        if "draws" in values:
-            values["draws"] = tuple(map(tuple, values["draws"]))
-        check_id(values["id"])
-        record = VideoRecord(**values, offset=0, length=1, checksums=())
+        document = dict(read_json(path))
+        checksums = from_plain(dict[str, str], document.pop(CHECKSUMS))
+        unknown = [name for name, value in document.items() if value is None]  # nan, in JSON
+        document |= dict.fromkeys(unknown, 0.0) | {"offset": 0, "length": 1, "checksums": []}
+        nan: dict[str, Any] = dict.fromkeys(unknown, math.nan)
+        record = replace(from_plain(VideoRecord, document), **nan)
+        check_id(record.id)
         id_bytes = len(record.id.encode())
         dtype = record_dtype(id_bytes=id_bytes, num_arrays=0, draws_shape=draws_shape)
         if _to_json(unpack_record(pack_record(record, dtype))) != _to_json(record):
             raise ValueError("a value is too long or of another type")  # noqa: TRY301
         if wrong := _wrong_field(record):
             raise ValueError(f"{wrong} is {getattr(record, wrong)!r}")  # noqa: TRY301
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        OverflowError,
-        UsageError,
-    ) as err:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, UsageError) as err:
         raise ContractError(f"{path} is not the record of a video: {err}") from err
-    return values, checksums
+    return {k: v for k, v in vars(record).items() if k not in _OF_SHARD and v != ()}, checksums
 
 
 def _wrong_field(record: VideoRecord) -> str | None:

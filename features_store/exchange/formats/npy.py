@@ -13,8 +13,9 @@ from pathlib import Path
 from features_store.errors import UsageError
 from features_store.exchange.array_files import ArrayHeader, NpyArray, write_npy
 from features_store.exchange.export_folder import ExportFolder
-from features_store.exchange.features import Features, ImportOptions
+from features_store.exchange.features import Features
 from features_store.exchange.formats import per_video
+from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
 
 KEEPS: tuple[str, ...] = ()
@@ -28,7 +29,7 @@ def check_export(selection: Selection) -> None:
     if irregular := selection.irregular:
         raise UsageError(
             f"{len(irregular)} videos have frames at irregular times, which this format cannot "
-            f"say; first: {irregular[0]!r}; take --format npz"
+            f"say; first: {irregular[0]!r}; take `kind` npz"
         )
     per_video.check_export(selection, SUFFIX)
 

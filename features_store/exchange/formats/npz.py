@@ -16,8 +16,9 @@ import numpy as np
 from features_store.errors import StoreError
 from features_store.exchange.array_files import ArrayHeader, NpzFile, write_npz
 from features_store.exchange.export_folder import ExportFolder
-from features_store.exchange.features import Features, ImportOptions
+from features_store.exchange.features import Features
 from features_store.exchange.formats import per_video
+from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
 
 KEEPS: tuple[str, ...] = ("exact times",)

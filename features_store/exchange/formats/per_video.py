@@ -19,10 +19,10 @@ from features_store.exchange.export_folder import ExportFolder, check_names
 from features_store.exchange.features import (
     Features,
     ForeignVideo,
-    ImportOptions,
     Rows,
     foreign_features,
 )
+from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
 from features_store.labels import classes_of
 
@@ -65,8 +65,8 @@ def check_export(selection: Selection, suffix: str) -> None:
         classes_of(selection.rows[video_id])
         if video_id.split("/")[-1].startswith("."):
             raise UsageError(
-                f"video {video_id!r} would be a hidden file, which nobody reads; take --format "
-                "folder, or give the others with --video"
+                f"video {video_id!r} would be a hidden file, which nobody reads; take `kind` "
+                "folder, or give the others with `video`"
             )
     check_names([annotation_file.FILE_NAME, *(i + suffix for i in selection.ids)])
 

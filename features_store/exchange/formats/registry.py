@@ -1,17 +1,24 @@
-"""The formats that features are exchanged in. A new one is a file here and a line in `FORMATS`."""
+"""The formats that features are exchanged in. A new one is a file here and its name in `FORMATS`.
+
+A format is imported when it is used, so that a command line can name them all without HDF5.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from features_store.errors import UsageError, nearest_name
-from features_store.exchange.export_folder import ExportFolder
-from features_store.exchange.features import Features, ImportOptions
-from features_store.exchange.formats import arrays, folder, npy, npz, sharma
-from features_store.exchange.selection import Selection
+
+if TYPE_CHECKING:
+    from features_store.exchange.export_folder import ExportFolder
+    from features_store.exchange.features import Features
+    from features_store.exchange.options import ImportOptions
+    from features_store.exchange.selection import Selection
+
+FORMATS = ("arrays", "folder", "npy", "npz", "sharma")
 
 
 class Format(Protocol):
@@ -47,17 +54,8 @@ class Format(Protocol):
         ...
 
 
-FORMATS: Mapping[str, Format] = {
-    "arrays": arrays,
-    "folder": folder,
-    "npy": npy,
-    "npz": npz,
-    "sharma": sharma,
-}
-
-
 def find_format(name: str) -> Format:
     """Return a format by name."""
     if name not in FORMATS:
         raise UsageError(f"no format named {name!r}; {nearest_name(name, list(FORMATS))}")
-    return FORMATS[name]
+    return cast(Format, import_module(f"features_store.exchange.formats.{name}"))

@@ -32,11 +32,11 @@ from features_store.exchange.export_folder import ExportFolder
 from features_store.exchange.features import (
     Features,
     ForeignVideo,
-    ImportOptions,
     foreign_features,
     opened,
 )
 from features_store.exchange.labels import label_lines, parse_labels, read_lines, split_of
+from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import timing_from
 from features_store.format.layout import chunk_rows
@@ -223,6 +223,6 @@ def _open_dataset(path: Path, stack: ExitStack, *, num_rows: int, grid_size: int
     if grid_size < 1 or dataset.shape[1] % grid_size**2:
         raise UsageError(
             f"{path}: rows of {dataset.shape[1]} values are no cubes of {grid_size}×{grid_size} "
-            "cells; give --grid-size"
+            "cells; give `grid_size`"
         )
     return dataset

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +19,17 @@ import h5py
 import numpy as np
 import xxhash
 
+from features_store.catalogue import Catalogue, check_identity
 from features_store.errors import StoreError, UnsafeStoreError, UsageError
 from features_store.format.disk import write_atomically
 from features_store.format.records import check_id
 from features_store.format.safety import check_own
 from features_store.metadata import StoreHeader
 from features_store.shards.reader import ShardReader
-from features_store.shards.sidecar import lone_sidecars, read_superseded
 
 FILE_NAME = "index.h5"
 CHECKSUM_BYTES = 8  # behind the HDF5 data: xxh3-64 of all before, as `digest` orders its bytes
-_COLUMNS = {"shard": np.int64, "row": np.int64, "length": np.int64}
+_COLUMNS = {"shard": np.int64, "row": np.int64, "length": np.int64, "is_partial": np.uint8}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class StoreIndex:
         shard: of each id, position in `shards`.
         row: of each id, its row in that shard's table ``videos``.
         length: of each id, its number of frames.
+        is_partial: of each id, 1 where its video broke off.
     """
 
     shards: tuple[str, ...]
@@ -49,6 +50,7 @@ class StoreIndex:
     shard: np.ndarray
     row: np.ndarray
     length: np.ndarray
+    is_partial: np.ndarray
 
     def find(self, video_id: str) -> int | None:
         """Return the position of an id, or None; binary search."""
@@ -72,52 +74,49 @@ class StoreIndex:
         return [video_id.decode() for video_id in self.ids[positions]]
 
 
-def list_shards(store: Path) -> tuple[str, ...]:
-    """Return the file name of every sealed shard, sorted."""
-    folder = store / "shards"
-    check_own(folder)
-    if not folder.is_dir():
-        return ()
-    with os.scandir(folder) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.name.endswith(".h5")))
-
-
-def load_index(store: Path, header: StoreHeader) -> StoreIndex:
+def load_index(store: Path, header: StoreHeader, catalogue: Catalogue) -> StoreIndex:
     """Return the index of a store, brought up to date (and written, where that is allowed)."""
-    shards = list_shards(store)
     index = read_index(store)
-    if index is None or index.shards != shards:
-        index = build_index(store, header, shards, known=index)
+    if index is None or index.shards != tuple(catalogue.shards):
+        index = build_index(store, header, catalogue, known=index)
         with contextlib.suppress(OSError):  # a store that others share may be read-only
             write_index(store / FILE_NAME, index)
     return index
 
 
 def build_index(
-    store: Path, header: StoreHeader, shards: tuple[str, ...], *, known: StoreIndex | None = None
+    store: Path, header: StoreHeader, catalogue: Catalogue, *, known: StoreIndex | None = None
 ) -> StoreIndex:
     """Read the table of videos of every shard; drop what another shard supersedes.
 
     Shards that `known` has are not opened again, as long as none of them is gone.
     """
+    shards = tuple(catalogue.shards)
     if known is None or not set(known.shards) <= set(shards):
         known = _index([], shards=())
     places = {name: position for position, name in enumerate(shards)}
-    new = [name for name in shards if name not in known.shards]
-    folder = store / "shards"
-    sidecars = [(folder / name).with_suffix(".json") for name in new]
-    superseded = read_superseded([*sidecars, *lone_sidecars(folder)])
     moved = np.array([places[name] for name in known.shards], np.int64)
-    parts = [
-        (known.ids, moved[known.shard] if len(moved) else known.shard, known.row, known.length)
-    ]
-    for name in new:
-        column, lengths = _read_table(store, header, name)
-        shard = np.full(len(column), places[name], np.int64)
-        parts.append((column, shard, np.arange(len(column), dtype=np.int64), lengths))
-    index = _without(_index(parts, shards=shards), superseded)
+    there = moved[known.shard] if len(moved) else known.shard
+    parts = [(known.ids, there, known.row, known.length, known.is_partial)]
+    for name in shards:
+        if name in known.shards:
+            continue
+        with closing(open_shard(store, header, catalogue, name)) as reader:
+            ids, lengths, is_partial = _columns(reader)
+        rows = np.arange(len(ids), dtype=np.int64)
+        parts.append((ids, np.full(len(ids), places[name], np.int64), rows, lengths, is_partial))
+    index = _without(_index(parts, shards=shards), catalogue.superseded)
     _require_unique(index)
     return index
+
+
+def open_shard(
+    store: Path, header: StoreHeader, catalogue: Catalogue, name: str
+) -> ShardReader:
+    """Open a shard that the catalogue lists; raise `DamageError` when it is another file."""
+    path = store / "shards" / name
+    check_identity(path, catalogue.shards[name])
+    return ShardReader(path, header.arrays, spec=header.spec)
 
 
 def _without(index: StoreIndex, superseded: Mapping[str, set[str]]) -> StoreIndex:
@@ -128,7 +127,7 @@ def _without(index: StoreIndex, superseded: Mapping[str, set[str]]) -> StoreInde
             there = np.flatnonzero(index.shard == index.shards.index(name))
             dead = np.array([video_id.encode() for video_id in ids], "S")
             keep[there[np.isin(index.ids[there], dead)]] = False
-    columns = (index.ids, index.shard, index.row, index.length)
+    columns = (index.ids, index.shard, index.row, index.length, index.is_partial)
     return StoreIndex(index.shards, *(column[keep] for column in columns))
 
 
@@ -139,21 +138,17 @@ def _index(parts: Sequence[tuple[np.ndarray, ...]], *, shards: tuple[str, ...]) 
     return StoreIndex(shards, ids[order], *(column[order] for column in columns))
 
 
-def _read_table(store: Path, header: StoreHeader, name: str) -> tuple[np.ndarray, np.ndarray]:
-    shard = ShardReader(store / "shards" / name, header.arrays, spec=header.spec)
-    try:
-        table = shard.table[: shard.num_videos]
-        ids, lengths = table["id"].copy(), table["length"].copy()
-    finally:
-        shard.close()
+def _columns(reader: ShardReader) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    table = reader.table[: reader.num_videos]
+    ids, lengths = table["id"].copy(), table["length"].copy()
     for video_id in ids.tolist():
         try:
             check_id(video_id.decode())
         except (UsageError, UnicodeDecodeError) as err:
             raise UnsafeStoreError(
-                f"{name} has a video id that could leave the store: {err}"
+                f"{reader.path.name} has a video id that could leave the store: {err}"
             ) from err
-    return ids, lengths
+    return ids, lengths, (table["status"] == b"partial").astype(np.uint8)
 
 
 def _require_unique(index: StoreIndex) -> None:

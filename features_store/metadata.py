@@ -10,12 +10,23 @@ from typing import Any
 
 from features_store.errors import StoreError, UsageError
 from features_store.format.disk import write_atomically
-from features_store.format.layout import FORMAT_VERSION, ArraySpec, LayerShape, shard_arrays
+from features_store.format.layout import (
+    FORMAT_VERSION,
+    ArraySpec,
+    LayerShape,
+    other_version,
+    shard_arrays,
+)
 from features_store.format.safety import read_json
 from features_store.plain import from_plain, to_plain
+from features_store.sources import SourceTerms, join_sources
 from features_store.spec import Spec, require_same_spec
 
 FILE_NAME = "store.json"
+# What two stores must have alike to be joined, beside their specs.
+COMMON = (
+    *("layers", "views", "dtype", "compression", "has_diffs", "has_diff_cubes", "has_windows"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,22 +38,20 @@ class StoreHeader:
         dtype, compression: how cubes are stored; see `layout.Dtype` and `layout.Compression`.
         has_diffs: whether frame differences are stored; imported features have none.
         has_diff_cubes: whether cubes of difference images are stored.
-        root: the folder that video ids are relative to, as it was at extraction.
-        licence, origin, citation: of the videos, in the words of whoever made the store.
+        has_windows: whether rows say what time they saw; reserved, see FORMAT.md.
+        sources: where its videos are from.
         versions: libraries that wrote the store; information, not part of the spec.
     """
 
     spec: Spec
     layers: tuple[LayerShape, ...]
-    root: str
+    sources: tuple[SourceTerms, ...]
     views: tuple[str, ...] = ("center",)
     dtype: str = "float16"
     compression: str = "none"
     has_diffs: bool = True
     has_diff_cubes: bool = False
-    licence: str = ""
-    origin: str = ""
-    citation: str = ""
+    has_windows: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -55,7 +64,15 @@ class StoreHeader:
             compression=self.compression,
             has_diffs=self.has_diffs,
             has_diff_cubes=self.has_diff_cubes,
+            has_windows=self.has_windows,
         )
+
+    def source(self, source_id: str) -> SourceTerms:
+        """Return a source by its id; raise `StoreError` for one that nothing is said of."""
+        for source in self.sources:
+            if source.id == source_id:
+                return source
+        raise StoreError(f"store.json says nothing of source {source_id!r}")
 
     def layer(self, name: str) -> LayerShape:
         """Return a layer by name; raise `StoreError` for one that is not stored."""
@@ -68,9 +85,8 @@ class StoreHeader:
 
 def write_header(store: Path, header: StoreHeader) -> None:
     """Write `store.json`, whole or not at all."""
-    # In the order in which people read it, which is that of stores that are there.
-    document: dict[str, Any] = {"format_version": FORMAT_VERSION}
-    document |= dict.fromkeys(("licence", "origin", "citation", "root"))
+    # In the order in which people read it.
+    document: dict[str, Any] = {"format_version": FORMAT_VERSION, "sources": None}
     document |= {"spec_digest": header.spec.digest}
     document |= to_plain(header) | {"spec": header.spec.to_json()}
     write_atomically(store / FILE_NAME, json.dumps(document, indent=1).encode())
@@ -91,17 +107,13 @@ def read_header(store: Path) -> StoreHeader:
         ) from None
     except ValueError as err:
         raise StoreError(f"{path} cannot be read: {err}") from err
-    if not isinstance(document, dict) or document.get("format_version") != FORMAT_VERSION:
-        version = document.get("format_version") if isinstance(document, dict) else None
-        raise StoreError(
-            f"{path} has format_version {version}, this code reads {FORMAT_VERSION}; "
-            "upgrade cubereel or extract the features again"
-        )
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise StoreError(f"{store} {other_version(version)}")
     return _parse(path, document)
 
 
 def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
-    document = {"has_diff_cubes": False} | dict(document)  # stores that were made before it
     try:
         known = {each.name: document[each.name] for each in fields(StoreHeader)}
         header = from_plain(StoreHeader, known)
@@ -113,8 +125,8 @@ def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
         raise StoreError(f"{path} lacks the field {err}; restore the original file") from None
     except (ValueError, UsageError, StoreError) as err:
         raise StoreError(f"{path} cannot be understood: {err}") from err
-    if not header.layers or not header.views:
-        raise StoreError(f"{path} lists no layer or no view")
+    if not header.layers or not header.views or not header.sources:
+        raise StoreError(f"{path} lists no layer, no view or no source")
     said = document.get("spec_digest")
     if header.spec.digest != said:
         raise StoreError(
@@ -127,20 +139,14 @@ def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
 def reconcile(stored: StoreHeader, wanted: StoreHeader, *, store: Path) -> StoreHeader:
     """Return the header under which `wanted` may extend a store, or say what differs.
 
-    Root, licence, origin, citation and versions stay as they were first written, except that an
-    empty one may be filled in.
+    Its sources are those of both; versions stay as they were first written.
     """
     require_same_spec(stored.spec, wanted.spec, store=str(store))
-    for name in ("layers", "views", "dtype", "compression", "has_diffs", "has_diff_cubes"):
+    for name in COMMON:
         ours, theirs = getattr(stored, name), getattr(wanted, name)
         if ours != theirs:
             raise StoreError(
                 f"{store} has {name} {ours}, but {theirs} is to be added; write to another store, "
                 "or repack one of the two ('cubereel store repack')"
             )
-    filled = {
-        name: getattr(wanted, name)
-        for name in ("licence", "origin", "citation")
-        if not getattr(stored, name)
-    }
-    return replace(stored, **filled)
+    return replace(stored, sources=join_sources(stored.sources, wanted.sources))

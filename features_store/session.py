@@ -12,17 +12,27 @@ from typing import IO, Any
 
 import numpy as np
 
+from features_store.catalogue import FILE_NAME as CATALOGUE_NAME
+from features_store.catalogue import (
+    PARTIAL,
+    SEALING,
+    Catalogue,
+    ShardEntry,
+    is_pending,
+    read_catalogue,
+    write_catalogue,
+)
 from features_store.errors import CubereelError, StoreError
-from features_store.format.disk import check_folder, remove_leftovers
+from features_store.format.disk import check_folder, file_checksum, fsync_path, remove_leftovers
 from features_store.format.records import VideoRecord, check_id
 from features_store.format.safety import check_own
 from features_store.format.shard_size import is_sealed_in_place
 from features_store.index import load_index
 from features_store.metadata import FILE_NAME, StoreHeader, read_header, reconcile, write_header
 from features_store.shards.copy import StoredVideo
-from features_store.shards.sealing import seal_by_copy, seal_copies, seal_in_place, stored_ids
-from features_store.shards.sidecar import PARTIAL, SEALING
+from features_store.shards.sealing import Sealer
 from features_store.shards.writer import ShardWriter
+from features_store.sources import SourceTerms, join_sources
 from features_store.store import Store
 
 
@@ -33,6 +43,7 @@ class StoreWriter:
     salvaged. On exit the index is brought up to date.
 
     Args:
+        header: of the store; its first source is that of the videos that `unit` writes.
         run_id: unique to this run; unit names begin with it, so that none is ever used again.
     """
 
@@ -40,6 +51,7 @@ class StoreWriter:
         self.path = path
         self.header = header
         self.salvaged: list[Path] = []
+        self.source = header.sources[0].id
         self._run_id = run_id
         self._num_units = 0
 
@@ -56,7 +68,10 @@ class StoreWriter:
                 if self.header != stored:
                     write_header(self.path, self.header)
             else:
+                # In this order: with `store.json` it is a store.
+                write_catalogue(self.path, Catalogue(self.header.spec.digest))
                 write_header(self.path, self.header)
+            self._catalogue = read_catalogue(self.path, spec_digest=self.header.spec.digest)
             self._salvage()
             self._before = stack.enter_context(Store(self.path))
             self._stack = stack.pop_all()
@@ -65,21 +80,15 @@ class StoreWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._stack:
             if kind is None:
-                load_index(self.path, self.header)
+                load_index(self.path, self.header, self._catalogue)
 
     def find(self, video_id: str) -> VideoRecord | None:
         """Return the record of a video that was in the store when it was opened."""
         return self._before.video(video_id) if video_id in self._before else None
 
-    def join_terms(self, others: Sequence[StoreHeader]) -> None:
-        """Add licence, origin and citation of other stores to this one's."""
-        headers = [self.header, *others]
-        joined = replace(
-            self.header,
-            licence=_joined([header.licence for header in headers]),
-            origin=_joined([header.origin for header in headers]),
-            citation=_joined([header.citation for header in headers]),
-        )
+    def add_sources(self, sources: Sequence[SourceTerms]) -> None:
+        """Add sources of other stores to this one's; raise `StoreError` where they disagree."""
+        joined = replace(self.header, sources=join_sources(self.header.sources, sources))
         if joined != self.header:
             self.header = joined
             write_header(self.path, joined)
@@ -90,84 +99,95 @@ class StoreWriter:
 
     def add_copies(self, videos: Sequence[StoredVideo]) -> Path:
         """Add a shard with videos that other shards hold, as this store encodes them."""
-        shard = self._new_unit(".h5")
-        seal_copies(
-            shard,
-            videos,
-            self.header.arrays,
-            spec=self.header.spec,
-            supersedes=_superseded([video.record.id for video in videos], self._before),
-        )
+        shard = self._new_shard()
+        self._sealer(self._before).copies(videos, shard)
         return shard
 
     def new_partial(self) -> Path:
         """Return the path of a new, never used partial shard."""
-        return self._new_unit(PARTIAL)
+        shard = self._new_shard()
+        return shard.with_name(shard.name.removesuffix(".h5") + PARTIAL)
 
     def seal(self, writer: ShardWriter) -> Path | None:
         """Seal a closed partial of this run; its videos supersede those of the same ids."""
+        shard = writer.path.with_name(writer.path.name.removesuffix(PARTIAL) + ".h5")
+        sealer = self._sealer(self._before)
         in_place = is_sealed_in_place(self.header.arrays, unused_share=writer.unused_share)
         if in_place and writer.video_ids:
-            # By its table: a signal can come between writing a record and taking note of it.
-            ids = stored_ids(writer.path, self.header.arrays, spec=self.header.spec)
-            return seal_in_place(writer.path, _superseded(ids, self._before))
-        return self._seal_by_copy(writer.path, self._before)
+            sealer.in_place(writer.path, shard)
+            return shard
+        return shard if sealer.by_copy(writer.path, shard) else None
 
-    def _new_unit(self, suffix: str) -> Path:
+    def _new_shard(self) -> Path:
         self._num_units += 1
-        unit = f"{self._run_id}-{self._num_units:04d}"
-        if (self.path / "shards" / f"{unit}.json").exists():
-            raise StoreError(f"unit {unit} is in {self.path} already; a run id is used once")
-        return self.path / "shards" / f"{unit}{suffix}"
+        unit = f"{self._run_id}.{self._num_units:04d}"
+        return self.path / "shards" / f"{self._catalogue.new_name(unit)}.h5"
 
-    def _seal_by_copy(self, partial: Path, before: Store) -> Path | None:
-        return seal_by_copy(
-            partial,
+    def _sealer(self, before: Store) -> Sealer:
+        return Sealer(
             self.header.arrays,
-            spec=self.header.spec,
+            self.header.spec,
             supersede=lambda ids: _superseded(ids, before),
+            announce=self._announce,
         )
 
+    def _announce(self, entry: ShardEntry) -> None:
+        self._catalogue = self._catalogue.with_entry(entry)
+        write_catalogue(self.path, self._catalogue)
+
     def _salvage(self) -> None:
-        for leftover in (self.path / "shards").glob(f"*{SEALING}"):
-            unit = leftover.with_name(leftover.name.removesuffix(SEALING) + ".h5")
-            if not unit.exists() and not unit.with_suffix(PARTIAL).exists():
-                unit.with_suffix(".json").unlink(missing_ok=True)
+        shards = self.path / "shards"
+        for entry in self._catalogue.entries[::-1]:
+            if not is_pending(self.path, entry):
+                break
+            self._give_name(entry)
+        for leftover in shards.glob(f"*{SEALING}"):
             leftover.unlink()
-        for folder in (self.path, self.path / "shards", self.path / "runs"):
+        for folder in (self.path, shards, self.path / "runs"):
             remove_leftovers(folder)
-        for partial in sorted((self.path / "shards").glob(f"*{PARTIAL}")):
+        for partial in sorted(shards.glob(f"*{PARTIAL}")):
+            name = partial.name.removesuffix(PARTIAL)
+            if f"{name}.h5" in self._catalogue.shards:
+                partial.unlink()  # sealed by copy, and then the run was killed
+                continue
+            if any(entry.name == name for entry in self._catalogue.entries):
+                name = self._catalogue.new_name(name.rpartition("-")[0])
+            shard = shards / f"{name}.h5"
             with Store(self.path) as before:
-                shard = self._seal_by_copy(partial, before)
-            if shard is not None:
+                if self._sealer(before).by_copy(partial, shard):
+                    self.salvaged.append(shard)
+
+    def _give_name(self, entry: ShardEntry) -> None:
+        """Finish what a kill interrupted between listing a shard and renaming it."""
+        shard = self.path / "shards" / entry.file_name
+        for end in (SEALING, PARTIAL):
+            content = shard.with_name(entry.name + end)
+            if content.exists() and file_checksum(content) == entry.xxh3_128:
+                content.rename(shard)
+                fsync_path(shard.parent)
                 self.salvaged.append(shard)
+                return
+        self._announce(ShardEntry(entry.name))  # what is left of it is salvaged as another
 
 
-def _joined(terms: Sequence[str]) -> str:
-    """Return every term once.
-
-    >>> _joined(["MIT", "", "MIT; CC-BY-4.0"])
-    'MIT; CC-BY-4.0'
-    """
-    return "; ".join(dict.fromkeys(part for term in terms for part in term.split("; ") if part))
-
-
-def _superseded(video_ids: Sequence[str], before: Store) -> dict[str, list[str]]:
+def _superseded(video_ids: Sequence[str], before: Store) -> dict[str, tuple[str, ...]]:
     """Return unit -> those of the ids that lie there until now."""
     units: dict[str, list[str]] = {}
     for video_id in video_ids:
         if video_id in before:
             unit = before.shard_of(video_id).removesuffix(".h5")
             units.setdefault(unit, []).append(video_id)
-    return units
+    return {unit: tuple(ids) for unit, ids in units.items()}
 
 
 def _require_store_or_nothing(path: Path) -> None:
     """Refuse a folder with other things in it; a store killed in its first instant is neither."""
     check_folder(path)
     if path.exists() and not (path / FILE_NAME).exists():
-        others = [p.name for p in path.iterdir() if p.name not in ("shards", ".lock")]
-        if others and not all(name.startswith(f".{FILE_NAME}") for name in others):
+        own = ("shards", ".lock", CATALOGUE_NAME)
+        others = [p.name for p in path.iterdir() if p.name not in own]
+        begun = (f".{FILE_NAME}", f".{CATALOGUE_NAME}")
+        if others and not all(name.startswith(begun) for name in others):
             raise StoreError(
                 f"{path} exists and is not a feature store (it holds {others[0]!r}); "
                 "give `out` a new folder"
@@ -234,7 +254,7 @@ class UnitWriter:
 
     def commit(self, **record: Any) -> VideoRecord:
         """Commit the video in work; see `records.VideoRecord` for the fields."""
-        return self._shard.commit(**record)
+        return self._shard.commit(**{"source": self._store.source, **record})
 
     def abandon(self) -> None:
         """Forget the rows of the video in work."""

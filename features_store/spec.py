@@ -22,6 +22,8 @@ SamplingKind = Literal["fps", "stride", "count", "segments"]
 Precision = Literal["fp32", "bf16"]
 Decoder = Literal["cpu", "nvdec"]  # what decodes here; imported features say "unknown"
 Number = int | float  # a whole number stays one: the digest is of the text in JSON
+# Rules of FORMAT.md by which numbers were made, "Times" and "Pixels"; 0 where nobody knows.
+TIME_RULE, PIXEL_RULE = 1, 1
 MAX_DRAWN_FRAMES = 2**16  # of a video, in all its draws; a record lists them
 
 
@@ -166,6 +168,8 @@ class Spec:
     diffs: str
     precision: Precision
     decoder: str
+    time_rule: int = TIME_RULE
+    pixel_rule: int = PIXEL_RULE
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and numbers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from features_store.catalogue import Catalogue, check_all_identities, open_catalogue
 from features_store.errors import StoreError, nearest_name
 from features_store.format.layout import cube_path
 from features_store.format.records import VideoRecord
-from features_store.index import StoreIndex, load_index
+from features_store.index import StoreIndex, build_index, load_index, open_shard
 from features_store.manifest import FILE_NAME as MANIFEST_NAME
 from features_store.manifest import ManifestRow, read_store_manifest
 from features_store.metadata import StoreHeader, read_header
@@ -31,23 +32,48 @@ class Store:
     """A feature store, open for reading.
 
     Shards are opened when first read, by each process and thread for itself; a `Store` can be
-    pickled, used after a fork and shared by threads. Windows are read as slices.
+    pickled, used after a fork and shared by threads. Windows are read as slices. What is added to
+    the store later is not seen.
+
+    Args:
+        revision: what the store was at that revision; its first 8 digits or more. None: what it is.
+
+    Raises:
+        DamageError: a shard is missing, of another size, or not the store's.
 
     >>> store = Store("fight.cubes")                            # doctest: +SKIP
     >>> store.cubes("fight/fi001.mp4", start=0, stop=16).shape  # doctest: +SKIP
     (16, 7, 7, 1024)
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, revision: str | None = None) -> None:
         self.path = Path(path)
         self.header: StoreHeader = read_header(self.path)
-        self.index: StoreIndex = load_index(self.path, self.header)
+        catalogue = open_catalogue(self.path, spec_digest=self.header.spec.digest)
+        if revision is None:
+            index = load_index(self.path, self.header, catalogue)
+        else:
+            catalogue = catalogue.at(revision)
+            index = build_index(self.path, self.header, catalogue)
+        self.catalogue: Catalogue = catalogue
+        self.index: StoreIndex = index
         self._prepare()
+
+    @property
+    def revision(self) -> str:
+        """The digest, in hex, of the shards that the store consists of."""
+        return self.catalogue.revision
+
+    def check_shards(self) -> None:
+        """Raise `DamageError` unless every file is the shard that the catalogue lists, by its head.
+
+        A shard that is read is looked at anyhow.
+        """
+        check_all_identities(self.path, self.catalogue)
 
     def _prepare(self) -> None:
         self._arrays = {array.path: array for array in self.header.arrays}
         self._local = threading.local()
-        self._partial_ids: list[str] | None = None
         self._manifest: tuple[object, Mapping[str, ManifestRow]] | None = None  # as it was read
 
     def __len__(self) -> int:
@@ -139,15 +165,8 @@ class Store:
 
     @property
     def partial_ids(self) -> list[str]:
-        """Ids of videos that broke off, of which the store has the frames before; sorted.
-
-        The index does not say it. So the first call reads the table of every shard, and what was
-        found is kept: neither shards nor index of an open store change.
-        """
-        if self._partial_ids is None:
-            found = (self._partial_in(number) for number in range(len(self.index.shards)))
-            self._partial_ids = sorted(video_id for ids in found for video_id in ids)
-        return list(self._partial_ids)
+        """Ids of videos that broke off, of which the store has the frames before; sorted."""
+        return [video_id.decode() for video_id in self.index.ids[self.index.is_partial > 0]]
 
     def records(self) -> Iterator[VideoRecord]:
         """Yield the record of every video, in the order of ids."""
@@ -167,7 +186,8 @@ class Store:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "header": self.header, "index": self.index}
+        names = ("path", "header", "catalogue", "index")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
@@ -196,25 +216,8 @@ class Store:
             shard = shards[position] = self._open_shard(position)
         return shard
 
-    def _partial_in(self, number: int) -> list[str]:
-        """Return the ids of partial videos in a shard, which is closed again."""
-        # Not by way of `_shard`, so that the shards that are read from stay open.
-        with closing(self._open_shard(number)) as shard:
-            statuses, ids = shard.table["status"].copy(), shard.table["id"].copy()
-        found = []
-        for row in np.flatnonzero(statuses == b"partial"):
-            position = self.index.find(ids[row].decode())
-            place = number, row  # elsewhere: superseded by another shard
-            if position is not None and place == (
-                self.index.shard[position],
-                self.index.row[position],
-            ):
-                found.append(ids[row].decode())
-        return found
-
     def _open_shard(self, number: int) -> ShardReader:
-        path = self.path / "shards" / self.index.shards[number]
-        return ShardReader(path, self.header.arrays, spec=self.header.spec)
+        return open_shard(self.path, self.header, self.catalogue, self.index.shards[number])
 
     def _place(self, video_id: str) -> tuple[ShardReader, int, int]:
         """Return shard, offset and length of a video; found places are kept, as epochs repeat."""

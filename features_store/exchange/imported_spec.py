@@ -15,6 +15,7 @@ from features_store.errors import ContractError, UsageError
 from features_store.exchange.features import ARRAY, Features, ImportedVideo
 from features_store.exchange.timing import UNKNOWN, sampling_of
 from features_store.metadata import StoreHeader
+from features_store.sources import new_source
 from features_store.spec import Preprocessing, Spec
 
 DTYPES = ("float16", "float32")
@@ -68,11 +69,13 @@ def identify(features: Features, *, name: str, dtype: str | None) -> tuple[Store
         diffs="none",
         precision="fp32",
         decoder=UNKNOWN,
+        time_rule=0,
+        pixel_rule=0,
     )
     header = StoreHeader(
         spec,
         features.layers,
-        root="",
+        (new_source(""),),
         dtype=dtype,
         has_diffs=False,
         versions={package: version(package) for package in ("cubereel", "h5py", "numpy")},

@@ -17,16 +17,25 @@ from features_store.exchange.options import OF_FORMATS, ImportOptions
 from features_store.format.layout import split_units
 from features_store.manifest import extend_store_manifest
 from features_store.metadata import StoreHeader
-from features_store.plain import to_plain
+from features_store.plain import PlainError, from_plain, to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter
+from features_store.sources import TERMS, describe, new_source
 from features_store.spec import flatten
 
 _SAID: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("licence", "origin", "citation"), (str,)),
     **dict.fromkeys(("fps", "feat_stride"), (int, float)),
     **dict.fromkeys(("feat_num_frames", "grid_size", "videos"), (int,)),
 }
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What `export.json` says of the videos of one source."""
+
+    licence: str | None
+    origin: str | None
+    citation: str | None
 
 
 @dataclass
@@ -74,12 +83,7 @@ def import_features(
             raise UsageError("the source says its own spec and dtype; leave out `name` and `dtype`")
         else:
             header = features.header
-        header = replace(
-            header,
-            licence=options.licence or said.get("licence") or header.licence,
-            origin=options.origin or said.get("origin") or header.origin,
-            citation=options.citation or said.get("citation") or header.citation,
-        )
+        header = _with_terms(header, options, said.get("terms"), is_ours=features.header is not None)
         if out.resolve() == source.resolve():
             raise UsageError(f"{source} cannot become a store in its own place; give another `out`")
         _check_texts(features, header, source)
@@ -99,6 +103,19 @@ def _check_texts(features: Features, header: StoreHeader, source: Path) -> None:
                 raise ContractError(
                     f"{source}: the {name} of {where['video_id']!r} is too long for a manifest"
                 )
+
+
+def _with_terms(
+    header: StoreHeader, options: ImportOptions, said: Sequence[Terms] | None, *, is_ours: bool
+) -> StoreHeader:
+    """Return the header with what the user says of the videos, else what the export says of all."""
+    given = {name: getattr(options, name) or None for name in TERMS}
+    if is_ours:  # its records say which video is from which source
+        return replace(header, sources=describe(header.sources, None, given))
+    # What an export says of several sources is true of none of its videos alone.
+    if said and len(said) == 1:
+        given = {name: given[name] or getattr(said[0], name) for name in TERMS}
+    return replace(header, sources=(new_source("", **given),))
 
 
 def _complete(given: ImportOptions, said: Mapping[str, Any], kind: str) -> ImportOptions:
@@ -144,12 +161,16 @@ def _read_said(source: Path, kind: str) -> dict[str, Any]:
         value = said.get(name)
         if value is None:
             continue
-        if type(value) not in kinds or not (isinstance(value, str) or 0 < value < 2**53):
+        if type(value) not in kinds or not 0 < value < 2**53:
             raise ContractError(
                 f"{folder}/export.json: {name!r} is {value!r}, "
                 f"expected {' or '.join(k.__name__ for k in kinds)}"
             )
-    return {name: said.get(name) for name in _SAID}
+    try:
+        terms = from_plain(list[Terms], said.get("terms", []))
+    except PlainError as err:
+        raise ContractError(f"{folder}/export.json: the terms cannot be understood: {err}") from err
+    return {name: said.get(name) for name in _SAID} | {"terms": terms}
 
 
 def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:

@@ -165,19 +165,18 @@ class Selection:
     def describe(self) -> dict[str, Any]:
         """Return what `export.json` says of the selection, with a digest of all of it."""
         digest = hashlib.sha256()
-        timings = set()
+        timings, used = set(), set()
         for video_id in self.ids:
             record = self.store.video(video_id)
             timings.add(self.timing(record))
+            used.add(record.source)
             row = vars(self.rows[video_id])
             document = {**row, "extra": dict(row["extra"]), "checksums": record.checksums}
             digest.update(canonical_json(document))
         timing = timings.pop() if len(timings) == 1 else None
         header = self.store.header
         return {
-            "licence": header.licence,
-            "origin": header.origin,
-            "citation": header.citation,
+            "terms": terms_of(header, used),
             "videos": len(self.ids),
             "layers": [layer.name for layer in self.layers],
             "grid_size": self.layer.grid_size,
@@ -197,3 +196,13 @@ def check_pool(name: str | None) -> Pool | None:
     if name not in POOLS:
         raise UsageError(f"no way of pooling named {name!r}; there are: {', '.join(POOLS)}")
     return POOLS[name]
+
+
+def terms_of(header: StoreHeader, used: Collection[str]) -> list[dict[str, str | None]]:
+    """Return the terms of some of a store's sources, each once."""
+    found = []
+    for source in header.sources:
+        terms = {name: getattr(source, name) for name in TERMS}
+        if source.id in used and terms not in found:
+            found.append(terms)
+    return found

@@ -12,7 +12,7 @@ import numpy as np
 from features_store.errors import StoreError, UsageError
 from features_store.format.encodings import Compression, Dtype
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DIFF_GRID = 14
 CHUNK_BYTES = 2**20  # chunks of 0.5 to 4 MB: one or a few reads per training window
 SHARD_BYTES = 2 * 2**30
@@ -101,6 +101,16 @@ class ArraySpec:
         return ArraySpec(self.path, self.row_shape, dtype)
 
 
+def other_version(version: object) -> str:
+    """Say what to do with a store or a shard of another format version."""
+    if type(version) is int and 0 < version < FORMAT_VERSION:
+        return (
+            f"is of format version {version}, this release reads {FORMAT_VERSION}: extract its "
+            "videos again, or export it with the release that wrote it and import that"
+        )
+    return f"is of format version {version}, this release reads {FORMAT_VERSION}: upgrade cubereel"
+
+
 def cube_path(view: str, layer: str) -> str:
     """Return the dataset of a layer's cubes.
 
@@ -128,6 +138,7 @@ def shard_arrays(
     compression: str = "none",
     has_diffs: bool = True,
     has_diff_cubes: bool = False,
+    has_windows: bool = False,
 ) -> list[ArraySpec]:
     """Return every per-frame array of a shard, in the order in which checksums are stored."""
     for what, name, known in (("dtype", dtype, Dtype), ("compression", compression, Compression)):
@@ -148,6 +159,8 @@ def shard_arrays(
             arrays.append(ArraySpec(f"diffs/{view}", shape, half, is_compressed=is_compressed))
     arrays.append(ArraySpec("pts_seconds", (), np.dtype(np.float64)))
     arrays.append(ArraySpec("frame_index", (), np.dtype(np.int64)))
+    if has_windows:
+        arrays.append(ArraySpec("window", (2,), np.dtype(np.float64)))
     return arrays
 
 

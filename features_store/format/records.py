@@ -29,6 +29,7 @@ class VideoRecord:
         crop: x, y, width, height of what the backbone saw, in pixels of the displayed frame.
         start_seconds, end_seconds: the time span that was asked for; nan where none was.
         duration_seconds: as the container says; nan when unknown.
+        source: id of the source in `store.json` that says on what terms the video may be used.
         status: ``ok``, or ``partial`` where these are the frames before the video broke off.
         draws: the rows (0 is the video's first) of every draw of frames; of centres first.
         checksums: xxh3-64 of the video's rows in every array, in the shard's order of arrays.
@@ -49,6 +50,7 @@ class VideoRecord:
     crop: tuple[float, float, float, float]
     colour_matrix: str
     colour_range: str
+    source: str
     status: str
     checksums: tuple[int, ...]
     start_seconds: float = nan
@@ -78,6 +80,7 @@ def record_dtype(
             ("crop", "<f8", (4,)),
             ("colour_matrix", "S16"),
             ("colour_range", "S16"),
+            ("source", "S8"),
             ("status", "S8"),
             ("checksums", "<u8", (num_arrays,)),
             ("start_seconds", "<f8"),

@@ -18,7 +18,7 @@ import xxhash
 from features_store.errors import DamageError, StoreError, UnsafeStoreError
 from features_store.format.chunks import CompressedRows, MappedRows
 from features_store.format.eight_bit import dequantise
-from features_store.format.layout import FORMAT_VERSION, ArraySpec, row_blocks
+from features_store.format.layout import FORMAT_VERSION, ArraySpec, other_version, row_blocks
 from features_store.format.records import (
     VideoRecord,
     is_committed,
@@ -56,6 +56,7 @@ class ShardReader:
     Attributes:
         num_rows: of every array; rows that no record claims are unused.
         table: the records, mapped; the unused ones at the end have an empty id.
+        table_place: where they lie in the file: offset and bytes.
 
     Raises:
         DamageError: it is not a readable HDF5 file, or an array is missing or of another shape.
@@ -183,6 +184,7 @@ class ShardReader:
         offset, num_bytes = table.id.get_offset(), table.size * table.dtype.itemsize
         if table.ndim != 1 or offset is None or offset > len(self._mapped) - num_bytes:
             raise DamageError(f"{self.path}: the table 'videos' is not a contiguous table")
+        self.table_place = offset, num_bytes
         return self._mapped[offset : offset + num_bytes].view(table.dtype)
 
     def _open_rows(self, file: h5py.File, array: ArraySpec) -> MappedRows | CompressedRows:
@@ -232,10 +234,7 @@ def _open(path: Path, *, is_compressed: bool) -> h5py.File:
 def _check_file(file: h5py.File, path: Path, arrays: Sequence[ArraySpec], spec: Spec) -> None:
     version = file.attrs.get("format_version")
     if version != FORMAT_VERSION:
-        raise StoreError(
-            f"{path} has format_version {version}, this code reads {FORMAT_VERSION}; "
-            "upgrade cubereel or extract the features again"
-        )
+        raise StoreError(f"{path} {other_version(None if version is None else int(version))}")
     if text_attribute(file, "spec_digest") != spec.digest:
         raise StoreError(f"{path} was written under another spec than its store.json says")
     if file.userblock_size:

@@ -1,77 +1,101 @@
-"""From a written file to a sealed shard: fsync, sidecar, rename.
+"""From a written file to a sealed shard: fsync, catalogue, rename.
 
-The sidecar is written before the rename, so a shard that has its final name also has its sidecar.
-A killed partial is only read and salvaged, never extended.
+A shard is listed in the catalogue before it is renamed, so no file that has a shard's name is
+unknown. A killed partial is only read and salvaged, never extended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from features_store.catalogue import SEALING, ShardEntry, identify
 from features_store.errors import StoreError
 from features_store.format.disk import fsync_and_check, fsync_path
 from features_store.format.layout import ArraySpec
 from features_store.format.records import is_committed
 from features_store.shards.copy import StoredVideo, write_shard
 from features_store.shards.reader import ShardReader
-from features_store.shards.sidecar import SEALING, Sidecar, write_sidecar
 from features_store.spec import Spec
 
 # Video ids to a table: unit -> those of the ids that lie there until now.
-Supersede = Callable[[list[str]], dict[str, list[str]]]
+Supersede = Callable[[list[str]], Mapping[str, tuple[str, ...]]]
+Announce = Callable[[ShardEntry], None]  # lists a shard in the catalogue
 
 
-def seal_in_place(partial: Path, supersedes: dict[str, list[str]]) -> Path:
-    """Turn a partial that this process wrote and closed into a shard, as it is."""
-    shard = partial.with_name(partial.name.removesuffix(".partial"))
-    publish(partial, shard, supersedes)
-    return shard
+@dataclass(frozen=True)
+class Sealer:
+    """What seals shards of a store.
 
-
-def seal_by_copy(
-    partial: Path,
-    arrays: Sequence[ArraySpec],
-    *,
-    spec: Spec,
-    supersede: Supersede,
-) -> Path | None:
-    """Turn the committed videos of a partial into a shard; remove the partial.
-
-    Only videos whose rows still match their checksums are copied. Returns None when there is none.
+    Args:
+        arrays: as the store encodes them.
+        supersede: says where videos lie until now.
+        announce: lists a shard in the catalogue.
     """
-    shard = partial.with_name(partial.name.removesuffix(".partial"))
-    if not shard.exists():
-        raw = [array.raw for array in arrays]
-        with open_sound_videos(partial, raw, spec=spec) as videos:
+
+    arrays: Sequence[ArraySpec]
+    spec: Spec
+    supersede: Supersede
+    announce: Announce
+
+    def in_place(self, partial: Path, shard: Path) -> None:
+        """Turn a partial that this process wrote and closed into a shard, as it is."""
+        # By its table: a signal can come between writing a record and taking note of it.
+        raw = [array.raw for array in self.arrays]
+        with closing(ShardReader(partial, raw, spec=self.spec)) as reader:
+            rows = (reader.table[place : place + 1] for place in range(reader.num_videos))
+            ids = [row["id"][0].decode() for row in rows if is_committed(row)]
+        self._publish(partial, shard, raw, self.supersede(ids))
+
+    def by_copy(self, partial: Path, shard: Path) -> bool:
+        """Turn the committed videos of a partial into a shard; remove the partial.
+
+        Only videos whose rows still match their checksums are copied. Says whether there was one.
+        """
+        raw = [array.raw for array in self.arrays]
+        with open_sound_videos(partial, raw, spec=self.spec) as videos:
             if videos:
-                ids = [video.record.id for video in videos]
-                seal_copies(shard, videos, arrays, spec=spec, supersedes=supersede(ids))
-    partial.unlink()
-    return shard if shard.exists() else None
+                self.copies(videos, shard)
+        partial.unlink()
+        return bool(videos)
 
+    def copies(
+        self,
+        videos: Sequence[StoredVideo],
+        shard: Path,
+        *,
+        supersedes: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        """Write videos of other shards to a new sealed shard.
 
-def seal_copies(
-    shard: Path,
-    videos: Sequence[StoredVideo],
-    arrays: Sequence[ArraySpec],
-    *,
-    spec: Spec,
-    supersedes: dict[str, list[str]],
-) -> None:
-    """Write videos of other shards to a new sealed shard."""
-    copy = shard.with_name(shard.name.removesuffix(".h5") + SEALING)
-    copy.unlink(missing_ok=True)
-    try:
-        write_shard(copy, videos, arrays, spec=spec)
-        ShardReader(copy, arrays, spec=spec).close()  # nothing is published that is refused
-        publish(copy, shard, supersedes)
-    except BaseException:
-        if not shard.exists():
-            shard.with_suffix(".json").unlink(missing_ok=True)
+        Args:
+            supersedes: where they lie until now, if the store does not know.
+        """
+        copy = shard.with_name(shard.name.removesuffix(".h5") + SEALING)
         copy.unlink(missing_ok=True)
-        raise
+        if supersedes is None:
+            supersedes = self.supersede([video.record.id for video in videos])
+        try:
+            write_shard(copy, videos, self.arrays, spec=self.spec)
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            raise
+        self._publish(copy, shard, self.arrays, supersedes)
+
+    def _publish(
+        self,
+        content: Path,
+        shard: Path,
+        arrays: Sequence[ArraySpec],
+        supersedes: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        """List a complete file in the catalogue, then give it its final name."""
+        entry = describe_shard(content, arrays, spec=self.spec, supersedes=supersedes)
+        self.announce(replace(entry, name=shard.name.removesuffix(".h5")))
+        content.rename(shard)
+        fsync_path(shard.parent)
 
 
 @contextmanager
@@ -93,16 +117,21 @@ def open_sound_videos(
         yield videos
 
 
-def stored_ids(path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list[str]:
-    """Return the ids of all whole records in a partial that this process wrote."""
+def describe_shard(
+    path: Path,
+    arrays: Sequence[ArraySpec],
+    *,
+    spec: Spec,
+    supersedes: Mapping[str, tuple[str, ...]],
+) -> ShardEntry:
+    """Bring a complete file to the disk and return what the catalogue says of it.
+
+    Raises:
+        StoreError: it is no shard that a reader would take.
+    """
+    checksum = fsync_and_check(path)
     with closing(ShardReader(path, arrays, spec=spec)) as reader:
-        rows = (reader.table[place : place + 1] for place in range(reader.num_videos))
-        return [row["id"][0].decode() for row in rows if is_committed(row)]
-
-
-def publish(content: Path, shard: Path, supersedes: dict[str, list[str]]) -> None:
-    """Give a complete file its final name, once it and its sidecar are on the disk."""
-    sidecar = Sidecar(content.stat().st_size, fsync_and_check(content), supersedes)
-    write_sidecar(shard, sidecar)
-    content.rename(shard)
-    fsync_path(shard.parent)
+        offset, table_bytes = reader.table_place
+    identity = identify(path, offset=offset, table_bytes=table_bytes)
+    num_bytes = path.stat().st_size
+    return ShardEntry(path.name.removesuffix(".h5"), num_bytes, checksum, identity, supersedes)

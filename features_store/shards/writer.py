@@ -18,13 +18,13 @@ import h5py
 import numpy as np
 import xxhash
 
+from features_store.catalogue import PARTIAL, SEALING
 from features_store.errors import StoreError
 from features_store.format.chunks import PlacedRows, write_at
 from features_store.format.disk import EarlySync, Reservation, fsync_path, require_space
 from features_store.format.layout import BLOCK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
 from features_store.format.records import VideoRecord, pack_record, record_dtype, update_checksum
 from features_store.format.shard_size import chunk_bytes_of
-from features_store.shards.sidecar import PARTIAL, SEALING
 from features_store.spec import Spec
 
 MARGIN_BYTES = 2**20  # of a shard's structure beside its rows and records

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from features_store.index import list_shards
 from features_store.ledger import read_failures
 from features_store.spec import flatten
 from features_store.store import Store
@@ -18,15 +18,11 @@ def store_info(path: Path) -> dict[str, Any]:
         manifest = store.manifest
         labels = {manifest[i].label for i in store.ids if i in manifest} - {""}
         failed = {failure.video_id for failure in read_failures(path)} - set(store.ids)
-        shards = list_shards(path)
         layers = ", ".join(
             f"{la.name} {la.grid_size}×{la.grid_size}×{la.dim}" for la in header.layers
         )
         return {
-            "licence": header.licence or "not said",
-            "origin": header.origin or "not said",
-            "citation": header.citation or "not said",
-            "root": header.root,
+            **_said(store),
             "videos": len(store),
             "partial": len(store.partial_ids),
             "failed": len(failed),
@@ -38,9 +34,26 @@ def store_info(path: Path) -> dict[str, Any]:
             "compression": header.compression,
             "diffs": "stored" if header.has_diffs else "none",
             "diff cubes": "stored" if header.has_diff_cubes else "none",
-            "shards": len(shards),
-            "bytes": sum((path / "shards" / name).stat().st_size for name in shards),
+            "shards": len(store.catalogue.shards),
+            "bytes": sum(entry.bytes for entry in store.catalogue.shards.values()),
+            "revision": store.revision,
             "spec digest": header.spec.digest,
             **flatten(header.spec.to_json()),
             **{f"made with {name}": value for name, value in header.versions.items()},
         }
+
+
+def _said(store: Store) -> dict[str, str]:
+    """Return what is said of each source; of several, by the id of each."""
+    sources = store.header.sources
+    counts = Counter(record.source for record in store.records()) if len(sources) > 1 else {}
+    said: dict[str, str] = {}
+    for source in sources:
+        of = f" of {source.id}" if counts else ""
+        said |= {
+            name + of: getattr(source, name) or "not said"
+            for name in ("licence", "origin", "citation")
+        }
+        said |= {f"root{of}": source.root}
+        said |= {f"videos{of}": str(counts[source.id])} if counts else {}
+    return said

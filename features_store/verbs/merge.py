@@ -21,7 +21,7 @@ def append_stores(
 ) -> TransferReport:
     """Copy every video of the sources that `target` lacks into it; safe to run again.
 
-    Licence, origin and citation of the sources are added to those of the target.
+    Every video keeps the licence, origin and citation of its source.
 
     Raises:
         SpecMismatchError: a source was written under another spec; nothing was changed.
@@ -62,6 +62,7 @@ def _join(
             stores.append(stack.enter_context(Store(source)))
         for store in stores:
             reconcile(header, replace(store.header, compression=header.compression), store=target)
+            store.check_shards()
         writer = stack.enter_context(StoreWriter(target, header, run_id=run_id))
         report = transfer(stores, writer, run_id=run_id, on_videos=on_videos)
         write_run(target, run_id, {"verb": verb, **to_plain(report)})

@@ -1,29 +1,43 @@
 """Mending a damaged store: what is sound stays, what is not is set aside and said.
 
 A damaged shard is replaced by one with its sound videos and moved to ``damaged/``; extraction then
-refills the rest. Its sidecar stays as a tombstone, so that older copies of its videos do not come
-back; where the sidecar is what was lost, the last index says which copy was the current one.
+refills the rest. The catalogue keeps its entry, so older copies of its videos do not come back.
+Where the catalogue is what was lost, one is made of the shards that are there.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features_store.errors import StoreError
+import numpy as np
+
+from features_store.catalogue import (
+    PARTIAL,
+    UNIT,
+    Catalogue,
+    ShardEntry,
+    check_identity,
+    is_pending,
+    list_shards,
+    read_catalogue,
+    write_catalogue,
+)
+from features_store.errors import DamageError, StoreError
 from features_store.format.disk import fsync_path
+from features_store.format.records import is_committed
 from features_store.format.safety import check_own
-from features_store.index import FILE_NAME, StoreIndex, list_shards, load_index, read_index
+from features_store.index import FILE_NAME, StoreIndex, load_index, read_index
 from features_store.metadata import StoreHeader, read_header
 from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter, lock_store
 from features_store.shards.copy import StoredVideo
 from features_store.shards.reader import ShardReader
-from features_store.shards.sealing import open_sound_videos, seal_copies
-from features_store.shards.sidecar import PARTIAL, read_sidecar, read_superseded, write_tombstone
-from features_store.verbs.verify import missing_shards, verify_shard
+from features_store.shards.sealing import Sealer, describe_shard, open_sound_videos
+from features_store.verbs.verify import verify_shard
 
 
 @dataclass
@@ -32,6 +46,7 @@ class RepairReport:
 
     Attributes:
         damaged: shards that were set aside in ``damaged/``, or were gone -> what was wrong.
+        adopted: sound shards that the catalogue did not list, and that are the store's now.
         lost: ids that the store does not hold any more; extraction refills them.
         salvaged: shards made of what a killed run had committed.
     """
@@ -39,6 +54,7 @@ class RepairReport:
     run_id: str
     store: str
     damaged: dict[str, list[str]] = field(default_factory=dict)
+    adopted: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     salvaged: list[str] = field(default_factory=list)
     num_videos: int = 0
@@ -54,19 +70,18 @@ def repair_store(store: Path) -> RepairReport:
     report = RepairReport(new_run_id(), str(store))
     with lock_store(store):
         check_own(store / "damaged")
-        mender = _Mender(store, header, report, read_index(store))
-        for name in list_shards(store):
+        mender = _Mender(store, header, report)
+        for name in list(mender.catalogue.shards):
             mender.mend(name)
-        for name in _twice(mender):
-            mender.mend(name, problem="its videos are in another shard too, and neither says why")
-        for name, problem in missing_shards(store).items():
-            mender.bury(name, problem)
+        for name in list_shards(store):
+            mender.adopt(name)
         for partial in sorted((store / "shards").glob(f"*{PARTIAL}")):
             mender.check_partial(partial)
         (store / FILE_NAME).unlink(missing_ok=True)
     with StoreWriter(store, header, run_id=report.run_id) as writer:
         report.salvaged = [shard.name for shard in writer.salvaged]
-    after = load_index(store, header)
+    catalogue = read_catalogue(store, spec_digest=header.spec.digest)
+    after = load_index(store, header, catalogue)
     report.num_videos = len(after.ids)
     report.lost = sorted(video_id for video_id in mender.lost if after.find(video_id) is None)
     write_run(store, report.run_id, {"verb": "repair", **to_plain(report)})
@@ -77,52 +92,90 @@ class _Mender:
     """Sets shards of one store aside and writes what is sound of them anew.
 
     Attributes:
+        catalogue: as it is on the disk.
         lost: ids that were in a damaged shard, whether or not they still are in another.
     """
 
-    def __init__(
-        self, store: Path, header: StoreHeader, report: RepairReport, before: StoreIndex | None
-    ) -> None:
-        self.shards = store / "shards"
+    def __init__(self, store: Path, header: StoreHeader, report: RepairReport) -> None:
         self.lost: set[str] = set()
-        self._store, self._header, self._report, self._before = store, header, report, before
+        self._store, self._header, self._report = store, header, report
+        self._shards = store / "shards"
+        self._before: StoreIndex | None = read_index(store)
+        # Then copies of a video tell by the names of their shards which is newer: by the time.
+        self._has_no_catalogue = False
+        try:
+            self.catalogue = read_catalogue(store, spec_digest=header.spec.digest)
+        except DamageError as err:
+            self._report.damaged["catalogue.json"] = [str(err)]
+            self._has_no_catalogue = True
+            self.catalogue = Catalogue(header.spec.digest)
+            write_catalogue(store, self.catalogue)
 
-    def mend(self, name: str, *, problem: str = "") -> None:
+    def mend(self, name: str) -> None:
         """Replace a shard by its sound videos when anything is wrong with it."""
-        path = self.shards / name
-        checked = verify_shard(path, self._header, full=True)
-        problems = checked.problems or ([problem] if problem else [])
+        path, entry = self._shards / name, self.catalogue.shards[name]
+        if is_pending(self._store, entry):
+            return  # the next writer gives it its name
+        problems = self._problems(path, entry)
         if not problems:
             return
         self._report.damaged[name] = problems
-        self.lost |= set(checked.damaged) | self._ids_before(name)
-        supersedes = self._supersedes(name)
+        self.lost |= self._ids_before(name)
+        is_other = not path.exists() or self._is_other(path, entry)
         with ExitStack() as opened:
             videos: list[StoredVideo] = []
-            with suppress(StoreError):
-                sound = open_sound_videos(path, self._header.arrays, spec=self._header.spec)
-                videos = opened.enter_context(sound)
-            dead = self._dead().get(name, set()) | self._newer_elsewhere(name)
+            if not is_other:
+                with suppress(StoreError):
+                    sound = open_sound_videos(path, self._header.arrays, spec=self._header.spec)
+                    videos = opened.enter_context(sound)
+            dead = self.catalogue.superseded.get(name, set())
             videos = [video for video in videos if video.record.id not in dead]
             if videos:
-                new = f"{self._report.run_id}-r{len(self._report.damaged):04d}.h5"
-                ids = [video.record.id for video in videos]
-                seal_copies(
-                    self.shards / new,
-                    videos,
-                    self._header.arrays,
-                    spec=self._header.spec,
-                    supersedes={**supersedes, path.stem: ids},
+                new = self.catalogue.new_name(
+                    f"{self._report.run_id}.r{len(self._report.damaged):04d}"
                 )
-        self._set_aside(path)
-        write_tombstone(path, supersedes)
+                ids = tuple(video.record.id for video in videos)
+                supersedes = {**entry.supersedes, entry.name: ids}
+                self._sealer().copies(videos, self._shards / f"{new}.h5", supersedes=supersedes)
+        self._announce(ShardEntry(entry.name, supersedes=entry.supersedes))
+        if path.exists():
+            self._set_aside(path)
 
-    def bury(self, name: str, problem: str) -> None:
-        """Make a tombstone of the sidecar of a shard that is gone."""
-        self._report.damaged[name] = [problem]
-        supersedes = self._supersedes(name)
-        self.lost |= self._ids_before(name) | {i for ids in supersedes.values() for i in ids}
-        write_tombstone(self.shards / name, supersedes)
+    def adopt(self, name: str) -> None:
+        """List a sound shard that no entry lists and that only adds videos; set others aside."""
+        path = self._shards / name
+        if name in self.catalogue.shards:
+            return
+        if any(entry.file_name == name for entry in self.catalogue.entries):
+            self._set_aside(path)  # removed, and then the repair was killed
+            return
+        try:
+            entry, problems = self._look_at(path)
+        except StoreError as err:
+            entry, problems = None, [str(err)]
+        if entry is None or problems:
+            self._report.damaged[name] = [f"{name}: the catalogue does not list it", *problems]
+            self._set_aside(path)
+        else:
+            self._report.adopted.append(name)
+            self._announce(entry)
+
+    def _look_at(self, path: Path) -> tuple[ShardEntry, list[str]]:
+        if UNIT.fullmatch(path.stem) is None:
+            raise DamageError(f"{path.name} is no name of a shard")
+        known, older = self._known_ids(), dict[str, tuple[str, ...]]()
+        with closing(ShardReader(path, self._header.arrays, spec=self._header.spec)) as reader:
+            twice = [record.id for record in reader.records() if record.id in known]
+        for video_id in twice if self._has_no_catalogue else ():
+            unit = known[video_id].removesuffix(".h5")
+            older[unit] = (*older.get(unit, ()), video_id)
+        entry = describe_shard(
+            path, self._header.arrays, spec=self._header.spec, supersedes=older
+        )
+        problems = verify_shard(path, self._header, entry, full=True).problems
+        if twice and not older:
+            problems.append(f"{path.name}: video {twice[0]!r} is in {known[twice[0]]} too")
+        return entry, problems
 
     def check_partial(self, partial: Path) -> None:
         """Set a partial aside that cannot be salvaged."""
@@ -133,59 +186,49 @@ class _Mender:
             self._report.damaged[partial.name] = [str(err)]
             self._set_aside(partial)
 
-    def alive(self) -> dict[str, set[str]]:
-        """Return id -> the readable shards that hold it and are not said to be replaced."""
-        found: dict[str, set[str]] = {}
-        dead = self._dead()
-        for name in list_shards(self._store):
+    def _problems(self, path: Path, entry: ShardEntry) -> list[str]:
+        if not path.exists():
+            return [f"shard {path.name} is missing"]
+        if path.stat().st_size != entry.bytes:
+            return [
+                f"shard {path.name} has {path.stat().st_size} bytes, the catalogue says "
+                f"{entry.bytes}"
+            ]
+        checked = verify_shard(path, self._header, entry, full=True)
+        self.lost |= set(checked.damaged)
+        return checked.problems
+
+    def _is_other(self, path: Path, entry: ShardEntry) -> bool:
+        """Whether a file is a shard that is whole, but not the one that is listed."""
+        try:
+            check_identity(path, entry)
+        except DamageError:
+            with suppress(StoreError):
+                reader = ShardReader(path, self._header.arrays, spec=self._header.spec)
+                with closing(reader):
+                    return all(map(is_committed, np.split(reader.table, len(reader.table))))
+        return False
+
+    def _known_ids(self) -> Mapping[str, str]:
+        known: dict[str, str] = {}
+        for name in self.catalogue.shards:
             with suppress(StoreError):
                 reader = ShardReader(
-                    self.shards / name, self._header.arrays, spec=self._header.spec
+                    self._shards / name, self._header.arrays, spec=self._header.spec
                 )
-                for video_id in reader.table["id"][: reader.num_videos].tolist():
-                    text = video_id.decode(errors="replace")
-                    if text not in dead.get(name, set()):
-                        found.setdefault(text, set()).add(name)
+                dead = self.catalogue.superseded.get(name, set())
+                known |= {r.id: name for r in reader.records() if r.id not in dead}
                 reader.close()
-        return found
+        return known
 
-    def current(self, video_id: str, names: set[str]) -> str:
-        """Return which of several shards has the current copy: the last index says, else age."""
-        position = None if self._before is None else self._before.find(video_id)
-        if self._before is not None and position is not None:
-            name = self._before.shards[int(self._before.shard[position])]
-            if name in names:
-                return name
-        return max(names)  # names of units begin with the time
+    def _sealer(self) -> Sealer:
+        return Sealer(
+            self._header.arrays, self._header.spec, supersede=lambda _: {}, announce=self._announce
+        )
 
-    def _supersedes(self, name: str) -> dict[str, list[str]]:
-        """Return what a shard supersedes: as its sidecar says, else by the copies there are."""
-        with suppress(StoreError):
-            return read_sidecar(self.shards / name).supersedes
-        supersedes: dict[str, list[str]] = {}
-        known = self._ids_before(name)
-        for video_id, names in self.alive().items():
-            if name in names or video_id in known:
-                current = self.current(video_id, names | {name})
-                for older in names - {name} if current == name else ():
-                    supersedes.setdefault(older.removesuffix(".h5"), []).append(video_id)
-        return supersedes
-
-    def _newer_elsewhere(self, name: str) -> set[str]:
-        """Return ids whose current copy is another shard's."""
-        return {
-            video_id
-            for video_id, names in self.alive().items()
-            if name in names and self.current(video_id, names) != name
-        }
-
-    def _dead(self) -> dict[str, set[str]]:
-        dead: dict[str, set[str]] = {}
-        for sidecar in sorted(self.shards.glob("*.json")):
-            with suppress(StoreError):  # reported as damage of its own
-                for name, ids in read_superseded([sidecar]).items():
-                    dead.setdefault(name, set()).update(ids)
-        return dead
+    def _announce(self, entry: ShardEntry) -> None:
+        self.catalogue = self.catalogue.with_entry(entry)
+        write_catalogue(self._store, self.catalogue)
 
     def _ids_before(self, name: str) -> set[str]:
         if self._before is None or name not in self._before.shards:
@@ -197,14 +240,4 @@ class _Mender:
         folder.mkdir(exist_ok=True)
         path.rename(folder / path.name)
         fsync_path(folder)
-        fsync_path(self.shards)
-
-
-def _twice(mender: _Mender) -> list[str]:
-    """Return shards with videos whose current copy is another's, though no sidecar says so."""
-    older = {
-        name
-        for video_id, names in mender.alive().items()
-        for name in names - {mender.current(video_id, names)}
-    }
-    return sorted(older)
+        fsync_path(self._shards)

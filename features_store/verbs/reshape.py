@@ -140,6 +140,7 @@ def _copy(
     if out.resolve() == store.path.resolve():
         raise UsageError(f"{out} cannot be written over itself; give `out` another folder")
     run_id = new_run_id()
+    store.check_shards()
     with StoreWriter(out, header, run_id=run_id) as writer:
         report = transfer(
             [store], writer, run_id=run_id, ids=ids, shard_bytes=shard_bytes, on_videos=on_videos

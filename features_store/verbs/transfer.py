@@ -7,8 +7,7 @@ same call goes on behind the last one. Memory holds ids and records, never a sto
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from features_store.format.layout import SHARD_BYTES, split_units
 from features_store.format.records import VideoRecord
 from features_store.manifest import ManifestRow, extend_store_manifest
 from features_store.session import StoreWriter
+from features_store.sources import SourceTerms
 from features_store.store import Store
 
 OnVideos = Callable[[int, int], None]  # videos copied so far, of how many
@@ -75,9 +75,10 @@ def transfer(
     for position, store in enumerate(sources):
         places += list(_places(store, position, ids))
     wanted = _missing(places, sources, writer)
-    writer.join_terms([store.header for store in sources])
+    for position, store in enumerate(sources):
+        writer.add_sources(_terms(store, position, places if ids is not None else None))
     report.num_there_before = len(places) - len(wanted)
-    report.differing = extend_store_manifest(writer.path, _manifest_rows(places, sources, writer))
+    report.differing = extend_store_manifest(writer.path, _manifest_rows(places, sources))
     for unit in _units(wanted, sources, writer, shard_bytes=shard_bytes):
         videos = [sources[place.source].stored_video(place.video_id) for place in unit]
         writer.add_copies(videos)
@@ -127,20 +128,25 @@ def is_same_video(a: VideoRecord, b: VideoRecord) -> bool:
     return same_span and (a.media_sha256, a.length) == (b.media_sha256, b.length)
 
 
-def _manifest_rows(
-    places: Sequence[_Place], sources: Sequence[Store], writer: StoreWriter
-) -> list[ManifestRow]:
-    """Return what the sources say about the videos, with paths from the target's root."""
+def _manifest_rows(places: Sequence[_Place], sources: Sequence[Store]) -> list[ManifestRow]:
+    """Return what the sources say about the videos; paths stay relative to each one's root."""
     rows: dict[str, ManifestRow] = {}
     manifests = [store.manifest for store in sources]
     for place in places:
         row = manifests[place.source].get(place.video_id)
-        if row is not None and place.video_id not in rows:
-            root = sources[place.source].header.root
-            if root != writer.header.root:
-                row = replace(row, path=(Path(root) / row.path).as_posix())
-            rows[place.video_id] = row
+        if row is not None:
+            rows.setdefault(place.video_id, row)
     return list(rows.values())
+
+
+def _terms(
+    store: Store, position: int, places: Sequence[_Place] | None
+) -> Sequence[SourceTerms]:
+    """Return the sources of a store's videos, or of some of them."""
+    if places is None or len(store.header.sources) == 1:
+        return store.header.sources
+    used = {store.video(p.video_id).source for p in places if p.source == position}
+    return [source for source in store.header.sources if source.id in used]
 
 
 def _units(

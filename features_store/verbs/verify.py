@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from features_store.catalogue import (
+    PARTIAL,
+    Catalogue,
+    ShardEntry,
+    check_identity,
+    list_shards,
+    listing_problems,
+    read_catalogue,
+    settled,
+)
 from features_store.errors import DamageError, StoreError
 from features_store.format.disk import file_checksum
-from features_store.index import FILE_NAME, build_index, list_shards, read_index
+from features_store.index import FILE_NAME, build_index, read_index
 from features_store.metadata import StoreHeader, read_header
 from features_store.shards.reader import ShardReader
-from features_store.shards.sidecar import PARTIAL, lone_sidecars, read_sidecar
 
 
 @dataclass
@@ -56,65 +66,65 @@ def verify_store(store: Path, *, full: bool = False) -> VerifyReport:
     header = read_header(store)
     report = VerifyReport(str(store), full)
     report.unfinished = sorted(p.name for p in (store / "shards").glob(f"*{PARTIAL}"))
-    names = list_shards(store)
-    for name in names:
-        shard = verify_shard(store / "shards" / name, header, full=full)
+    there = list_shards(store)
+    try:
+        listed = read_catalogue(store, spec_digest=header.spec.digest)
+    except StoreError as err:
+        report.problems.append(str(err))
+        return report
+    catalogue = settled(store, listed)
+    report.problems += listing_problems(store, catalogue, there)
+    for name, entry in catalogue.shards.items():
+        if not (store / "shards" / name).exists():
+            continue
+        shard = verify_shard(store / "shards" / name, header, entry, full=full)
         report.num_shards += not shard.problem
         report.num_videos += shard.num_videos
         report.num_frames += shard.num_frames
         report.problems += shard.problems
-    report.problems += missing_shards(store).values()
     if not report.problems:
-        try:
-            built, cached = build_index(store, header, names), read_index(store)
-            if cached is not None and cached.shards == names and not built.equals(cached):
-                report.problems.append(f"{FILE_NAME} says otherwise than the shards; delete it")
-        except StoreError as err:
-            report.problems.append(str(err))
+        report.problems += _index_problems(store, header, catalogue)
     return report
 
 
-def missing_shards(store: Path) -> dict[str, str]:
-    """Return the names of shards whose sidecars alone are there, and what to say of each."""
-    missing = {}
-    for path in lone_sidecars(store / "shards"):
-        try:
-            is_tombstone = read_sidecar(path.with_suffix(".h5")).bytes == 0
-        except StoreError:
-            is_tombstone = False
-        if not is_tombstone:
-            name = f"{path.stem}.h5"
-            missing[name] = f"shard {name} is missing; its sidecar {path.name} is there"
-    return missing
+def _index_problems(store: Path, header: StoreHeader, catalogue: Catalogue) -> list[str]:
+    try:
+        built, cached = build_index(store, header, catalogue), read_index(store)
+    except StoreError as err:
+        return [str(err)]
+    is_stale = cached is None or cached.shards != tuple(catalogue.shards)
+    if cached is None or is_stale or built.equals(cached):
+        return []
+    return [f"{FILE_NAME} says otherwise than the shards; delete it"]
 
 
-def verify_shard(path: Path, header: StoreHeader, *, full: bool) -> ShardReport:
+def verify_shard(
+    path: Path, header: StoreHeader, entry: ShardEntry, *, full: bool
+) -> ShardReport:
     """Check one shard: its size, its records, and with `full` every byte."""
     report = ShardReport(path.name)
     try:
-        sidecar = read_sidecar(path)
         num_bytes = path.stat().st_size
-        if num_bytes != sidecar.bytes:
-            raise DamageError(
-                f"{path.name} has {num_bytes} bytes, its sidecar says {sidecar.bytes}"
-            )
-        is_whole = not full or file_checksum(path) == sidecar.xxh3_128
-        shard = ShardReader(path, header.arrays, spec=header.spec)
-        try:
-            _verify_videos(shard, report, full=full)
-        finally:
-            shard.close()
+        if num_bytes != entry.bytes:
+            return report  # said with the others that are missing or of another size
+        is_whole = not full or file_checksum(path) == entry.xxh3_128
+        with closing(ShardReader(path, header.arrays, spec=header.spec)) as shard:
+            _verify_videos(shard, header, report, full=full)
+        if not report.damaged:
+            check_identity(path, entry)
         if not is_whole and not report.damaged:
             raise DamageError(
-                f"{path.name} has another checksum than its sidecar says, though the rows of every "
-                "video match their checksums: the damage lies outside them"
+                f"{path.name} has another checksum than the catalogue says, though the rows of "
+                "every video match their checksums: the damage lies outside them"
             )
     except StoreError as err:
         report.problem = str(err)
     return report
 
 
-def _verify_videos(shard: ShardReader, report: ShardReport, *, full: bool) -> None:
+def _verify_videos(
+    shard: ShardReader, header: StoreHeader, report: ShardReport, *, full: bool
+) -> None:
     next_row = 0
     for record in shard.records():
         if record.offset != next_row:
@@ -122,6 +132,7 @@ def _verify_videos(shard: ShardReader, report: ShardReport, *, full: bool) -> No
                 f"{report.name}: video {record.id!r} does not begin where the last one ends"
             )
         next_row += record.length
+        header.source(record.source)
         problems = shard.damaged_arrays(record) if full else []
         if problems:
             report.damaged[record.id] = "; ".join(problems)

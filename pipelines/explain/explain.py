@@ -87,9 +87,9 @@ def path_of(store: Store, video: str, root: Path | None) -> Path:
     Raises:
         ContractError: it is not there.
     """
-    store.video(video)
+    source = store.header.source(store.video(video).source)
     manifest = store.manifest.get(video)
-    path = (root or Path(store.header.root)) / (manifest.path if manifest else video)
+    path = (root or Path(source.root)) / (manifest.path if manifest else video)
     if not path.is_file():
         raise ContractError(
             f"{path} is not there; say with --root where the videos of {store.path} are now"

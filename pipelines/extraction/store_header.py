@@ -10,6 +10,7 @@ from extract.backbones import Backbone
 from extract.compute.computer import CubeComputer
 from features_store.format.layout import DIFF_GRID
 from features_store.metadata import StoreHeader
+from features_store.sources import new_source
 from features_store.spec import Decoder, Sampling, Spec
 from pipelines.extraction.options import ExtractionOptions
 
@@ -21,14 +22,18 @@ def new_header(
     return StoreHeader(
         spec=build_spec(computer, network, options.sampling, options.decoder),
         layers=network.layers,
-        root=str(root),
+        sources=(
+            new_source(
+                str(root),
+                licence=options.licence,
+                origin=options.origin,
+                citation=options.citation,
+            ),
+        ),
         views=options.chosen_views,
         has_diff_cubes=options.has_diff_cubes,
         dtype=options.dtype,
         compression=options.compression,
-        licence=options.licence,
-        origin=options.origin,
-        citation=options.citation,
         versions=library_versions(),
     )
 

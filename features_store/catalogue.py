@@ -232,9 +232,7 @@ def listing_problems(store: Path, catalogue: Catalogue, there: Mapping[str, int]
                 problems.append(f"shard {name} is missing")
                 continue
         if num_bytes != entry.bytes:
-            problems.append(
-                f"shard {name} has {num_bytes} bytes, the catalogue says {entry.bytes}"
-            )
+            problems.append(f"shard {name} has {num_bytes} bytes, the catalogue says {entry.bytes}")
     listed = {entry.file_name for entry in catalogue.entries}
     problems += [
         f"{name} in shards/ is no shard of this store: the catalogue does not list it"

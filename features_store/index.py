@@ -110,9 +110,7 @@ def build_index(
     return index
 
 
-def open_shard(
-    store: Path, header: StoreHeader, catalogue: Catalogue, name: str
-) -> ShardReader:
+def open_shard(store: Path, header: StoreHeader, catalogue: Catalogue, name: str) -> ShardReader:
     """Open a shard that the catalogue lists; raise `DamageError` when it is another file."""
     path = store / "shards" / name
     check_identity(path, catalogue.shards[name])

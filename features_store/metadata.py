@@ -83,6 +83,11 @@ class StoreHeader:
         raise StoreError(f"no layer {name!r} in this store; it holds: {stored}")
 
 
+def is_store(path: Path) -> bool:
+    """Whether something at a path calls itself a store."""
+    return (path / FILE_NAME).exists()
+
+
 def write_header(store: Path, header: StoreHeader) -> None:
     """Write `store.json`, whole or not at all."""
     # In the order in which people read it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from features_store.errors import StoreError, UsageError, nearest_name
 from features_store.spec import canonical_json
@@ -64,8 +65,7 @@ def join_sources(
 
 
 def fill_in(known: SourceTerms, said: SourceTerms) -> SourceTerms:
-    """Return a source with what is said of it now; raise `StoreError` where it was said otherwise.
-    """
+    """Return a source with what is said of it now; `StoreError` where it was said otherwise."""
     for name in TERMS:
         old, new = getattr(known, name), getattr(said, name)
         if None not in (old, new) and old != new:
@@ -73,9 +73,8 @@ def fill_in(known: SourceTerms, said: SourceTerms) -> SourceTerms:
                 f"the {name} of the videos below {known.root!r} is {old!r} in the store, not "
                 f"{new!r}; leave `{name}` out, or change it with 'cubereel store describe'"
             )
-    return replace(
-        known, **{name: getattr(known, name) or getattr(said, name) for name in TERMS}
-    )
+    filled: dict[str, Any] = {n: getattr(known, n) or getattr(said, n) for n in TERMS}
+    return replace(known, **filled)
 
 
 def source_for(stored: Sequence[SourceTerms], wanted: SourceTerms) -> SourceTerms:
@@ -101,8 +100,7 @@ def describe(
     known = [source.id for source in sources]
     if source_id is not None and source_id not in known:
         raise UsageError(f"no source {source_id!r}; {nearest_name(source_id, known)}")
-    said = {name: value or None for name, value in terms.items() if value is not None}
+    said: dict[str, Any] = {n: value or None for n, value in terms.items() if value is not None}
     return tuple(
-        replace(source, **said) if source_id in (None, source.id) else source
-        for source in sources
+        replace(source, **said) if source_id in (None, source.id) else source for source in sources
     )

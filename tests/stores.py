@@ -10,6 +10,7 @@ from features_store.format.records import VideoRecord
 from features_store.manifest import ManifestRow, write_manifest
 from features_store.metadata import StoreHeader
 from features_store.session import StoreWriter, UnitWriter
+from features_store.sources import new_source
 from features_store.spec import Preprocessing, Sampling, Spec
 
 PREPROCESSING = Preprocessing(
@@ -24,7 +25,9 @@ PREPROCESSING = Preprocessing(
 )
 SPEC = Spec("tiny:conv", "0" * 64, PREPROCESSING, Sampling("fps", "10"), "frames", "fp32", "cpu")
 Draws = tuple[tuple[int, ...], ...]
-HEADER = StoreHeader(SPEC, (LayerShape("top", 2, 8),), root="videos", dtype="float32")
+HEADER = StoreHeader(
+    SPEC, (LayerShape("top", 2, 8),), sources=(new_source("videos"),), dtype="float32"
+)
 
 
 def header(**changes) -> StoreHeader:

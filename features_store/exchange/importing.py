@@ -83,7 +83,9 @@ def import_features(
             raise UsageError("the source says its own spec and dtype; leave out `name` and `dtype`")
         else:
             header = features.header
-        header = _with_terms(header, options, said.get("terms"), is_ours=features.header is not None)
+        header = _with_terms(
+            header, options, said.get("terms"), is_ours=features.header is not None
+        )
         if out.resolve() == source.resolve():
             raise UsageError(f"{source} cannot become a store in its own place; give another `out`")
         _check_texts(features, header, source)

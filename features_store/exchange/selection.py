@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +15,8 @@ from features_store.exchange.timing import Timing, said_timing, stored_timing
 from features_store.format.layout import LayerShape, cube_path, row_blocks
 from features_store.format.records import VideoRecord, check_id
 from features_store.manifest import ManifestRow
+from features_store.metadata import StoreHeader
+from features_store.sources import TERMS
 from features_store.spec import canonical_json
 from features_store.store import Store
 

@@ -73,7 +73,7 @@ def repair_store(store: Path) -> RepairReport:
         mender = _Mender(store, header, report)
         for name in list(mender.catalogue.shards):
             mender.mend(name)
-        for name in list_shards(store):
+        for name in sorted(list_shards(store)):
             mender.adopt(name)
         for partial in sorted((store / "shards").glob(f"*{PARTIAL}")):
             mender.check_partial(partial)
@@ -169,9 +169,7 @@ class _Mender:
         for video_id in twice if self._has_no_catalogue else ():
             unit = known[video_id].removesuffix(".h5")
             older[unit] = (*older.get(unit, ()), video_id)
-        entry = describe_shard(
-            path, self._header.arrays, spec=self._header.spec, supersedes=older
-        )
+        entry = describe_shard(path, self._header.arrays, spec=self._header.spec, supersedes=older)
         problems = verify_shard(path, self._header, entry, full=True).problems
         if twice and not older:
             problems.append(f"{path.name}: video {twice[0]!r} is in {known[twice[0]]} too")
@@ -190,10 +188,8 @@ class _Mender:
         if not path.exists():
             return [f"shard {path.name} is missing"]
         if path.stat().st_size != entry.bytes:
-            return [
-                f"shard {path.name} has {path.stat().st_size} bytes, the catalogue says "
-                f"{entry.bytes}"
-            ]
+            found = path.stat().st_size
+            return [f"shard {path.name} has {found} bytes, the catalogue says {entry.bytes}"]
         checked = verify_shard(path, self._header, entry, full=True)
         self.lost |= set(checked.damaged)
         return checked.problems

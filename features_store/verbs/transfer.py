@@ -139,9 +139,7 @@ def _manifest_rows(places: Sequence[_Place], sources: Sequence[Store]) -> list[M
     return list(rows.values())
 
 
-def _terms(
-    store: Store, position: int, places: Sequence[_Place] | None
-) -> Sequence[SourceTerms]:
+def _terms(store: Store, position: int, places: Sequence[_Place] | None) -> Sequence[SourceTerms]:
     """Return the sources of a store's videos, or of some of them."""
     if places is None or len(store.header.sources) == 1:
         return store.header.sources

@@ -98,9 +98,7 @@ def _index_problems(store: Path, header: StoreHeader, catalogue: Catalogue) -> l
     return [f"{FILE_NAME} says otherwise than the shards; delete it"]
 
 
-def verify_shard(
-    path: Path, header: StoreHeader, entry: ShardEntry, *, full: bool
-) -> ShardReport:
+def verify_shard(path: Path, header: StoreHeader, entry: ShardEntry, *, full: bool) -> ShardReport:
     """Check one shard: its size, its records, and with `full` every byte."""
     report = ShardReport(path.name)
     try:

@@ -20,7 +20,7 @@ from extract.video.pictures import PictureStack
 from features_store.errors import ContractError, CubereelError
 from features_store.ledger import read_failures
 from features_store.manifest import extend_store_manifest
-from features_store.metadata import StoreHeader
+from features_store.metadata import StoreHeader, is_store, read_header
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter
 from pipelines.executors.deadline import Deadline
@@ -32,7 +32,7 @@ from pipelines.extraction.request import check_request
 from pipelines.extraction.retries import Attempts
 from pipelines.extraction.run import ExtractionReport, Run, new_report
 from pipelines.extraction.sources import Source, read_source
-from pipelines.extraction.store_header import library_versions, new_header
+from pipelines.extraction.store_header import library_versions, new_header, precision_for
 from pipelines.machine.compiling import choose_compiled
 from pipelines.machine.devices import build_computer, choose_nvdec, launch_at_once
 
@@ -65,11 +65,12 @@ def extract(
     videos = read_source(Path(source), root=options.root)
     check_said(videos.rows)
     network = load_backbone(options.backbone, weights=options.weights, layers=options.layers)
+    stored = read_header(Path(out)) if is_store(Path(out)) else None
     computer = build_computer(
-        network, fit=options.fit, precision=options.precision, device=options.device,
+        network, fit=options.fit, precision=precision_for(stored, options), device=options.device,
         batch_size=options.batch_size,
     )  # fmt: skip
-    header = new_header(computer, network, options, root=videos.root)
+    header = new_header(computer, network, options, root=videos.root, stored=stored)
     pictures = PictureStack.of(options.sampling, header.views)
     pool = _decode_pool(computer, pictures, options)
     run_id = new_run_id()
@@ -139,12 +140,14 @@ def _check_replaced(plan: ExtractionPlan, writer: StoreWriter, videos: Source) -
     """Say which videos are extracted again; refuse those of another folder with the same ids."""
     if not plan.replaced:
         return
-    if writer.header.root != str(videos.root):
-        raise ContractError(
-            f"{len(plan.replaced)} videos below {videos.root} have ids that {writer.path} has "
-            f"from {writer.header.root} (first: {plan.replaced[0]!r}); give both sources the same "
-            "`root`, or write to another store"
-        )
+    for video_id in plan.replaced:
+        stored = writer.find(video_id)
+        root = videos.root if stored is None else writer.header.source(stored.source).root
+        if str(root) != str(videos.root):
+            raise ContractError(
+                f"videos below {videos.root} have ids that {writer.path} has from {root} (first: "
+                f"{video_id!r}); give both sources the same `root`, or write to another store"
+            )
     logger.info("%d videos of the store are extracted again", len(plan.replaced))
 
 

@@ -10,26 +10,45 @@ from extract.backbones import Backbone
 from extract.compute.computer import CubeComputer
 from features_store.format.layout import DIFF_GRID
 from features_store.metadata import StoreHeader
-from features_store.sources import new_source
+from features_store.sources import new_source, source_for
 from features_store.spec import Decoder, Sampling, Spec
 from pipelines.extraction.options import ExtractionOptions
+from pipelines.machine.choices import AskedPrecision
+
+
+def precision_for(stored: StoreHeader | None, options: ExtractionOptions) -> AskedPrecision:
+    """Return the precision to compute at: of a store that is extended, ``auto`` is the store's.
+
+    Otherwise two kinds of machines could not extend one store.
+    """
+    if stored is not None and options.precision == "auto":
+        return stored.spec.precision
+    return options.precision
 
 
 def new_header(
-    computer: CubeComputer, network: Backbone, options: ExtractionOptions, *, root: Path
+    computer: CubeComputer,
+    network: Backbone,
+    options: ExtractionOptions,
+    *,
+    root: Path,
+    stored: StoreHeader | None,
 ) -> StoreHeader:
-    """Return the header of the store that an extraction makes."""
+    """Return the header of the store that an extraction makes, or with which it extends one.
+
+    Args:
+        stored: of the store that is there.
+
+    Raises:
+        StoreError: it says something else of the videos below that root.
+    """
+    source = new_source(
+        str(root), licence=options.licence, origin=options.origin, citation=options.citation
+    )
     return StoreHeader(
         spec=build_spec(computer, network, options.sampling, options.decoder),
         layers=network.layers,
-        sources=(
-            new_source(
-                str(root),
-                licence=options.licence,
-                origin=options.origin,
-                citation=options.citation,
-            ),
-        ),
+        sources=(source if stored is None else source_for(stored.sources, source),),
         views=options.chosen_views,
         has_diff_cubes=options.has_diff_cubes,
         dtype=options.dtype,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli.choices import What
+from pipelines.cli.flags import with_flags
 from pipelines.cli.show import print_json, print_table
 
 
@@ -49,7 +50,7 @@ def _grids() -> dict[str, str]:
 def _backbones() -> dict[str, str]:
     from extract.backbones.registry import list_backbones
 
-    return list_backbones()
+    return {name: with_flags(about) for name, about in list_backbones().items()}
 
 
 def _list_papers(as_json: bool) -> None:

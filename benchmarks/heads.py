@@ -75,7 +75,7 @@ def logistic_regression(store: Path) -> float:
     from sklearn.preprocessing import StandardScaler
 
     from features_store.store import Store
-    from train.fit.config import TrainConfig
+    from train.fitting.config import TrainConfig
     from train.heads.blocks.masked import mean_cube
     from train.protocol.labelled import load_labelled, make_splits
     from train.scores.metrics import balanced_accuracy

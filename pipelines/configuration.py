@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from features_store.errors import UsageError
-from train.fit.config import TrainConfig, parse_config
+from train.fitting.config import TrainConfig, parse_config
 
 
 def merge_config(path: Path | None, flags: dict[str, Any]) -> TrainConfig:

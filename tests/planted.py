@@ -12,8 +12,8 @@ from torch.nn.functional import one_hot
 
 from tests.batches import batch_of
 from train.data.batch import Batch
-from train.fit.loop import training_loss
-from train.fit.losses import clip_probabilities
+from train.fitting.loop import training_loss
+from train.fitting.losses import clip_probabilities
 
 NUM_CLASSES, GRID, NUM_FRAMES = 5, 7, 2
 PATH_GRID, PATH_DIM = 5, 32

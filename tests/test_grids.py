@@ -16,7 +16,7 @@ from pipelines.training.train import train
 from tests.stores import header, make_store
 from train.data.clips import Clips
 from train.data.windows import WindowPlan
-from train.fit.config import TrainConfig
+from train.fitting.config import TrainConfig
 from train.heads import head_class
 from train.protocol import runs as protocol
 from train.protocol.grid import Row, grid_names, load_grid, parse_grid

@@ -14,7 +14,7 @@ from features_store.manifest import ManifestRow, read_store_manifest, write_mani
 from features_store.session import StoreWriter
 from pipelines.training.train import train
 from tests.stores import commit, frames, header
-from train.fit.config import TrainConfig
+from train.fitting.config import TrainConfig
 
 CLASSES = ("run", "sit", "talk")
 NUM_VIDEOS, NUM_GROUPS = 96, 24

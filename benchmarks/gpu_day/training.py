@@ -13,8 +13,8 @@ from benchmarks.gpu_day.machine import copy_rate, matmul_rate
 from benchmarks.gpu_day.step import Row, Setting, run_step
 from extract.backbones.tail import load_tail
 from train.data.batch import Batch, InputShape
-from train.fit.config import TrainConfig
-from train.fit.loop import candidates, make_optimiser, training_loss
+from train.fitting.config import TrainConfig
+from train.fitting.loop import candidates, make_optimiser, training_loss
 from train.heads import Head, build_head, head_class, list_heads
 
 STEPS, CLASSES = 16, 51

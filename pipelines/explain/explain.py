@@ -22,8 +22,8 @@ from pipelines.extraction.plan import is_same_media
 from pipelines.training.tails import open_checkpoint
 from pipelines.training.verdict import predicted_label, verdict
 from train.data.clips import Clips
-from train.fit.checkpoint import Checkpoint
-from train.fit.tasks import task_of
+from train.fitting.checkpoint import Checkpoint
+from train.fitting.tasks import task_of
 from train.heads import Head
 
 MAX_LINES = 360

@@ -28,8 +28,8 @@ from train.attention.optimise import (
     require_attention,
 )
 from train.data.clips import Clips
-from train.fit.checkpoint import Checkpoint
-from train.fit.losses import clip_probabilities
+from train.fitting.checkpoint import Checkpoint
+from train.fitting.losses import clip_probabilities
 from train.heads import Head
 from train.scores.metrics import aggregate
 

@@ -11,7 +11,7 @@ from torch import nn
 from extract.backbones.tail import load_tail
 from features_store.errors import SpecMismatchError, UsageError
 from features_store.spec import Spec
-from train.fit.checkpoint import Checkpoint, load_checkpoint
+from train.fitting.checkpoint import Checkpoint, load_checkpoint
 from train.heads import Head, head_class, list_heads
 from train.protocol.runs import HeadChoice
 

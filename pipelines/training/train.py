@@ -20,10 +20,10 @@ from pipelines.machine.devices import choose_device
 from pipelines.progress import ProgressLog
 from pipelines.training.predictions import write_predictions
 from pipelines.training.tails import give_tail, refuse_idle_weights
-from train.fit.checkpoint import Checkpoint, library_versions, save_checkpoint
-from train.fit.config import TrainConfig
-from train.fit.loop import candidates
-from train.fit.tasks import task_of
+from train.fitting.checkpoint import Checkpoint, library_versions, save_checkpoint
+from train.fitting.config import TrainConfig
+from train.fitting.loop import candidates
+from train.fitting.tasks import task_of
 from train.heads import Head
 from train.heads.registry import head_class, head_options
 from train.protocol.grid import Row, load_grid

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from features_store.errors import UsageError, nearest_name
-from train.fit.config import TrainConfig, parse_config
+from train.fitting.config import TrainConfig, parse_config
 from train.protocol.runs import HeadChoice
 
 # Of a row. What makes clips and splits is the same in all rows, or they would not compare.

@@ -16,8 +16,8 @@ from features_store.manifest import ManifestRow
 from features_store.store import Store
 from train.data.clips import Clips
 from train.data.labels import Labels
-from train.fit.config import TrainConfig
-from train.fit.tasks import Task, task_of
+from train.fitting.config import TrainConfig
+from train.fitting.tasks import Task, task_of
 from train.protocol.runs import Labelled
 from train.protocol.splits import Split, make_folds, split_by_manifest
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from features_store.errors import ContractError, UsageError
 from features_store.format.disk import remove_leftovers, write_atomically
-from train.fit.loop import Candidate
+from train.fitting.loop import Candidate
 from train.heads import Head
 from train.protocol.runs import Fit, MakeFit
 

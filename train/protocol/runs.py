@@ -15,11 +15,11 @@ from torch import nn
 from features_store.errors import UsageError
 from train.data.clips import Clips
 from train.data.labels import Labels, missing_classes
-from train.fit.condensed import condensed_for
-from train.fit.config import TrainConfig
-from train.fit.loop import Candidate, candidates, fit, predict
-from train.fit.seeding import seeded
-from train.fit.tasks import Task
+from train.fitting.condensed import condensed_for
+from train.fitting.config import TrainConfig
+from train.fitting.loop import Candidate, candidates, fit, predict
+from train.fitting.seeding import seeded
+from train.fitting.tasks import Task
 from train.heads import Head, build_head
 from train.heads.registry import head_class, refuse_unknown_options
 from train.protocol.splits import Split

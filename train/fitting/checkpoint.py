@@ -16,7 +16,7 @@ from torch import nn
 from features_store.errors import ContractError
 from features_store.format.disk import write_atomically
 from train.data.batch import InputShape
-from train.fit.config import TrainConfig
+from train.fitting.config import TrainConfig
 from train.heads import Head, build_head, head_class
 from train.heads.registry import refuse_unknown_options
 

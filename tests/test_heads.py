@@ -351,7 +351,9 @@ def test_options_are_those_of_the_constructor():
 
 
 def test_a_name_cannot_be_registered_twice():
-    with pytest.raises(ValueError, match="'mean-pool' is already registered, by MeanPool"):
+    with pytest.raises(
+        ValueError, match=r"'mean-pool' is already registered, by train\.heads\.pooling"
+    ):
         register_head("mean-pool")(Head)
 
 
@@ -378,7 +380,7 @@ class OptionTypes(Head):
 
 @pytest.fixture
 def option_types(monkeypatch):
-    monkeypatch.setattr("train.heads.registry._HEADS", {})
+    monkeypatch.setattr("train.heads.names.registered", {})
     register_head("option-types")(OptionTypes)
 
 

@@ -100,7 +100,7 @@ def test_class_weights_let_both_answers_count_the_same():
 
 
 def test_votes_are_refused():
-    with pytest.raises(UsageError, match="take --aggregate mean"):
+    with pytest.raises(UsageError, match="take `aggregate` mean"):
         task_of(TrainConfig(multi_label=True, aggregate="vote"))
 
 

@@ -178,7 +178,7 @@ def test_votes_over_several_labels_are_refused_before_anything_is_read(cubereel,
 
     assert cubereel(*arguments) == 2
     assert "take --aggregate mean" in cubereel.err
-    with pytest.raises(UsageError, match="--aggregate vote"):
+    with pytest.raises(UsageError, match="`aggregate` vote"):
         train(tmp_path, heads=["mean-pool"], config=TrainConfig(multi_label=True, aggregate="vote"))
 
 

@@ -91,7 +91,7 @@ def path_of(store: Store, video: str, root: Path | None) -> Path:
     path = (root or Path(store.header.root)) / (manifest.path if manifest else video)
     if not path.is_file():
         raise ContractError(
-            f"{path} is not there; say with --root where the videos of {store.path} are now"
+            f"{path} is not there; say with `root` where the videos of {store.path} are now"
         )
     return path
 

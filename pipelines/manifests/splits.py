@@ -80,7 +80,7 @@ def split(
     if write and filled and not replace:
         raise UsageError(
             f"{said.manifest} says a split for {filled} of {len(said.rows)} rows already; "
-            "give --replace to write another"
+            "give `replace` to write another"
         )
     known = _labelled(said, multi_label=multi_label)
     shares = {"train": round(1 - test - validation, 9), "val": validation, "test": test}

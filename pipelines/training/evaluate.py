@@ -20,8 +20,8 @@ from pipelines.machine.devices import choose_device, decoder_of
 from pipelines.training.tails import open_checkpoint
 from pipelines.training.verdict import predicted_label
 from train.data.clips import Clips
+from train.data.kinds import FrameOrder
 from train.data.labels import Labels
-from train.data.windows import FrameOrder
 from train.fitting.checkpoint import Checkpoint
 from train.fitting.loop import predict as predict_videos
 from train.fitting.tasks import task_of

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -10,6 +11,8 @@ import extract
 import features_store
 import pipelines
 import train
+from features_store.views import VIEWS
+from train.data.kinds import View
 
 
 def _loaded_by(statement: str) -> set[str]:
@@ -26,6 +29,8 @@ def _loaded_by(statement: str) -> set[str]:
         ("import pipelines.cli", {"torch", "h5py", "av", "timm", "sklearn", "numpy"}),
         ("import pipelines.extraction.request", {"torch", "av", "timm", "sklearn"}),
         ("import extract.decode.worker", {"torch", "h5py"}),
+        ("import train", {"torch", "numpy", "pydantic", "h5py"}),
+        ("import train.heads, train.protocol.grid", {"torch", "numpy", "pydantic"}),
         ("from features_store import Store", {"torch", "av", "timm", "dask", "sklearn"}),
     ],
 )
@@ -39,6 +44,34 @@ def test_every_public_name_of_the_store_is_there():
             assert getattr(features_store, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Shop'"):
         features_store.Shop  # noqa: B018
+
+
+def test_every_public_name_of_the_trainer_is_there():
+    names = {name for names in train._MODULES.values() for name in names}
+
+    assert names <= set(dir(train))
+    for name in names:
+        assert getattr(train, name).__name__ == name
+    assert callable(train.fit)
+    with pytest.raises(AttributeError, match="no attribute 'Model'"):
+        train.Model  # noqa: B018
+
+
+def test_heads_and_grids_are_listed_without_torch():
+    code = (
+        "import sys\nsys.modules['torch'] = sys.modules['numpy'] = None\n"
+        "from pipelines.cli import main\nmain()"
+    )
+    for what, said in (("heads", "diffs=none|frames|cubes|both [none]"), ("grids", "soft-att")):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, "list", what],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert said in done.stdout
+
+
+def test_the_views_to_choose_from_are_those_of_a_store():
+    assert get_args(View) == VIEWS
 
 
 def test_the_four_packages_are_this_repository_s():
@@ -61,6 +94,19 @@ def test_the_four_packages_are_this_repository_s():
         (("optimise-attention", "x.json", "nosuch.cubes"), "nosuch.cubes is not a feature store"),
         (("plan", "nosuch"), "no source 'nosuch'"),
         (("plan", ".", "--backbone", "resnet50"), "'resnet50' has no source"),
+        (("train", ".", "--head", "avg-lsmt"), "no head named 'avg-lsmt'; did you mean 'avg-lstm'"),
+        (("train", ".", "--head", "avg-lstm:hiden=3"), "no option 'hiden'; did you mean 'hidden'"),
+        (("train", ".", "--head", "avg-lstm:hidden=x"), "'hidden' must be a whole number, got 'x'"),
+        (("train", ".", "--head", "mean-pool", "--set", "diffs=all"), "none, frames, cubes, both"),
+        (("train", ".", "--grid", "heads", "--set", "hidden=3"), "has no option 'hidden'"),
+        (("train", ".", "--grid", "heds"), "no grid 'heds'; did you mean 'heads'"),
+        (
+            ("train", ".", "--head", "mean-pool", "--folds", "1"),
+            "--folds must be at least 2, got 1",
+        ),
+        (("train", ".", "--head", "mean-pool", "--seeds", "0"), "got 1 heads, 0 --seeds"),
+        (("train", ".", "--set", "hidden"), "--set must be name=value, got 'hidden'"),
+        (("train", ".", "--head", "nosuch_module:Head"), "put its folder on PYTHONPATH"),
         (("train", ".", "--multi-label", "--aggregate", "vote"), "take --aggregate mean"),
     ],
 )

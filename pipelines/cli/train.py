@@ -28,7 +28,6 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Fit one head or several on cached cubes and test them on videos they never saw."""
-    from features_store.metadata import read_header
     from pipelines.configuration import merge_settings, parse_settings
     from pipelines.training.request import check_request, read_table
 
@@ -36,6 +35,7 @@ def train(
     merged = merge_settings(options.config, options.of_training())
     rows = read_table(options.heads, options.grid, parse_settings(options.settings))
     check_request(rows, folds=options.folds, seeds=options.seeds)
+    from features_store.metadata import read_header
     from train.fitting.config import parse_config
 
     config = parse_config(merged)

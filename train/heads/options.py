@@ -94,6 +94,17 @@ def coerce_option(option: str, value: object, annotation: Any) -> Any:
     return parsed
 
 
+def values_of(annotation: Any) -> list[Any] | str:
+    """Return what an option takes: the choices of a Literal, else the type in words.
+
+    >>> values_of(int)
+    'a whole number'
+    """
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return _PARSERS[annotation][1]
+
+
 def check_option(
     option: str,
     value: int | float,

@@ -204,14 +204,7 @@ class RepackFlags:
             raise UsageError(
                 "--compact says dtype and compression; leave --dtype and --compression"
             )
-        dtype, compression = (
-            COMPACT
-            if self.compact
-            else (
-                self.dtype,
-                self.compression,
-            )
-        )
+        dtype, compression = COMPACT if self.compact else (self.dtype, self.compression)
         return RepackOptions(
             dtype=dtype,
             compression=compression,

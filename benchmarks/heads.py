@@ -60,9 +60,18 @@ def run(store: Path, folder: Path, weights: Path | None, grid: str) -> tuple[Pat
     import logging
 
     from pipelines.training.train import train
+    from train.protocol.grid import load_grid
 
     logging.basicConfig(level="INFO", format=f"{store.stem}: %(message)s")
-    train(store, grid=grid, folds=FOLDS, seeds=SEEDS, out=folder, device="cpu", weights=weights)
+    train(
+        store,
+        heads=load_grid(grid),
+        folds=FOLDS,
+        seeds=SEEDS,
+        out=folder,
+        device="cpu",
+        weights=weights,
+    )
     return folder, logistic_regression(store)
 
 
@@ -75,7 +84,7 @@ def logistic_regression(store: Path) -> float:
     from sklearn.preprocessing import StandardScaler
 
     from features_store.store import Store
-    from train.fit.config import TrainConfig
+    from train.fitting.config import TrainConfig
     from train.heads.blocks.masked import mean_cube
     from train.protocol.labelled import load_labelled, make_splits
     from train.scores.metrics import balanced_accuracy
@@ -83,7 +92,7 @@ def logistic_regression(store: Path) -> float:
     with Store(store) as opened:
         top = opened.header.layers[-1].name
         config = TrainConfig(layers=(top,))
-        data = load_labelled(opened, config, torch.device("cpu"))[0]
+        data = load_labelled(opened, config, torch.device("cpu")).data
         splits = make_splits(opened, data, folds=FOLDS, config=config)
         batches = data.clips.batches(range(len(data.clips)), batch_size=32)
         x = np.concatenate([mean_cube(b.top, b.mask).numpy() for _, b in batches])

@@ -111,7 +111,7 @@ def cosines(difference: StoreDiff) -> tuple[float, float]:
 
 def accuracies(store: Path, run: Path) -> list[str]:
     from pipelines.training.train import train
-    from train.fit.config import TrainConfig
+    from train.fitting.config import TrainConfig
 
     report = train(
         store, heads=HEADS, folds=4, seeds=3, out=run, device="cpu", config=TrainConfig(epochs=10)

@@ -8,23 +8,32 @@ from pathlib import Path
 from typing import Any
 
 from features_store.errors import UsageError
-from train.fit.config import TrainConfig, parse_config
+from train.data.kinds import refuse_votes
 
 
-def merge_config(path: Path | None, flags: dict[str, Any]) -> TrainConfig:
-    """Return the configuration of a file, overridden by every flag that was given."""
+def merge_settings(path: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of training in a file, overridden by every flag that was given.
+
+    They are not validated yet: that takes pydantic, and what else is wrong can be said before.
+
+    Raises:
+        UsageError: the file cannot be read, or options do not go together.
+    """
     values: dict[str, Any] = {}
     if path is not None:
         try:
             values = tomllib.loads(path.read_text())
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
             raise UsageError(f"configuration {path} cannot be read: {err}") from err
-    given = {name: value for name, value in flags.items() if value not in (None, [])}
-    return parse_config(values | given)
+    merged = values | flags
+    refuse_votes(
+        multi_label=merged.get("multi_label") is True, aggregate=merged.get("aggregate", "mean")
+    )
+    return merged
 
 
 def parse_settings(settings: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of ``--set name=value``.
+    """Return the pairs of ``name=value``.
 
     >>> parse_settings(["hidden=256"])
     [('hidden', '256')]
@@ -33,6 +42,6 @@ def parse_settings(settings: Sequence[str]) -> list[tuple[str, str]]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not name or not equals:
-            raise UsageError(f"--set must be name=value, got {setting!r}")
+            raise UsageError(f"`settings` must be name=value, got {setting!r}")
         pairs.append((name, value))
     return pairs

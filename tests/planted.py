@@ -12,8 +12,9 @@ from torch.nn.functional import one_hot
 
 from tests.batches import batch_of
 from train.data.batch import Batch
-from train.fit.loop import training_loss
-from train.fit.losses import clip_probabilities
+from train.fitting.loop import training_loss
+from train.fitting.losses import clip_probabilities
+from train.fitting.tasks import SINGLE_LABEL
 
 NUM_CLASSES, GRID, NUM_FRAMES = 5, 7, 2
 PATH_GRID, PATH_DIM = 5, 32
@@ -131,7 +132,7 @@ def train(head, draw, *, num_steps=200, learning_rate=0.02, batch_size=64):
     for _ in range(num_steps):
         batch, labels, _ = draw(batch_size, generator)
         optimiser.zero_grad()
-        training_loss(head, batch, labels, None).backward()
+        training_loss(head, batch, labels, None, SINGLE_LABEL).backward()
         optimiser.step()
     return head.eval()
 

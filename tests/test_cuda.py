@@ -16,7 +16,8 @@ from features_store.verbs.diff import frame_cosines
 from tests.clips import write_classes
 from tests.test_heads import LABELS, VARIANTS, build, clips, stirred, variant_id
 from train.data.batch import Batch
-from train.fit.loop import training_loss
+from train.fitting.loop import training_loss
+from train.fitting.tasks import SINGLE_LABEL
 
 pytestmark = pytest.mark.cuda
 CUDA = torch.device("cuda")
@@ -33,12 +34,12 @@ def test_a_head_has_the_loss_and_gradients_of_a_cpu(variant):
     head, batch = stirred(build(variant)), clips()
     head.fit_statistics([batch])
     torch.manual_seed(0)
-    expected = training_loss(head, batch, LABELS, None)
+    expected = training_loss(head, batch, LABELS, None, SINGLE_LABEL)
     expected.backward()
     gradients = {n: p.grad.clone() for n, p in head.named_parameters() if p.grad is not None}
     head.zero_grad()
     head.to(CUDA)
-    loss = training_loss(head, moved(batch), LABELS.to(CUDA), None)
+    loss = training_loss(head, moved(batch), LABELS.to(CUDA), None, SINGLE_LABEL)
     loss.backward()
 
     torch.testing.assert_close(loss.cpu(), expected, rtol=1e-4, atol=1e-5)

@@ -1,11 +1,14 @@
 """What README and docs say against what there is: command lines, links, and the README's length."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer.main
+from PIL import Image
 
 from pipelines.cli.main import app
 
@@ -176,3 +179,14 @@ def test_a_wrong_link_is_found(tmp_path):
         "page.md:7: #gone",
         "page.md:7: other.md#same-2",
     ]
+
+
+def test_the_picture_of_the_readme_is_small_and_its_script_draws_such(tmp_path):
+    size = (ROOT / "docs" / "attention.png").stat().st_size
+    assert 10_000 < size < 100_000
+    script = runpy.run_path(str(ROOT / "docs" / "draw_attention.py"))
+    strip = np.random.default_rng(0).integers(0, 255, (300, 1760, 3), dtype=np.uint8)
+    Image.fromarray(strip).save(tmp_path / "strip.png")
+    script["draw_small"](str(tmp_path / "strip.png"), str(tmp_path / "out.png"))
+    with Image.open(tmp_path / "out.png") as picture:
+        assert (picture.size, picture.mode) == ((960, 164), "P")

@@ -41,7 +41,7 @@ def store(videos, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
     from pipelines.training.train import train
-    from train.fit.config import TrainConfig
+    from train.fitting.config import TrainConfig
 
     path = tmp_path_factory.mktemp("runs") / "run"
     config = TrainConfig(clip_frames=4, epochs=20)

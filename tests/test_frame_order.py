@@ -9,8 +9,8 @@ from features_store.store import Store
 from tests.stores import header, make_store
 from train.data.clips import Clips
 from train.data.windows import WindowPlan
-from train.fit.config import TrainConfig
-from train.fit.loop import predict
+from train.fitting.config import TrainConfig
+from train.fitting.loop import predict
 from train.heads import build_head
 
 LENGTHS = {"a": 9, "b": 9, "c": 3}

@@ -16,12 +16,12 @@ from pipelines.training.train import train
 from tests.stores import header, make_store
 from train.data.clips import Clips
 from train.data.windows import WindowPlan
-from train.fit.config import TrainConfig
-from train.heads import head_class
+from train.fitting.config import TrainConfig
+from train.heads import HeadChoice, head_class
 from train.protocol import runs as protocol
 from train.protocol.grid import Row, grid_names, load_grid, parse_grid
 from train.protocol.run_folder import KeptFits, read_fit
-from train.protocol.runs import Fit, HeadChoice
+from train.protocol.runs import Fit
 from train.scores.metrics import bootstrap_scores, paired_interval
 
 LAYERS = tuple(LayerShape(name, 2, dim) for name, dim in (("low", 8), ("mid", 4), ("top", 6)))
@@ -204,7 +204,7 @@ def test_more_seeds_and_heads_are_added_to_a_run(store, tmp_path):
 def test_fits_of_something_else_are_refused(store, tmp_path, said, message):
     _run(store, tmp_path, heads=["mean-pool"])
 
-    with pytest.raises(UsageError, match=rf"holds fits of another run; .*{message}.*--out"):
+    with pytest.raises(UsageError, match=rf"holds fits of another run; .*{message}.*`out`"):
         _run(store, tmp_path, heads=["mean-pool"], **said)
 
 

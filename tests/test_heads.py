@@ -1,6 +1,8 @@
 """The contract of a head, over all that are registered, and the registry's messages."""
 
 import dataclasses
+import inspect
+import re
 from typing import Literal
 
 import pytest
@@ -10,12 +12,13 @@ from torch import nn
 from features_store.errors import UsageError
 from tests.batches import small_tail
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.fit.loop import training_loss
-from train.fit.losses import sequence_cross_entropy
-from train.fit.tasks import MULTI_LABEL
+from train.fitting.loop import training_loss
+from train.fitting.losses import sequence_cross_entropy
+from train.fitting.tasks import MULTI_LABEL
 from train.heads import (
     Head,
     build_head,
+    declared_head,
     head_class,
     head_options,
     list_heads,
@@ -24,6 +27,8 @@ from train.heads import (
 from train.heads.blocks.differences import diff_features
 from train.heads.blocks.recurrent import StackedLSTM
 from train.heads.blocks.standardise import Standardise
+from train.heads.names import MODULES
+from train.heads.options import declared_types
 
 NUM_CLASSES, DIM, DIFF_GRID = 5, 8, 4
 VARIANTS = [
@@ -351,8 +356,47 @@ def test_options_are_those_of_the_constructor():
 
 
 def test_a_name_cannot_be_registered_twice():
-    with pytest.raises(ValueError, match="'mean-pool' is already registered, by MeanPool"):
+    with pytest.raises(
+        ValueError, match=r"'mean-pool' is already registered, by train\.heads\.pooling"
+    ):
         register_head("mean-pool")(Head)
+
+
+def test_a_head_of_ours_that_the_table_does_not_have_is_refused():
+    class Misnamed(Head):
+        __module__ = "train.heads.pooling"
+
+    with pytest.raises(ValueError, match=r"train\.heads\.pooling registers a head 'mean-pol' that"):
+        register_head("mean-pol")(Misnamed)
+    with pytest.raises(ValueError, match=r"'hm-an' is already registered, by train\.heads\.hm_an"):
+        register_head("hm-an")(Misnamed)
+    assert "mean-pol" not in list_heads()
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+def test_the_table_says_which_module_registers_a_head(name):
+    cls = head_class(name)
+
+    assert (cls.__module__, cls.head_name) == (MODULES[name], name)
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+def test_what_is_read_without_torch_is_what_the_class_says(name):
+    cls, declared = head_class(name), declared_head(name)
+
+    assert declared.types == declared_types(cls.__init__)
+    assert declared.defaults == head_options(name)
+    assert list(declared.types) == list(declared.defaults) == list(head_options(name))
+    assert declared.about == inspect.getdoc(cls).splitlines()[0]
+    assert declared.source == cls.source
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+def test_a_head_says_its_source(name):
+    paper = r"[A-Z][^,]+.* \d{4}, arXiv \d{4}\.\d{5}, "
+    place = r"(abstract|place not at hand|(equation|section|figure)s? \d[\d.]*( and .*\d)?)"
+
+    assert re.fullmatch(rf"{paper}{place}|no paper: .+", declared_head(name).source)
 
 
 class OptionTypes(Head):
@@ -378,7 +422,7 @@ class OptionTypes(Head):
 
 @pytest.fixture
 def option_types(monkeypatch):
-    monkeypatch.setattr("train.heads.registry._HEADS", {})
+    monkeypatch.setattr("train.heads.names.registered", {})
     register_head("option-types")(OptionTypes)
 
 

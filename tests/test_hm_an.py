@@ -17,8 +17,8 @@ from tests.stores import make_store
 from train.data.batch import InputShape
 from train.data.clips import Clips
 from train.data.windows import WindowPlan
-from train.fit.config import TrainConfig
-from train.fit.loop import Candidate, fit
+from train.fitting.config import TrainConfig
+from train.fitting.loop import Candidate, fit
 from train.heads import build_head
 from train.heads.blocks.gumbel import (
     gumbel_noise,

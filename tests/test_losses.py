@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
-from train.fit.losses import clip_probabilities, sequence_cross_entropy
+from train.fitting.losses import clip_probabilities, sequence_cross_entropy
 from train.heads.blocks.doubly_stochastic import doubly_stochastic_penalty
 
 DATA = Path(__file__).parent / "data"

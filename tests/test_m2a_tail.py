@@ -277,7 +277,7 @@ def test_a_store_of_imported_features_has_no_network():
 
     from pipelines.training.tails import give_tail
     from tests.stores import SPEC
-    from train.protocol.runs import HeadChoice
+    from train.heads import HeadChoice
 
     spec = replace(SPEC, backbone="imported:i3d")
     with pytest.raises(UsageError, match="the store's features were imported"):

@@ -9,9 +9,9 @@ from sklearn.metrics import average_precision_score
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from features_store.errors import ContractError, UsageError
-from train.fit.config import TrainConfig
-from train.fit.losses import sequence_binary_cross_entropy
-from train.fit.tasks import MULTI_LABEL, task_of
+from train.fitting.config import TrainConfig
+from train.fitting.losses import sequence_binary_cross_entropy
+from train.fitting.tasks import MULTI_LABEL, task_of
 from train.protocol.splits import make_folds, split_by_manifest, split_hash
 from train.scores.metrics import (
     average_precisions,
@@ -100,7 +100,7 @@ def test_class_weights_let_both_answers_count_the_same():
 
 
 def test_votes_are_refused():
-    with pytest.raises(UsageError, match="take --aggregate mean"):
+    with pytest.raises(UsageError, match="take `aggregate` mean"):
         task_of(TrainConfig(multi_label=True, aggregate="vote"))
 
 

@@ -14,7 +14,7 @@ from features_store.manifest import ManifestRow, read_store_manifest, write_mani
 from features_store.session import StoreWriter
 from pipelines.training.train import train
 from tests.stores import commit, frames, header
-from train.fit.config import TrainConfig
+from train.fitting.config import TrainConfig
 
 CLASSES = ("run", "sit", "talk")
 NUM_VIDEOS, NUM_GROUPS = 96, 24
@@ -178,7 +178,7 @@ def test_votes_over_several_labels_are_refused_before_anything_is_read(cubereel,
 
     assert cubereel(*arguments) == 2
     assert "take --aggregate mean" in cubereel.err
-    with pytest.raises(UsageError, match="--aggregate vote"):
+    with pytest.raises(UsageError, match="`aggregate` vote"):
         train(tmp_path, heads=["mean-pool"], config=TrainConfig(multi_label=True, aggregate="vote"))
 
 

@@ -15,7 +15,7 @@ from train.attention.optimise import (
     weights_of,
 )
 from train.data.batch import Batch, InputShape
-from train.fit.losses import clip_probabilities
+from train.fitting.losses import clip_probabilities
 from train.heads import build_head, head_class, list_heads
 
 LABELS = torch.tensor([1, 2])

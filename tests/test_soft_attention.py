@@ -6,9 +6,9 @@ from tests import planted
 from tests.batches import batch_of, random_batch
 from tests.oracles import TIGHT, load_oracle
 from train.data.batch import Batch, InputShape
-from train.fit.config import TrainConfig
-from train.fit.loop import Candidate, make_optimiser
-from train.fit.losses import sequence_cross_entropy
+from train.fitting.config import TrainConfig
+from train.fitting.loop import Candidate, make_optimiser
+from train.fitting.losses import sequence_cross_entropy
 from train.heads import build_head
 from train.heads.blocks.doubly_stochastic import doubly_stochastic_penalty
 

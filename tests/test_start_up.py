@@ -1,7 +1,6 @@
 """Start-up stays light: who asks for help or reads a spec does not wait for torch or h5py."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ import features_store.exchange
 import pipelines
 import train
 from pipelines.cli import main  # noqa: F401 (all verbs)
-from pipelines.cli.flags import with_flags
 
 
 def _loaded_by(statement: str) -> set[str]:
@@ -36,6 +34,8 @@ def _loaded_by(statement: str) -> set[str]:
         ("import extract; extract.FrameReader, extract.probe, extract.DecodePool", {"torch"}),
         ("import features_store; features_store.ImportOptions", {"h5py", "numpy"}),
         ("import extract.decode.worker", {"torch", "h5py"}),
+        ("import train", {"torch", "numpy", "pydantic", "h5py"}),
+        ("import train.heads, train.protocol.grid", {"torch", "numpy", "pydantic"}),
         ("from features_store import Store", {"torch", "av", "timm", "dask", "sklearn"}),
     ],
 )
@@ -43,7 +43,7 @@ def test_what_is_not_needed_is_not_imported(statement, unwanted):
     assert not _loaded_by(statement) & unwanted
 
 
-PACKAGES = (extract, extract.backbones, features_store, features_store.exchange)
+PACKAGES = (extract, extract.backbones, features_store, features_store.exchange, train)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
@@ -62,33 +62,17 @@ def test_every_public_name_is_there_and_completed_by_tab(package):
         package.Shop  # noqa: B018
 
 
-def _texts(path):
-    """Yield the texts of a module that are no docstrings."""
-    tree = ast.parse(path.read_text())
-    said = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said:
-            yield node.value
-
-
-@pytest.mark.parametrize("package", [extract, features_store], ids=lambda each: each.__name__)
-def test_a_library_names_options_and_no_flags(package):
-    paths = sorted(Path(package.__file__).parent.rglob("*.py"))
-    assert len(paths) > 30
-    found = [(p.name, t) for p in paths for t in _texts(p) if re.search(r"(?<!\w)--[a-z]", t)]
-    assert found == []
-
-
-def test_names_in_back_quotes_become_the_flags_that_people_type():
-    """Every option that a library names is one of a verb."""
-    wanted = {
-        "fps", "stride", "count", "segments", "jitter", "seed", "fit", "view", "pool", "video",
-        "layer", "dtype", "out", "root", "name", "feat_stride", "grid_size", "weights", "decoder",
-        "batch_size",
-    }  # fmt: skip
-    for name in wanted:
-        assert with_flags(f"give `{name}` x") == f"give --{name.replace('_', '-')} x"
-    assert with_flags("take `kind` npz, `no_option` y") == "take --format npz, `no_option` y"
+def test_heads_and_grids_are_listed_without_torch():
+    code = (
+        "import sys\nsys.modules['torch'] = sys.modules['numpy'] = None\n"
+        "from pipelines.cli import main\nmain()"
+    )
+    for what, said in (("heads", "diffs=none|frames|cubes|both [none]"), ("grids", "soft-att")):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, "list", what],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert said in done.stdout
 
 
 def test_the_four_packages_are_this_repository_s():
@@ -111,6 +95,19 @@ def test_the_four_packages_are_this_repository_s():
         (("optimise-attention", "x.json", "nosuch.cubes"), "nosuch.cubes is not a feature store"),
         (("plan", "nosuch"), "no source 'nosuch'"),
         (("plan", ".", "--backbone", "resnet50"), "'resnet50' has no source"),
+        (("train", ".", "--head", "avg-lsmt"), "no head named 'avg-lsmt'; did you mean 'avg-lstm'"),
+        (("train", ".", "--head", "avg-lstm:hiden=3"), "no option 'hiden'; did you mean 'hidden'"),
+        (("train", ".", "--head", "avg-lstm:hidden=x"), "'hidden' must be a whole number, got 'x'"),
+        (("train", ".", "--head", "mean-pool", "--set", "diffs=all"), "none, frames, cubes, both"),
+        (("train", ".", "--grid", "heads", "--set", "hidden=3"), "has no option 'hidden'"),
+        (("train", ".", "--grid", "heds"), "no grid 'heds'; did you mean 'heads'"),
+        (
+            ("train", ".", "--head", "mean-pool", "--folds", "1"),
+            "--folds must be at least 2, got 1",
+        ),
+        (("train", ".", "--head", "mean-pool", "--seeds", "0"), "got 1 heads, 0 --seeds"),
+        (("train", ".", "--set", "hidden"), "--set must be name=value, got 'hidden'"),
+        (("train", ".", "--head", "nosuch_module:Head"), "put its folder on PYTHONPATH"),
         (("train", ".", "--multi-label", "--aggregate", "vote"), "take --aggregate mean"),
     ],
 )

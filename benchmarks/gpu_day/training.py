@@ -13,8 +13,9 @@ from benchmarks.gpu_day.machine import copy_rate, matmul_rate
 from benchmarks.gpu_day.step import Row, Setting, run_step
 from extract.backbones.tail import load_tail
 from train.data.batch import Batch, InputShape
-from train.fit.config import TrainConfig
-from train.fit.loop import candidates, make_optimiser, training_loss
+from train.fitting.config import TrainConfig
+from train.fitting.loop import candidates, make_optimiser, training_loss
+from train.fitting.tasks import SINGLE_LABEL
 from train.heads import Head, build_head, head_class, list_heads
 
 STEPS, CLASSES = 16, 51
@@ -66,7 +67,7 @@ def measure(
     head.train()
 
     def step() -> None:
-        loss = training_loss(head, batch_of(index), targets, None)
+        loss = training_loss(head, batch_of(index), targets, None, SINGLE_LABEL)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimiser.step()

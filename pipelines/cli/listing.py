@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from pipelines.cli.choices import What
 from pipelines.cli.flags import with_flags
 from pipelines.cli.show import print_json, print_table
+
+What = Literal["heads", "backbones", "grids", "papers"]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,24 +22,45 @@ def list_what(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List heads with their options, backbones, grids of heads, or numbers of papers."""
-    if what is What.papers:
+    if what == "heads":
+        _list_heads(as_json)
+    elif what == "papers":
         _list_papers(as_json)
-        return
-    entries = {What.heads: _heads, What.backbones: _backbones, What.grids: _grids}[what]()
+    else:
+        entries = _backbones() if what == "backbones" else _grids()
+        if as_json:
+            print_json(entries)
+            return
+        for name, details in entries.items():
+            typer.echo(f"{name:<22}{details}")
+
+
+def _list_heads(as_json: bool) -> None:
+    from train.heads import declared_head, list_heads
+    from train.heads.options import values_of
+
+    heads = {name: declared_head(name) for name in list_heads()}
     if as_json:
-        print_json(entries)
+        print_json(
+            {
+                name: {
+                    "about": head.about,
+                    "source": head.source,
+                    "options": {
+                        option: {"values": values_of(kind), "default": head.defaults[option]}
+                        for option, kind in head.types.items()
+                    },
+                }
+                for name, head in heads.items()
+            }
+        )
         return
-    for name, details in entries.items():
-        typer.echo(f"{name:<22}{details}")
-
-
-def _heads() -> dict[str, str]:
-    from train.heads import head_options, list_heads
-
-    return {
-        name: " ".join(f"{option}={value}" for option, value in head_options(name).items())
-        for name in list_heads()
-    }
+    for name, head in heads.items():
+        typer.echo(f"{name}: {head.about}\n    source: {head.source}")
+        for option, kind in head.types.items():
+            values = values_of(kind)
+            said = values if isinstance(values, str) else "|".join(map(str, values))
+            typer.echo(f"    {option}={said} [{head.defaults[option]}]")
 
 
 def _grids() -> dict[str, str]:

@@ -11,6 +11,7 @@ from features_store.errors import CubereelError
 from pipelines.cli import (
     bench,
     doctor,
+    evaluate,
     exchange,
     explain,
     extract,
@@ -34,6 +35,7 @@ MACHINE_ERRNOS = {
 plan.register(app)
 extract.register(app)
 train.register(app)
+evaluate.register(app)
 explain.register(app)
 optimise_attention.register(app)
 listing.register(app)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from features_store.errors import UsageError
+from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json, print_table
+from pipelines.explain.options import OptimiseOptions
 
 if TYPE_CHECKING:
     from pipelines.explain.optimise import MisclassifiedVideos, OptimisedVideo
@@ -23,63 +24,39 @@ NO_ACCURACY = (
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("optimise-attention")(optimise_attention)
+    app.command("optimise-attention")(expand_options(optimise_attention))
 
 
 def optimise_attention(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run folder (.json).")],
     store: Annotated[Path, typer.Argument(help="The store that holds the videos.")],
-    video: Annotated[
-        str | None,
-        typer.Option(help="A video's id; by default all test videos that the head gets wrong."),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="The correct label, by default the manifest's.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Draw .png or .mp4: frames, own, random and optimised attention."),
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Where the videos are now, if they moved.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="A split of the manifest instead of the test videos.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random attention that it starts from.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    options: OptimiseOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Search the attention under which a head gives a video its correct label."""
     from features_store.metadata import read_header
 
+    options.check()
     read_header(store)
     from pipelines.explain.optimise import optimise_misclassified, optimise_video
 
-    if video is None:
-        _refuse("--video", label=label, out=out, root=root)
+    if options.video is None:
         misclassified = optimise_misclassified(
-            checkpoint, store, split=split, seed=seed, device=device
+            checkpoint, store, split=options.split, seed=options.seed, device=options.device
         )
         if as_json:
             print_json(misclassified)
         else:
             _print_all(misclassified)
         return
-    _refuse("no --video", split=split)
     result = optimise_video(
-        checkpoint, store, video=video, label=label, out=out, root=root, seed=seed, device=device
-    )
+        checkpoint, store, video=options.video, label=options.label, out=options.out,
+        root=options.root, seed=options.seed, device=options.device,
+    )  # fmt: skip
     if as_json:
         print_json(result)
     else:
         _print_one(result)
-
-
-def _refuse(needed: str, **options: object) -> None:
-    for name, value in options.items():
-        if value is not None:
-            raise UsageError(f"--{name} needs {needed}")
 
 
 def _print_one(result: OptimisedVideo) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.choices import Compression, Dtype
+from features_store.format.encodings import Compression, Dtype
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import format_bytes, print_json, print_table
 
@@ -204,14 +204,7 @@ class RepackFlags:
             raise UsageError(
                 "--compact says dtype and compression; leave --dtype and --compression"
             )
-        dtype, compression = (
-            COMPACT
-            if self.compact
-            else (
-                self.dtype and self.dtype.value,
-                self.compression and self.compression.value,
-            )
-        )
+        dtype, compression = COMPACT if self.compact else (self.dtype, self.compression)
         return RepackOptions(
             dtype=dtype,
             compression=compression,

@@ -23,8 +23,8 @@ from pipelines.extraction.plan import is_same_media
 from pipelines.training.tails import open_checkpoint
 from pipelines.training.verdict import predicted_label, verdict
 from train.data.clips import Clips
-from train.fit.checkpoint import Checkpoint
-from train.fit.tasks import task_of
+from train.fitting.checkpoint import Checkpoint
+from train.fitting.tasks import task_of
 from train.heads import Head
 
 MAX_LINES = 360
@@ -92,7 +92,7 @@ def path_of(store: Store, video: str, root: Path | None) -> Path:
     path = (root or Path(source.root)) / (manifest.path if manifest else video)
     if not path.is_file():
         raise ContractError(
-            f"{path} is not there; say with --root where the videos of {store.path} are now"
+            f"{path} is not there; say with `root` where the videos of {store.path} are now"
         )
     return path
 

@@ -28,8 +28,8 @@ from train.attention.optimise import (
     require_attention,
 )
 from train.data.clips import Clips
-from train.fit.checkpoint import Checkpoint
-from train.fit.losses import clip_probabilities
+from train.fitting.checkpoint import Checkpoint
+from train.fitting.losses import clip_probabilities
 from train.heads import Head
 from train.scores.metrics import aggregate
 
@@ -223,7 +223,7 @@ def _require_single_label(description: Checkpoint) -> None:
     """Raise `UsageError` for a head that has no one label to be right about."""
     if description.config.multi_label:
         raise UsageError(
-            f"head {description.head!r} was fitted with --multi-label, and attention is optimised "
+            f"head {description.head!r} was fitted with `multi_label`, and attention is optimised "
             "for the one correct label of a video; take a head that was fitted without"
         )
 
@@ -233,7 +233,7 @@ def _class_of(store: Store, description: Checkpoint, video: str, label: str | No
         row = store.manifest.get(video)
         if row is None or not row.label:
             raise UsageError(
-                f"the manifest of {store.path} has no label for {video!r}; say --label"
+                f"the manifest of {store.path} has no label for {video!r}; say `label`"
             )
         return int(stored_labels(store, description, [video])[0])
     if label not in description.classes:

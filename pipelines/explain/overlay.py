@@ -110,7 +110,7 @@ WRITERS = {".mp4": write_mp4, ".png": write_strip}
 def check_picture(path: Path) -> None:
     """Raise `UsageError` unless a film or a strip can be written under that name."""
     if path.suffix not in WRITERS:
-        raise UsageError(f"--out must end in .mp4 or .png, got {path.name!r}")
+        raise UsageError(f"`out` must end in .mp4 or .png, got {path.name!r}")
 
 
 def write_picture(path: Path, rows: Mapping[str, Sequence[AttendedFrame]], *, title: str) -> None:

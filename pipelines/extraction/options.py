@@ -166,5 +166,7 @@ class ExtractionOptions(CubeOptions):
     ] = "drop"
     retry_failed: Annotated[
         bool,
-        Option("--retry-failed", help="Try files again that failed or are partial, though alike."),
+        Option(
+            "--retry-failed", help="Try files again that failed or are partial, though unchanged."
+        ),
     ] = False

@@ -12,7 +12,7 @@ from features_store.errors import UsageError
 from features_store.manifest import write_splits
 from pipelines.manifests.described import Described
 from train.data.labels import as_table, missing_classes
-from train.fit.tasks import MULTI_LABEL, SINGLE_LABEL
+from train.fitting.tasks import MULTI_LABEL, SINGLE_LABEL
 from train.protocol.labelled import LabelledRows, label_rows, warn_of_groups
 from train.protocol.sides import choose_sides
 from train.protocol.splits import make_folds, split_by_manifest, split_hash
@@ -80,7 +80,7 @@ def split(
     if write and filled and not replace:
         raise UsageError(
             f"{said.manifest} says a split for {filled} of {len(said.rows)} rows already; "
-            "give --replace to write another"
+            "give `replace` to write another"
         )
     known = _labelled(said, multi_label=multi_label)
     shares = {"train": round(1 - test - validation, 9), "val": validation, "test": test}

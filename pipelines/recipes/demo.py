@@ -23,7 +23,8 @@ from features_store.manifest import ManifestRow, span_id, write_manifest
 from pipelines.explain.explain import explain
 from pipelines.extraction.extract import extract
 from pipelines.extraction.options import ExtractionOptions
-from pipelines.training.train import TrainReport, train
+from pipelines.training.report import TrainReport
+from pipelines.training.train import train
 
 NETWORK = "tf_efficientnet_lite0"
 CLIPS = {"bikes.mp4": "bikes", "carphone_pristine.mp4": "phone", "bigbuckbunny.mp4": "bunny"}
@@ -47,7 +48,7 @@ def run_demo(out: Path) -> DemoResult:
         ContractError: the packages with clips and weights are not installed.
     """
     if out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty; remove it, or give --out another folder")
+        raise UsageError(f"{out} is not empty; remove it, or give `out` another folder")
     videos = out / "videos"
     videos.mkdir(parents=True)
     for name in CLIPS:

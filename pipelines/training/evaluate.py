@@ -21,11 +21,11 @@ from pipelines.machine.devices import choose_device, decoder_of
 from pipelines.training.tails import open_checkpoint
 from pipelines.training.verdict import predicted_label
 from train.data.clips import Clips
+from train.data.kinds import FrameOrder
 from train.data.labels import Labels
-from train.data.windows import FrameOrder
-from train.fit.checkpoint import Checkpoint
-from train.fit.loop import predict as predict_videos
-from train.fit.tasks import task_of
+from train.fitting.checkpoint import Checkpoint
+from train.fitting.loop import predict as predict_videos
+from train.fitting.tasks import task_of
 from train.heads import Head
 from train.protocol.labelled import class_names, encode
 from train.scores.metrics import Metrics, score

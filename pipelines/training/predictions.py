@@ -13,6 +13,7 @@ from features_store.format.disk import write_atomically
 from features_store.labels import join_label
 from pipelines.training.verdict import predicted_label
 from train.data.labels import as_table
+from train.fitting.tasks import Task
 from train.protocol.runs import FoldResult, Labelled
 from train.protocol.splits import Split
 
@@ -22,6 +23,8 @@ def write_predictions(
     results: Mapping[str, Sequence[FoldResult]],
     data: Labelled,
     splits: Sequence[Split],
+    *,
+    task: Task,
 ) -> None:
     """Write one line per head, seed and test video, with a column of probability per class."""
     labels = as_table(data.labels, len(data.classes))
@@ -35,7 +38,7 @@ def write_predictions(
             for video, probs in zip(splits[result.fold].test, result.probs, strict=True):
                 said = [data.clips.video_ids[video], data.groups[video]]
                 truth = join_label(data.classes[i] for i in np.flatnonzero(labels[video]))
-                names = [truth, predicted_label(probs, data.classes, data.task)]
+                names = [truth, predicted_label(probs, data.classes, task)]
                 shares = (f"{p:.6f}" for p in probs)
                 writer.writerow([label, result.fold, result.seed, *said, *names, *shares])
     write_atomically(path, buffer.getvalue().encode())

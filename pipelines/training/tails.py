@@ -11,9 +11,8 @@ from torch import nn
 from extract.backbones.tail import load_tail
 from features_store.errors import SpecMismatchError, UsageError
 from features_store.spec import Spec
-from train.fit.checkpoint import Checkpoint, load_checkpoint
-from train.heads import Head, head_class, list_heads
-from train.protocol.runs import HeadChoice
+from train.fitting.checkpoint import Checkpoint, load_checkpoint
+from train.heads import Head, HeadChoice, head_class, list_heads
 
 
 def refuse_idle_weights(choices: Sequence[HeadChoice], weights: str | Path | None) -> None:
@@ -23,7 +22,7 @@ def refuse_idle_weights(choices: Sequence[HeadChoice], weights: str | Path | Non
     takers = [name for name in list_heads() if head_class(name).takes_tail]
     raise UsageError(
         f"none of these heads takes the backbone's weights ({weights}); "
-        f"--weights is for: {', '.join(takers)}"
+        f"`weights` is for: {', '.join(takers)}"
     )
 
 
@@ -61,7 +60,7 @@ def _load(spec: Spec, layer: str, weights: str | Path | None) -> nn.Module:
             f"weights {weights or 'of the download'} are not those that the store was made with\n"
             f"  weights_sha256: store has {spec.weights_sha256!r}, "
             f"caller has {tail.weights_sha256!r}\n"
-            f"give --weights the file that {spec.backbone} had in 'cubereel extract'"
+            f"give `weights` the file that {spec.backbone} had in 'cubereel extract'"
         )
     return tail.module
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from features_store.labels import join_label
-from train.fit.tasks import Task
+from train.fitting.tasks import Task
 
 
 def predicted_label(probs: np.ndarray, classes: Sequence[str], task: Task) -> str:
@@ -18,7 +18,7 @@ def predicted_label(probs: np.ndarray, classes: Sequence[str], task: Task) -> st
 def verdict(probs: np.ndarray, classes: Sequence[str], task: Task) -> str:
     """Return the predicted classes with their probabilities, the likeliest first.
 
-    >>> from train.fit.tasks import MULTI_LABEL
+    >>> from train.fitting.tasks import MULTI_LABEL
     >>> verdict(np.array([0.6, 0.9, 0.1]), ["sit", "talk", "run"], MULTI_LABEL)
     'talk (0.90), sit (0.60)'
     >>> verdict(np.array([0.3, 0.2]), ["sit", "talk"], MULTI_LABEL)

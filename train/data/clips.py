@@ -15,7 +15,8 @@ from features_store.format.layout import DIFF_GRID, cube_path
 from features_store.store import Store
 from features_store.views import CENTER
 from train.data.batch import Batch, InputShape
-from train.data.windows import FrameOrder, WindowPlan, reordered
+from train.data.kinds import FrameOrder
+from train.data.windows import WindowPlan, reordered
 
 Positions = Sequence[int] | np.ndarray
 
@@ -171,8 +172,8 @@ def _fitted(windows: WindowPlan, store: Store) -> WindowPlan:
     shape = store.header.spec.sampling.draws_shape
     if shape is None:
         raise UsageError(
-            f"{store.path} holds no draws of frames; extract it with --segments and --jitter, or "
-            "take other --windows"
+            f"{store.path} holds no draws of frames; extract it with `segments` and `jitter`, or "
+            "take other `windows`"
         )
     return replace(windows, num_steps=shape[1])
 

@@ -6,14 +6,11 @@ loader pads and masks; no clip crosses a video boundary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from features_store.errors import UsageError
-
-WindowKind = Literal["even", "sliding", "draws"]
-FrameOrder = Literal["forward", "reversed", "shuffled"]
+from train.data.kinds import FrameOrder, WindowKind
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class AttentiveProbe(Head):
     over a frame, and `attention=` replaces it in all heads. "temporal" is its sum over cells.
     """
 
+    source: ClassVar[str] = "Bardes et al. 2024, arXiv 2404.08471, place not at hand"
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True

@@ -22,6 +22,8 @@ class Head(nn.Module, ABC):
 
     Attributes:
         head_name: the name it is registered under.
+        source: the paper, its arXiv number and the equation or section, as in "Sharma, Kiros,
+            Salakhutdinov 2015, arXiv 1511.04119, equation 4"; or "no paper: …".
         learning_rate: where Adam starts from when the user does not say.
         weight_decay: the default beside it.
         takes_attention: whether `forward` accepts `attention=`.
@@ -32,6 +34,7 @@ class Head(nn.Module, ABC):
     """
 
     head_name: ClassVar[str] = ""
+    source: ClassVar[str] = ""
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 0.0
     takes_attention: ClassVar[bool] = False

@@ -84,6 +84,7 @@ class HMAN(Head):
     boundary) and "attention_temperature" (B, T) of those choices that have one.
     """
 
+    source: ClassVar[str] = "Yan, Smith, Lu, Zhang 2017, arXiv 1708.07590, abstract"
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True

@@ -35,6 +35,7 @@ class M2AHead(Head):
     `M2AOutput`.
     """
 
+    source: ClassVar[str] = "Gebotys, Wong, Clausi 2021, arXiv 2111.09976, abstract"
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
 

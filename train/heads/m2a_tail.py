@@ -39,6 +39,7 @@ class M2ATail(Head):
     `M2AOutput`.
     """
 
+    source: ClassVar[str] = "Gebotys, Wong, Clausi 2021, arXiv 2111.09976, abstract"
     learning_rate: ClassVar[float] = 1e-4
     weight_decay: ClassVar[float] = 1e-2
     takes_tail: ClassVar[bool] = True

@@ -26,6 +26,7 @@ class NonLocal(Head):
     how much all cells together take from each; `attention=` replaces it. Logits are (B, 1, C).
     """
 
+    source: ClassVar[str] = "Wang, Girshick, Gupta, He 2018, arXiv 1711.07971, equations 4 and 6"
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True

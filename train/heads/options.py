@@ -5,26 +5,69 @@ The constructor's signature is the only declaration; there is no second table to
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from features_store.errors import UsageError
+from features_store.errors import UsageError, nearest_name
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True}
 _WORDS |= {"false": False, "no": False, "off": False, "0": False}
-_NOT_OPTIONS = {"self", "shape", "num_classes", "tail"}
+NOT_OPTIONS = {"self", "shape", "num_classes", "tail"}
 
 
 def declared_options(constructor: Callable[..., None]) -> dict[str, Any]:
-    """Return option name to default, in the order of the constructor's signature."""
+    """Return option name to default, in the order of the constructor's signature.
+
+    Raises:
+        UsageError: an option has no default.
+    """
     parameters = inspect.signature(constructor).parameters
-    return {name: p.default for name, p in parameters.items() if name not in _NOT_OPTIONS}
+    defaults = {name: p.default for name, p in parameters.items() if name not in NOT_OPTIONS}
+    for name, default in defaults.items():
+        if default is inspect.Parameter.empty:
+            raise UsageError(f"{constructor.__qualname__}: option {name!r} needs a default")
+    return defaults
 
 
 def declared_types(constructor: Callable[..., None]) -> dict[str, Any]:
-    """Return option name to annotation."""
+    """Return option name to annotation.
+
+    Raises:
+        UsageError: an option has no default, or an annotation that no word can be read as.
+    """
     hints = get_type_hints(constructor)
-    return {name: hints[name] for name in declared_options(constructor)}
+    types = {name: hints.get(name) for name in declared_options(constructor)}
+    for name, kind in types.items():
+        if kind not in _PARSERS and get_origin(kind) is not Literal:
+            raise UsageError(
+                f"{constructor.__qualname__}: option {name!r} must be annotated as bool, int, "
+                f"float, str or Literal, got {kind}"
+            )
+    return types
+
+
+def refuse_unknown(head: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `UsageError` unless `head`, which has the options `known`, has all these options."""
+    names = list(known)
+    for option in options:
+        if option not in names:
+            hint = nearest_name(option, names) if names else "it takes none"
+            raise UsageError(f"head {head!r} has no option {option!r}; {hint}")
+
+
+def coerce_options(
+    head: str, options: Mapping[str, object], types: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the values of a head's options, each as its annotated type.
+
+    Raises:
+        UsageError: an option that `types` does not have, or a value that it does not take.
+    """
+    refuse_unknown(head, options, types)
+    try:
+        return {key: coerce_option(key, value, types[key]) for key, value in options.items()}
+    except UsageError as err:
+        raise UsageError(f"head {head!r}: {err}") from None
 
 
 def coerce_option(option: str, value: object, annotation: Any) -> Any:
@@ -49,6 +92,17 @@ def coerce_option(option: str, value: object, annotation: Any) -> Any:
     if parsed is None:
         raise UsageError(f"option {option!r} must be {expected}, got {value!r}")
     return parsed
+
+
+def values_of(annotation: Any) -> list[Any] | str:
+    """Return what an option takes: the choices of a Literal, else the type in words.
+
+    >>> values_of(int)
+    'a whole number'
+    """
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return _PARSERS[annotation][1]
 
 
 def check_option(

@@ -23,6 +23,7 @@ class MeanPool(Head):
     know of motion. Logits are (B, 1, C).
     """
 
+    source: ClassVar[str] = "no paper: a linear probe"
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
 

@@ -53,6 +53,7 @@ class PyramidAttention(Head):
     which are not known) are the options of those names. The paper has as many bases as cells.
     """
 
+    source: ClassVar[str] = "Du et al. 2018, arXiv 1808.01106, figure 1 and equation 6"
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True

@@ -1,52 +1,65 @@
-"""Heads by name. A head is one file with `@register_head` and one import line in `train.heads`."""
+"""From a head's name to its class, and a head built; modules are imported here and not before."""
 
-from collections.abc import Callable, Iterable
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from inspect import isabstract
 from typing import Any, TypeVar
 
 from torch import nn
 
-from features_store.errors import UsageError, nearest_name
+from features_store.errors import UsageError
 from train.data.batch import InputShape
+from train.heads import names
 from train.heads.base import Head
-from train.heads.options import coerce_option, declared_options, declared_types
-
-__all__ = ["Head", "build_head", "head_class", "head_options", "list_heads", "register_head"]
+from train.heads.options import (
+    coerce_options,
+    declared_options,
+    declared_types,
+    refuse_unknown,
+)
+from train.heads.own import find_own_head, not_a_head, own_name
 
 _HeadClass = TypeVar("_HeadClass", bound=type[Head])
-_HEADS: dict[str, type[Head]] = {}
 
 
 def register_head(name: str) -> Callable[[_HeadClass], _HeadClass]:
     """Class decorator: make a head available as ``build_head(name, ...)``.
 
     Raises:
-        ValueError: another class has that name.
+        ValueError: another class has that name, or `MODULES` does not know that a module of ours
+            has it.
     """
 
     def register(cls: _HeadClass) -> _HeadClass:
-        if name in _HEADS:
-            raise ValueError(f"head {name!r} is already registered, by {_HEADS[name].__qualname__}")
+        known = names.MODULES.get(name)
+        if name in names.registered or known not in (None, cls.__module__):
+            raise ValueError(f"head {name!r} is already registered, by {known or 'another class'}")
+        if known is None and cls.__module__.startswith("train.heads."):
+            raise ValueError(
+                f"{cls.__module__} registers a head {name!r} that MODULES in train.heads.names "
+                "does not have; add the line there"
+            )
         cls.head_name = name
-        _HEADS[name] = cls
+        names.registered[name] = cls
         return cls
 
     return register
 
 
-def list_heads() -> list[str]:
-    """Return the names of all heads, sorted."""
-    return sorted(_HEADS)
-
-
 def head_class(name: str) -> type[Head]:
-    """Return the class registered as `name`.
+    """Return the class registered as `name`, or that of ``package.module:MyHead``.
 
     Raises:
-        UsageError: there is none; the message has the nearest name.
+        UsageError: there is none; the message has the nearest name. Or it is no `Head`.
     """
-    if name not in _HEADS:
-        raise UsageError(f"no head named {name!r}; {nearest_name(name, list_heads())}")
-    return _HEADS[name]
+    if own_name(name):
+        return _own_class(name)
+    names.require_head(name)
+    if name not in names.registered:
+        import_module(names.MODULES[name])
+    return names.registered[name]
 
 
 def head_options(name: str) -> dict[str, Any]:
@@ -56,11 +69,12 @@ def head_options(name: str) -> dict[str, Any]:
 
 def refuse_unknown_options(name: str, options: Iterable[str]) -> None:
     """Raise `UsageError` unless head `name` has all these options."""
-    known = list(declared_types(head_class(name).__init__))
-    for option in options:
-        if option not in known:
-            hint = nearest_name(option, known) if known else "it takes none"
-            raise UsageError(f"head {name!r} has no option {option!r}; {hint}")
+    refuse_unknown(name, options, declared_types(head_class(name).__init__))
+
+
+def refuse_wrong_options(name: str, options: Mapping[str, object]) -> None:
+    """Raise `UsageError` for an option that head `name` lacks, or a value that it does not take."""
+    coerce_options(name, options, declared_types(head_class(name).__init__))
 
 
 def build_head(
@@ -81,8 +95,7 @@ def build_head(
             head that takes one.
     """
     cls = head_class(name)
-    types = declared_types(cls.__init__)
-    refuse_unknown_options(name, options)
+    values = coerce_options(name, options, declared_types(cls.__init__))
     if cls.takes_tail and tail is None:
         raise UsageError(
             f"head {name!r} needs tail=, what the network has after the stored layer; "
@@ -90,7 +103,24 @@ def build_head(
         )
     given = {"tail": tail} if cls.takes_tail else {}
     try:
-        values = {key: coerce_option(key, value, types[key]) for key, value in options.items()}
         return cls(shape=shape, num_classes=num_classes, **given, **values)
     except UsageError as err:
         raise UsageError(f"head {name!r}: {err}") from None
+
+
+def _own_class(name: str) -> type[Head]:
+    """Run the module of ``module:Class``, once it was seen to define such a class."""
+    source = find_own_head(name)
+    try:
+        module = import_module(source.name)
+    except Exception as err:
+        place = traceback.extract_tb(sys.exc_info()[2])[-1]
+        raise UsageError(
+            f"module {source.name} of head {name!r} cannot be imported: "
+            f"{type(err).__name__}: {err} ({place.filename}:{place.lineno})"
+        ) from err
+    cls = getattr(module, name.partition(":")[2], None)
+    if not (isinstance(cls, type) and issubclass(cls, Head)) or isabstract(cls):
+        raise not_a_head(name)
+    cls.head_name = name
+    return cls

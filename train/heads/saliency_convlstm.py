@@ -97,6 +97,7 @@ class SaliencyConvLSTM(Head):
     weight of total variation is, at a batch size of 30, 30 times that weight with `scaling=batch`.
     """
 
+    source: ClassVar[str] = "Meng et al. 2019, arXiv 1810.04511, place not at hand"
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-4
     takes_attention: ClassVar[bool] = True

@@ -24,6 +24,7 @@ class SelfAttentionPool(Head):
     are per frame, or a single row per clip. The map "spatial" is the softmax.
     """
 
+    source: ClassVar[str] = "Du et al. 2018, arXiv 1808.01106, place not at hand"
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True

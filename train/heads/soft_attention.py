@@ -100,6 +100,7 @@ class SoftAttention(Head):
     number. Both decay matrices alone, the code biases too.
     """
 
+    source: ClassVar[str] = "Sharma, Kiros, Salakhutdinov 2015, arXiv 1511.04119, equation 4"
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True

@@ -19,6 +19,7 @@ class SoftmaxRegression(Head):
     step of Adam moves a logit by up to 10,000 times the learning rate: hence a small one.
     """
 
+    source: ClassVar[str] = "Sharma, Kiros, Salakhutdinov 2015, arXiv 1511.04119, section 4.1"
     learning_rate: ClassVar[float] = 3e-5
     weight_decay: ClassVar[float] = 1e-5
 

@@ -54,6 +54,7 @@ class TemporalShiftHead(Head):
     the one block that frozen cubes leave room for, so its numbers are not TSM's.
     """
 
+    source: ClassVar[str] = "Lin, Gan, Han 2019, arXiv 1811.08383, section 3"
     learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
 

@@ -25,6 +25,7 @@ class Transformer(Head):
     Layers normalise first. Positions are sines and cosines, so that a clip may have any length.
     """
 
+    source: ClassVar[str] = "Vaswani et al. 2017, arXiv 1706.03762, section 3.1"
     learning_rate: ClassVar[float] = 5e-4
     weight_decay: ClassVar[float] = 1e-2
 

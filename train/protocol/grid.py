@@ -8,21 +8,24 @@
     layers = [-3, -2, -1]         # names, or places counted from the top
     epochs = 10
 
-What the user says, by flag or configuration file, wins over the grid.
+What the user says, by flag or configuration file, wins over the grid. Heads and their options are
+checked before settings: those need pydantic, which takes as long to import as all the rest.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from features_store.errors import UsageError, nearest_name
-from train.fit.config import TrainConfig, parse_config
-from train.protocol.runs import HeadChoice
+from train.heads.choice import HeadChoice
+
+if TYPE_CHECKING:
+    from train.fitting.config import TrainConfig
 
 # Of a row. What makes clips and splits is the same in all rows, or they would not compare.
 ROW_OPTIONS = (
@@ -44,12 +47,20 @@ class Row:
     label: str
     choice: HeadChoice
     layers: tuple[str | int, ...] = ()
-    settings: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, head: str, options: Sequence[tuple[str, str]] = ()) -> Row:
+        """Return the row of a head that is written ``NAME[:option=value,…]``."""
+        choice = HeadChoice.parse(head, options)
+        return cls(choice.label, choice)
 
     def config(self, run: TrainConfig) -> TrainConfig:
         """Return the run's configuration with this row's options where the user says nothing."""
+        from train.fitting.config import parse_config
+
         said = {name: getattr(run, name) for name in run.model_fields_set}
-        return parse_config({**(self.settings or {}), **said})
+        return parse_config({**self.settings, **said})
 
     def layer_names(self, known: Sequence[str]) -> list[str]:
         """Return the names of its layers among those of the run, the top last.
@@ -62,7 +73,7 @@ class Row:
             if isinstance(layer, int) and not -len(known) <= layer <= -1:
                 raise UsageError(
                     f"{self.label} needs layer {layer} counted from the top, but there are only "
-                    f"{len(known)}: {', '.join(known)}; extract with more layers (--layer)"
+                    f"{len(known)}: {', '.join(known)}; extract with more `layers`"
                 )
             if isinstance(layer, str) and layer not in known:
                 raise UsageError(
@@ -72,6 +83,15 @@ class Row:
         if len(set(names)) < len(names):
             raise UsageError(f"{self.label}: a layer is asked for twice: {', '.join(names)}")
         return names
+
+
+def folder_name(label: str) -> str:
+    """Return the folder of a head's label.
+
+    >>> folder_name("mean-pool:diffs=both")
+    'mean-pool-diffs-both'
+    """
+    return "".join("-" if sign in ":=,/ " else sign for sign in label)
 
 
 def grid_names() -> dict[str, str]:
@@ -107,7 +127,12 @@ def load_grid(name: str, options: Sequence[tuple[str, str]] = ()) -> list[Row]:
 def parse_grid(
     document: Mapping[str, Any], *, name: str, options: Sequence[tuple[str, str]] = ()
 ) -> list[Row]:
-    """Return the rows of a grid; `options` are given to every head."""
+    """Return the rows of a grid; `options` are given to every head.
+
+    Raises:
+        UsageError: it says what no grid can, names an unknown head, or gives one what it does not
+            take.
+    """
     _require_known(document, ("about", "defaults", "rows"), f"grid {name}")
     defaults, tables = document.get("defaults", {}), document.get("rows", [])
     is_list = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
@@ -117,6 +142,12 @@ def parse_grid(
     labels = [row.label for row in rows]
     if double := next((label for label in labels if labels.count(label) > 1), None):
         raise UsageError(f"grid {name} has two rows {double!r}; give one a 'name'")
+    for row in rows:
+        row.choice.check()
+    from train.fitting.config import parse_config
+
+    for row in rows:
+        parse_config(dict(row.settings))
     return rows
 
 
@@ -129,7 +160,6 @@ def _parse_row(table: Mapping[str, Any], grid: str, options: Sequence[tuple[str,
     if not isinstance(layers, list) or not all(type(la) in (str, int) for la in layers):
         raise UsageError(f"{where}: layers must be names or places such as -1, got {layers!r}")
     settings = {key: table[key] for key in ROW_OPTIONS if key in table}
-    parse_config(settings)
     choice = HeadChoice.parse(head, options)
     if not any(sign.isalnum() for sign in table.get("name", choice.label)):
         raise UsageError(f"{where}: a name needs a letter or a digit")

@@ -16,8 +16,8 @@ from features_store.manifest import ManifestRow
 from features_store.store import Store
 from train.data.clips import Clips
 from train.data.labels import Labels
-from train.fit.config import TrainConfig
-from train.fit.tasks import Task, task_of
+from train.fitting.config import TrainConfig
+from train.fitting.tasks import Task, task_of
 from train.protocol.runs import Labelled
 from train.protocol.splits import Split, make_folds, split_by_manifest
 
@@ -81,7 +81,7 @@ def class_names(row: ManifestRow, *, task: Task, manifest: Path) -> Sequence[str
         meant = "none of the classes" if row.label == NONE_OF_THEM else "several classes"
         raise ContractError(
             f"{manifest}: video {row.video_id!r} has the label {row.label!r}, which means {meant}; "
-            f"give --multi-label, or take the {SEPARATOR!r} out of the label"
+            f"give `multi_label`, or take the {SEPARATOR!r} out of the label"
         )
     return [row.label]
 
@@ -103,10 +103,24 @@ def warn_of_groups(rows: Sequence[ManifestRow]) -> None:
         logger.warning("%d of %d videos have no group: each file is its own", ungrouped, len(rows))
 
 
-def load_labelled(
-    store: Store, config: TrainConfig, device: torch.device
-) -> tuple[Labelled, bool, int, list[str]]:
-    """Return the labelled videos of a store, whether groups are said, and what is left out.
+@dataclass(frozen=True)
+class LoadedVideos:
+    """The labelled videos of a store.
+
+    Attributes:
+        has_groups: the manifest says a group of at least one of them.
+        num_unlabelled: stored videos without a label, which are left out.
+        missing: ids of the manifest that are not in the store.
+    """
+
+    data: Labelled
+    has_groups: bool
+    num_unlabelled: int
+    missing: list[str]
+
+
+def load_labelled(store: Store, config: TrainConfig, device: torch.device) -> LoadedVideos:
+    """Return the labelled videos of a store; log how many are left out.
 
     Raises:
         ContractError: the store's manifest has too few classes, or labels that the configuration
@@ -136,8 +150,9 @@ def load_labelled(
         view=config.view,
         device=device,
     )
-    data = Labelled(clips, known.labels, known.groups, known.classes, task)
-    return data, any(row.group for row in known.rows), unlabelled, missing
+    data = Labelled(clips, known.labels, known.groups, known.classes)
+    has_groups = any(row.group for row in known.rows)
+    return LoadedVideos(data, has_groups, unlabelled, missing)
 
 
 def make_splits(

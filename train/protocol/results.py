@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from train.fitting.tasks import Task
 from train.protocol.runs import FoldResult, Labelled
 from train.protocol.splits import Split
 from train.scores.metrics import Metrics, paired_interval, score
@@ -77,15 +78,17 @@ class Pooled:
         return float(np.std(self.resampled, ddof=1))
 
 
-def pool_tests(results: Sequence[FoldResult], data: Labelled, splits: Sequence[Split]) -> Pooled:
+def pool_tests(
+    results: Sequence[FoldResult], data: Labelled, splits: Sequence[Split], *, task: Task
+) -> Pooled:
     """Score what one head said of every test video, seed by seed."""
     probs_of = {(r.seed, r.fold): r.probs for r in results}
     seeds, folds = ({r.seed for r in results}, sorted({r.fold for r in results}))
     videos = np.concatenate([splits[fold].test for fold in folds])
     labels = data.labels[videos]
     pooled = [np.concatenate([probs_of[seed, fold] for fold in folds]) for seed in sorted(seeds)]
-    resampled = data.task.resampled(np.stack(pooled), labels, data.groups[videos])
-    return Pooled(data.task.metric, [score(probs, labels) for probs in pooled], resampled)
+    resampled = task.resampled(np.stack(pooled), labels, data.groups[videos])
+    return Pooled(task.metric, [score(probs, labels) for probs in pooled], resampled)
 
 
 def head_row(
@@ -123,6 +126,7 @@ def chosen_by_validation(
     data: Labelled,
     splits: Sequence[Split],
     *,
+    task: Task,
     reference: Pooled,
 ) -> dict[str, Any]:
     """Score the head that each fold's own validation videos choose; no test video is asked."""
@@ -132,7 +136,7 @@ def chosen_by_validation(
         best = max(by_head, key=lambda label: by_head[label][0].selection.rank)
         heads.append(best)
         chosen += by_head[best]
-    pooled = pool_tests(chosen, data, splits)
+    pooled = pool_tests(chosen, data, splits, task=task)
     return {
         "head_of_fold": heads,
         pooled.metric: pooled.score,

@@ -19,20 +19,12 @@ import numpy as np
 
 from features_store.errors import ContractError, UsageError
 from features_store.format.disk import remove_leftovers, write_atomically
-from train.fit.loop import Candidate
+from train.fitting.loop import Candidate
 from train.heads import Head
+from train.protocol.grid import folder_name
 from train.protocol.runs import Fit, MakeFit
 
 SaveHead = Callable[[Path, Head, int, int], None]
-
-
-def folder_name(label: str) -> str:
-    """Return the folder of a head's label.
-
-    >>> folder_name("mean-pool:diffs=both")
-    'mean-pool-diffs-both'
-    """
-    return "".join("-" if sign in ":=,/ " else sign for sign in label)
 
 
 def claim(path: Path, document: Mapping[str, Any]) -> None:
@@ -53,7 +45,7 @@ def claim(path: Path, document: Mapping[str, Any]) -> None:
         if differ:
             raise UsageError(
                 f"{path.parent} holds fits of another run; {'; '.join(differ)}; "
-                "give --out another folder"
+                "give `out` another folder"
             )
         return
     write_atomically(path, json.dumps(asked, indent=1).encode())

@@ -3,82 +3,41 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
 
 from features_store.errors import UsageError
 from train.data.clips import Clips
 from train.data.labels import Labels, missing_classes
-from train.fit.condensed import condensed_for
-from train.fit.config import TrainConfig
-from train.fit.loop import Candidate, candidates, fit, predict
-from train.fit.seeding import seeded
-from train.fit.tasks import Task
-from train.heads import Head, build_head
-from train.heads.registry import head_class, refuse_unknown_options
+from train.fitting.condensed import condensed_for
+from train.fitting.config import TrainConfig
+from train.fitting.loop import Candidate, candidates, fit, predict
+from train.fitting.seeding import seeded
+from train.fitting.tasks import task_of
+from train.heads import Head, HeadChoice, head_class
 from train.protocol.splits import Split
 
 logger = logging.getLogger("cubereel")
 
 
 @dataclass(frozen=True)
-class HeadChoice:
-    """A head by name with its options, as in ``soft-attention:attention=content,layers=2``.
+class Labelled:
+    """Videos with what is said about them.
 
     Attributes:
-        tail: what each new head starts from, if it takes a tail.
+        labels: of `classes`, as the task that the configuration says has them.
+        groups: no group is on two sides of a split.
     """
-
-    name: str
-    options: tuple[tuple[str, str], ...] = ()
-    tail: nn.Module | None = field(default=None, compare=False, repr=False)
-
-    @classmethod
-    def parse(cls, text: str, common: Sequence[tuple[str, str]] = ()) -> "HeadChoice":
-        """Read ``NAME[:option=value,…]``; `common` options come first and may be overridden.
-
-        >>> HeadChoice.parse("mean-pool:diffs=cubes").label
-        'mean-pool:diffs=cubes'
-        """
-        name, _, rest = text.partition(":")
-        own = [pair.partition("=")[::2] for pair in rest.split(",") if pair]
-        return cls(name, tuple({**dict(common), **dict(own)}.items()))
-
-    @property
-    def label(self) -> str:
-        """The text that it is written as."""
-        return self.name + "".join(
-            f"{',' if i else ':'}{k}={v}" for i, (k, v) in enumerate(self.options)
-        )
-
-    def build(self, clips: Clips, num_classes: int) -> Head:
-        """Return a new head for these clips."""
-        refuse_unknown_options(self.name, dict(self.options))
-        head = build_head(
-            self.name,
-            shape=clips.input_shape,
-            num_classes=num_classes,
-            tail=self.tail,
-            **dict(self.options),
-        )
-        return head.to(clips.device)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Videos with what is said about them; `labels` are of `classes`, as the task has them."""
 
     clips: Clips
     labels: Labels
     groups: np.ndarray
     classes: tuple[str, ...]
-    task: Task
 
 
 @dataclass(frozen=True)
@@ -175,7 +134,7 @@ def run_folds(
             if not np.isfinite(kept.probs).all():
                 raise UsageError(
                     f"{choice.label} diverged in fold {fold}, seed {seed}, at learning rate "
-                    f"{candidate.learning_rate:g}; give smaller ones (--lr)"
+                    f"{candidate.learning_rate:g}; give smaller `learning_rates`"
                 )
             results.append(FoldResult(fold, seed, selection, kept))
     return results
@@ -209,13 +168,13 @@ def _select(
     classes), which is what will be reported; ties, which are common among few videos, go to the
     lower loss. One that diverged comes last.
     """
-    selections = []
+    task, selections = task_of(config), []
     for candidate in candidates(head_class(choice.name), config):
         scores, losses = [], []
         for inner, (train, validation) in enumerate(split.inner):
             probs = validate(inner, train, validation, candidate).probs
             if np.isfinite(probs).all():
-                score, loss = data.task.validate(probs, data.labels[validation])
+                score, loss = task.validate(probs, data.labels[validation])
             else:
                 score, loss = -np.inf, np.inf
             scores.append(score)

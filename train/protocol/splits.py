@@ -42,7 +42,7 @@ def make_folds(
     num_groups = len(np.unique(groups))
     if not 2 <= num_folds <= num_groups:
         raise UsageError(
-            f"--folds must be between 2 and the number of groups ({num_groups}), got {num_folds}"
+            f"`folds` must be between 2 and the number of groups ({num_groups}), got {num_folds}"
         )
     positions = np.arange(len(labels))
     splits = []
@@ -93,7 +93,7 @@ def _inner(
             "give the manifest more groups"
         )
     if num_folds > num_parts:
-        raise UsageError(f"--inner-folds can be at most {num_parts} here, got {num_folds}")
+        raise UsageError(f"`inner_folds` can be at most {num_parts} here, got {num_folds}")
     parts = _stratified_tests(labels[fitting], groups[fitting], num_folds=num_parts, seed=seed)
     return tuple((np.delete(fitting, part), fitting[part]) for part in parts[:num_folds])
 
@@ -125,7 +125,7 @@ def split_by_manifest(
         if len(positions) == 0:
             raise ContractError(
                 f"the split {name!r} of the manifest is empty; fill its column 'split', "
-                "or use --folds K"
+                "or cross-validate with `folds`"
             )
     _require_disjoint(groups, {"train": train, "val": validation, "test": test})
     if len(validation):

@@ -1,12 +1,15 @@
 """What a training run is told, validated: unknown keys are refused with the nearest name."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features_store.errors import UsageError, nearest_name
 from features_store.views import CENTER
-from train.data.windows import WindowKind, WindowPlan
+from train.data.kinds import Aggregate, WindowKind, refuse_votes
+
+if TYPE_CHECKING:
+    from train.data.windows import WindowPlan
 
 
 class TrainConfig(BaseModel):
@@ -39,21 +42,19 @@ class TrainConfig(BaseModel):
     class_weights: bool = True
     split_seed: int = Field(default=0, ge=0, lt=2**32)
     inner_folds: int = Field(default=1, ge=1)
-    aggregate: Literal["mean", "vote"] = "mean"
+    aggregate: Aggregate = "mean"
     last_n: int | None = Field(default=None, ge=1)
 
     @property
-    def window_plan(self) -> WindowPlan:
+    def window_plan(self) -> "WindowPlan":
         """How videos are cut into clips."""
+        from train.data.windows import WindowPlan
+
         return WindowPlan(self.windows, self.clip_frames, self.frame_stride, self.window_stride)
 
     def check(self) -> None:
         """Raise `UsageError` for options that do not go together."""
-        if self.multi_label and self.aggregate == "vote":
-            raise UsageError(
-                "--aggregate vote counts the likeliest class of each clip, but with --multi-label "
-                "a clip may show several; take --aggregate mean"
-            )
+        refuse_votes(multi_label=self.multi_label, aggregate=self.aggregate)
 
 
 def parse_config(values: dict[str, Any]) -> TrainConfig:

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from train.data.labels import Labels
-from train.fit.config import TrainConfig
-from train.fit.losses import (
+from train.fitting.config import TrainConfig
+from train.fitting.losses import (
     clip_probabilities,
     sequence_binary_cross_entropy,
     sequence_cross_entropy,

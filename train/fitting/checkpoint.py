@@ -1,6 +1,8 @@
 """A fitted head on disk: weights as safetensors, everything else as JSON beside them."""
 
 import json
+import logging
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -16,9 +18,12 @@ from torch import nn
 from features_store.errors import ContractError
 from features_store.format.disk import write_atomically
 from train.data.batch import InputShape
-from train.fit.config import TrainConfig
+from train.fitting.config import TrainConfig
 from train.heads import Head, build_head, head_class
+from train.heads.own import own_name
 from train.heads.registry import refuse_unknown_options
+
+logger = logging.getLogger("cubereel")
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ def load_checkpoint(
 
     Raises:
         ContractError: a file is missing, or the weights are not those of the head it names.
+        UsageError: there is no such head here; one of somebody's own is in no module that is found.
     """
     description, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
@@ -79,6 +85,9 @@ def load_checkpoint(
             f"{weights.name} are expected): {err}"
         ) from err
     takes_tail = head_class(checkpoint.head).takes_tail
+    if own_name(checkpoint.head):
+        file = sys.modules[head_class(checkpoint.head).__module__].__file__
+        logger.info("head %s comes from %s", checkpoint.head, file)
     refuse_unknown_options(checkpoint.head, checkpoint.options)
     head = build_head(
         checkpoint.head,

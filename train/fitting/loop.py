@@ -16,8 +16,8 @@ from features_store.errors import ContractError
 from train.data.batch import Batch
 from train.data.clips import Clips, Epoch
 from train.data.labels import Labels
-from train.fit.config import TrainConfig
-from train.fit.tasks import SINGLE_LABEL, Task, task_of
+from train.fitting.config import TrainConfig
+from train.fitting.tasks import Task, task_of
 from train.heads import Head
 from train.scores.metrics import aggregate
 
@@ -88,7 +88,7 @@ def fit(
 
 
 def training_loss(
-    head: Head, batch: Batch, targets: Tensor, weights: Tensor | None, task: Task = SINGLE_LABEL
+    head: Head, batch: Batch, targets: Tensor, weights: Tensor | None, task: Task
 ) -> Float[Tensor, ""]:
     """Return the task's loss plus the head's regularisers by their weights."""
     output = head(batch)

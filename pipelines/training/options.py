@@ -1,0 +1,98 @@
+"""The options of `train`: each field is a flag of the command line too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from features_store.views import View
+from train.data.kinds import Aggregate, WindowKind
+
+# Those of `train.fitting.config.TrainConfig`, under the same names; not given, its defaults hold.
+OF_TRAINING = (
+    "multi_label", "layers", "view", "windows", "clip_frames", "frame_stride", "window_stride",
+    "epochs", "batch_size", "learning_rates", "weight_decays", "optimiser", "class_weights",
+    "split_seed", "inner_folds", "aggregate", "last_n",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What is asked of `train`, beside the store."""
+
+    heads: Annotated[
+        Sequence[str],
+        typer.Option(
+            "--head",
+            help="NAME or NAME:option=value,…; repeat to compare. See 'cubereel list heads'. "
+            "A head of your own is package.module:MyHead.",
+        ),
+    ] = ()
+    grid: Annotated[
+        str | None,
+        typer.Option(help="Heads of a whole table: a .toml file, or see 'cubereel list grids'."),
+    ] = None
+    settings: Annotated[
+        Sequence[str], typer.Option("--set", help="name=value, an option of every head.")
+    ] = ()
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validate over groups instead of the split column.")
+    ] = None
+    seeds: Annotated[int, typer.Option(help="Fits per fold.")] = 1
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; by default a dated one. Fits that it holds are kept."),
+    ] = None
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with the options below; flags win.")
+    ] = None
+    multi_label: Annotated[
+        bool | None,
+        typer.Option("--multi-label", help="Labels name any number of classes: 'sit;talk'."),
+    ] = None
+    layers: Annotated[
+        Sequence[str], typer.Option("--layer", help="Layer; repeat. The last is the top.")
+    ] = ()
+    view: Annotated[
+        View | None, typer.Option(help="What of the picture, of those stored [center].")
+    ] = None
+    windows: Annotated[WindowKind | None, typer.Option(help="How videos are cut into clips.")] = (
+        None
+    )
+    clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip [16].")] = None
+    frame_stride: Annotated[int | None, typer.Option(help="Rows from frame to frame [1].")] = None
+    window_stride: Annotated[int | None, typer.Option(help="Rows from clip to clip [1].")] = None
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data [15].")] = None
+    batch_size: Annotated[int | None, typer.Option(help="Clips per step [32].")] = None
+    learning_rates: Annotated[
+        Sequence[float],
+        typer.Option("--lr", help="Learning rate; repeat to let validation choose."),
+    ] = ()
+    weight_decays: Annotated[
+        Sequence[float],
+        typer.Option("--weight-decay", help="Weight decay; repeat to let validation choose."),
+    ] = ()
+    optimiser: Annotated[str | None, typer.Option(help="adam or adamw [adamw].")] = None
+    class_weights: Annotated[
+        bool | None, typer.Option(help="Let every class count the same [yes].")
+    ] = None
+    split_seed: Annotated[int | None, typer.Option(help="Of the shuffle that makes folds [0].")] = (
+        None
+    )
+    inner_folds: Annotated[int | None, typer.Option(help="Rounds of validation [1].")] = None
+    aggregate: Annotated[Aggregate | None, typer.Option(help="Of a video's clips [mean].")] = None
+    last_n: Annotated[int | None, typer.Option(help="Average the last n steps only.")] = None
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="The backbone's weights, for heads that train its last layers."),
+    ] = None
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto"
+
+    def of_training(self) -> dict[str, Any]:
+        """Return the options of `TrainConfig` that were given."""
+        values = {name: getattr(self, name) for name in OF_TRAINING}
+        return {name: value for name, value in values.items() if value not in (None, (), [])}

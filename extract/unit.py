@@ -117,7 +117,8 @@ class UnitExtractor:
             Behind("write", ahead=BATCHES_TO_WRITE) as writing,
             lanes,
         ):
-            for event in pool.decode(_tasks([job for _, job in self._places], may_begin)):
+            jobs = [job for _, job in self._places]
+            for event in pool.decode(_tasks(jobs, may_begin, is_drawn=pool.draws_frames)):
                 if isinstance(event, Frames):
                     packer.add(FrameBlock(event.pixels, event.pts_seconds, event.frame_index))
                 else:
@@ -234,13 +235,22 @@ class UnitExtractor:
         self._on_video(record)
 
 
-def _tasks(jobs: Sequence[VideoJob], may_begin: Callable[[], bool]) -> Iterator[DecodeTask]:
+def _tasks(
+    jobs: Sequence[VideoJob], may_begin: Callable[[], bool], *, is_drawn: bool
+) -> Iterator[DecodeTask]:
     for i, job in enumerate(jobs):
         if not may_begin():
             return
-        yield DecodeTask(
-            i, str(job.path), job.start_seconds, job.end_seconds, video_id=job.video_id
-        )
+        key = _draw_key(job.path) if is_drawn else ""
+        yield DecodeTask(i, str(job.path), job.start_seconds, job.end_seconds, draw_key=key)
+
+
+def _draw_key(path: Path) -> str:
+    """Return the SHA-256 of a file, on which its draws depend: not on where it lies."""
+    try:
+        return str(media_fields(path)["media_sha256"])
+    except OSError:
+        return ""  # nothing is drawn of it: whoever decodes it says why
 
 
 def _media_of(job: VideoJob) -> dict[str, Any]:

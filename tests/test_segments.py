@@ -17,10 +17,10 @@ from tests.stores import SPEC
 TICK = Fraction(1, 25)
 
 
-def sampled(sampling, pts, *, video_id="v.mp4", extent=None):
+def sampled(sampling, pts, *, draw_key="v.mp4", extent=None):
     """The kept timestamps, and the draws as timestamps."""
     extent = extent or Extent(pts[0], pts[-1], len(pts))
-    sampler = make_sampler(sampling, time_base=TICK, extent=extent, video_id=video_id)
+    sampler = make_sampler(sampling, time_base=TICK, extent=extent, draw_key=draw_key)
     kept = [each for each in pts if sampler.keep(each)]
     kept += pts[-1:] if sampler.keep_last() else []
     return kept, [[kept[row] for row in draw] for draw in sampler.draws]
@@ -68,7 +68,7 @@ samplings = st.one_of(
 
 @given(samplings, times)
 def test_each_draw_has_the_first_frame_at_or_after_its_times_or_the_last(sampling, pts):
-    wanted = wanted_times(sampling, Extent(pts[0], pts[-1], len(pts)), video_id="v.mp4")
+    wanted = wanted_times(sampling, Extent(pts[0], pts[-1], len(pts)), draw_key="v.mp4")
 
     kept, draws = sampled(sampling, pts)
 
@@ -105,7 +105,7 @@ def test_a_random_draw_takes_a_frame_of_each_segment(num_segments, ticks):
 
     for video in range(50):
         sampling = Sampling.parse(segments=num_segments, jitter=3)
-        _, draws = sampled(sampling, pts, video_id=f"{video}")
+        _, draws = sampled(sampling, pts, draw_key=f"{video}")
         for draw in draws:
             assert [p // ticks * num_segments // 84 for p in draw] == list(range(num_segments))
 
@@ -114,7 +114,7 @@ def test_a_random_draw_takes_a_frame_of_each_segment(num_segments, ticks):
 def test_every_frame_of_a_segment_is_as_likely(ticks):
     sampling = Sampling.parse(segments=2, jitter=1)
 
-    draws = [sampled(sampling, every(ticks, 8), video_id=f"{i}")[1][1] for i in range(2000)]
+    draws = [sampled(sampling, every(ticks, 8), draw_key=f"{i}")[1][1] for i in range(2000)]
 
     counts = Counter(p // ticks for draw in draws for p in draw)
     assert sorted(counts) == list(range(8))
@@ -125,14 +125,14 @@ def test_draws_depend_on_the_seed_and_the_video_and_nothing_else():
     pts = every(3600, 200)
 
     def draws(**changes):
-        options = {"segments": 8, "jitter": 2, "seed": 3, "video_id": "a.mp4"} | changes
-        video_id = options.pop("video_id")
-        return sampled(Sampling.parse(**options), pts, video_id=video_id)[1]
+        options = {"segments": 8, "jitter": 2, "seed": 3, "draw_key": "a.mp4"} | changes
+        draw_key = options.pop("draw_key")
+        return sampled(Sampling.parse(**options), pts, draw_key=draw_key)[1]
 
     first = draws()
     assert first == draws()
-    assert first[0] == draws(seed=4)[0] == draws(video_id="b.mp4")[0]  # the centres
-    assert len({str(d) for d in (first, draws(seed=4), draws(video_id="b.mp4"))}) == 3
+    assert first[0] == draws(seed=4)[0] == draws(draw_key="b.mp4")[0]  # the centres
+    assert len({str(d) for d in (first, draws(seed=4), draws(draw_key="b.mp4"))}) == 3
     assert first == draws(jitter=5)[:3]
     assert first[1] != first[2]
 

@@ -16,6 +16,7 @@ from extract.video.reader import FrameReader
 from extract.video.settings import ReaderSettings
 from extract.video.spans import find_extent
 from features_store.errors import DamageError, StoreError
+from features_store.format.disk import file_sha256
 from features_store.session import StoreWriter
 from features_store.shards.reader import ShardReader
 from features_store.shards.writer import ShardWriter
@@ -23,18 +24,20 @@ from features_store.spec import Preprocessing, Sampling
 from features_store.store import Store
 from features_store.verbs.repair import repair_store
 from features_store.verbs.verify import verify_store
+from pipelines.training.evaluate import probabilities
 from tests.clips import write_classes
 from tests.stores import SPEC, commit, frames, header, make_store
 from tests.synthetic import moving_square, numbered_frames, read_numbers, write_video
 from train.data.clips import Clips
 from train.data.windows import WindowPlan
+from train.fitting.checkpoint import load_checkpoint
 
 TINY = ("--backbone", "tiny:conv", "--device", "cpu")
 DRAWN = (*TINY, "--segments", 3, "--jitter", 2, "--seed", 5)
 SAMPLING = Sampling.parse(segments=3, jitter=2, seed=5)
 
 
-def read(path, sampling, *, start=None, end=None, video_id="", stack=None):
+def read(path, sampling, *, start=None, end=None, draw_key="", stack=None):
     """Numbers of the kept frames, their indices, and the reader."""
     preprocessing = Preprocessing(
         (48, 64), 64, "stretch", "bilinear", (0.0,) * 3, (1.0,) * 3, 255.0, "rgb"
@@ -44,7 +47,7 @@ def read(path, sampling, *, start=None, end=None, video_id="", stack=None):
         ReaderSettings(
             sampling=sampling, preprocessing=preprocessing, stack=stack or PictureStack()
         ),
-        video_id=video_id,
+        draw_key=draw_key,
         start_seconds=start,
         end_seconds=end,
     )
@@ -184,7 +187,8 @@ def test_draws_are_read_with_h5py_alone(store, videos):
     for video_id, draws in drawn.items():
         assert np.shape(draws) == (3, 3)
         assert draws[0] == [2, 6, 11]  # of 14 frames at 2.33, 7 and 11.67, less a frame
-        numbers = read(videos / video_id, SAMPLING, video_id=video_id)
+        key = file_sha256(videos / video_id)
+        numbers = read(videos / video_id, SAMPLING, draw_key=key)
         assert sorted({i for draw in draws for i in draw}) == numbers[1]
     assert len({str(draws) for draws in drawn.values()}) > 4, "each video has draws of its own"
 
@@ -256,7 +260,7 @@ def test_a_killed_extraction_keeps_draws(tmp_path):
     with StoreWriter(store, drawing, run_id="killed"):
         pass
     partial = ShardWriter(
-        store / "shards" / "killed-0001.h5.partial",
+        store / "shards" / "killed.0001-1.h5.partial",
         drawing.arrays,
         rows=9,
         videos=2,
@@ -306,7 +310,18 @@ def test_a_head_is_trained_on_draws(cubereel, videos, store, tmp_path):
 
     assert cubereel("train", store, "--head", "soft-attention", *quick) == 0
     checkpoint = run / "checkpoints" / "soft-attention" / "fold0-seed0.json"
-    assert cubereel("predict", checkpoint, videos / "dark" / "0.mp4") == 0
+    said = []
+    for name in ("a.mp4", "elsewhere/b.mp4"):  # the draws are those of the content
+        copied = tmp_path / name
+        copied.parent.mkdir(exist_ok=True)
+        shutil.copy(videos / "dark" / "0.mp4", copied)
+        assert cubereel("predict", checkpoint, copied, "--json") == 0
+        said.append(json.loads(cubereel.out)["predictions"][0]["probs"])
+    assert said[0] == said[1]
+    head, description = load_checkpoint(checkpoint)
+    with Store(store) as opened:
+        stored = probabilities(head, description, opened, ["dark/0.mp4"], "cpu")[0]
+    assert list(said[0].values()) == pytest.approx(stored, abs=1e-6)
     picture = tmp_path / "where.png"
     where = ("--video", "dark/0.mp4", "--out", picture)
     assert cubereel("explain", checkpoint, store, *where) == 0

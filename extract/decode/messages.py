@@ -21,7 +21,7 @@ class DecodeTask:
 
     Attributes:
         is_probe: read the header, decode nothing.
-        video_id: that random draws of frames depend on.
+        draw_key: that random draws of frames depend on; see `FrameReader`.
     """
 
     index: int
@@ -29,7 +29,7 @@ class DecodeTask:
     start_seconds: float | None = None
     end_seconds: float | None = None
     is_probe: bool = False
-    video_id: str = ""
+    draw_key: str = ""
 
 
 @dataclass(frozen=True)

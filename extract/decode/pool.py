@@ -99,6 +99,11 @@ class DecodePool:
         self._seats = []
 
     @property
+    def draws_frames(self) -> bool:
+        """Whether which frames are kept depends on each task's `draw_key`."""
+        return self._settings.sampling.jitter > 0
+
+    @property
     def worker_pids(self) -> list[int]:
         """Process ids of the present workers."""
         return [seat.process.pid for seat in self._seats]

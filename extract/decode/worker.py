@@ -84,7 +84,7 @@ class DecodeWorker:
         reader = FrameReader(
             task.path,
             self._settings,
-            video_id=task.video_id,
+            draw_key=task.draw_key,
             start_seconds=task.start_seconds,
             end_seconds=task.end_seconds,
             on_packet=self._ring.advance,

@@ -112,17 +112,17 @@ FrameSampler = StrideSampler | FpsSampler | TimesSampler
 
 
 def make_sampler(
-    sampling: Sampling, *, time_base: Fraction, extent: Extent | None = None, video_id: str = ""
+    sampling: Sampling, *, time_base: Fraction, extent: Extent | None = None, draw_key: str = ""
 ) -> FrameSampler:
     """Return a fresh sampler for one video whose timestamps count `time_base` seconds.
 
     Args:
         extent: of the video; needed by ``count`` and ``segments``.
-        video_id: that random draws depend on.
+        draw_key: that random draws depend on, beside their seed.
     """
     if sampling.is_sparse:
         assert extent is not None, "a fixed number of frames needs the first and the last time"
-        return TimesSampler(wanted_times(sampling, extent, video_id=video_id))
+        return TimesSampler(wanted_times(sampling, extent, draw_key=draw_key))
     if sampling.kind == "stride":
         return StrideSampler(int(sampling.value))
     return FpsSampler(Fraction(sampling.value), time_base=time_base)

@@ -29,12 +29,12 @@ class Extent(NamedTuple):
         return Fraction(self.last_pts - self.first_pts, max(1, self.num_frames - 1))
 
 
-def wanted_times(sampling: Sampling, extent: Extent, *, video_id: str) -> list[list[Fraction]]:
+def wanted_times(sampling: Sampling, extent: Extent, *, draw_key: str) -> list[list[Fraction]]:
     """Return R draws of S times each, in ticks; the first is that of the centres.
 
     >>> second = Extent(0, 24, 25)
     >>> [[int(t) for t in draw] for draw in
-    ...  wanted_times(Sampling.parse(count=4), second, video_id="v")]
+    ...  wanted_times(Sampling.parse(count=4), second, draw_key="v")]
     [[0, 8, 16, 24]]
     """
     if sampling.kind == "count":
@@ -45,20 +45,20 @@ def wanted_times(sampling: Sampling, extent: Extent, *, video_id: str) -> list[l
     # and where ticks are frames it would favour the first one.
     return [centres] + [
         [
-            _in_segment(extent, s, drawn_share(sampling.seed, video_id, r, s), num_segments) + half
+            _in_segment(extent, s, drawn_share(sampling.seed, draw_key, r, s), num_segments) + half
             for s in range(num_segments)
         ]
         for r in range(1, sampling.jitter + 1)
     ]
 
 
-def drawn_share(seed: int, video_id: str, draw: int, segment: int) -> Fraction:
+def drawn_share(seed: int, draw_key: str, draw: int, segment: int) -> Fraction:
     """Return a number in (0, 1], the same on every machine, in any order and after any resume.
 
     >>> float(drawn_share(0, "v.mp4", 1, 0))
     0.7272164209145395
     """
-    text = f"{seed}\n{draw}\n{segment}\n{video_id}"
+    text = f"{seed}\n{draw}\n{segment}\n{draw_key}"
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return Fraction(number + 1, 2**64)
 

@@ -92,7 +92,8 @@ class FrameReader:
     Args:
         path: a local regular file.
         settings: which frames are kept, how they are scaled, what decodes.
-        video_id: that random draws of frames depend on.
+        draw_key: that random draws of frames depend on; of a store the SHA-256 of the file, so that
+            a file has the same draws under any name.
         start_seconds, end_seconds: keep start <= time < end, counted from the video's first frame.
         on_packet: called once per packet read, so that a watchdog sees progress.
 
@@ -108,14 +109,14 @@ class FrameReader:
         path: str | Path,
         settings: ReaderSettings,
         *,
-        video_id: str = "",
+        draw_key: str = "",
         start_seconds: float | None = None,
         end_seconds: float | None = None,
         on_packet: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
         self._settings = settings
-        self._video_id = video_id
+        self._draw_key = draw_key
         self._start_seconds = start_seconds or 0.0
         self._end_seconds = end_seconds
         self._on_packet = on_packet
@@ -220,7 +221,7 @@ class FrameReader:
                 on_packet=self._on_packet,
             )
         return make_sampler(
-            self._settings.sampling, time_base=time_base, extent=extent, video_id=self._video_id
+            self._settings.sampling, time_base=time_base, extent=extent, draw_key=self._draw_key
         )
 
     def _kept(self, latest: list[_ShownFrame], time_base: Fraction) -> KeptFrame:

@@ -166,7 +166,7 @@ def read_pictures(
     reader = FrameReader(
         path,
         ReaderSettings(preprocessing=preprocessing, sampling=spec.sampling),
-        video_id=record.id,
+        draw_key=record.media_sha256,
         start_seconds=None if np.isnan(record.start_seconds) else record.start_seconds,
         end_seconds=None if np.isnan(record.end_seconds) else record.end_seconds,
     )

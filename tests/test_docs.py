@@ -190,3 +190,12 @@ def test_the_picture_of_the_readme_is_small_and_its_script_draws_such(tmp_path):
     script["draw_small"](str(tmp_path / "strip.png"), str(tmp_path / "out.png"))
     with Image.open(tmp_path / "out.png") as picture:
         assert (picture.size, picture.mode) == ((960, 164), "P")
+
+
+PATH = re.compile(r"`((?:extract|train|features_store|pipelines|tests|benchmarks|docs)/[\w./-]+)`")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_path_that_a_page_names_is_there(page):
+    gone = [name for name in PATH.findall(page.read_text()) if not (ROOT / name).exists()]
+    assert gone == []

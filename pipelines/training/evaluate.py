@@ -52,6 +52,11 @@ def evaluate(
     head, description = open_checkpoint(checkpoint)
     with Store(store) as opened:
         require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
+        if opened.revision != description.revision:
+            logger.info(
+                "the head was fitted on revision %.8s of its store, this is %.8s",
+                description.revision, opened.revision,
+            )  # fmt: skip
         wanted = videos_to_score(opened, description, split=split)
         labels = stored_labels(opened, description, wanted)
         probs = probabilities(head, description, opened, wanted, device, frame_order=frame_order)

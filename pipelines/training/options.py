@@ -91,6 +91,10 @@ class TrainOptions:
         typer.Option(help="The backbone's weights, for heads that train its last layers."),
     ] = None
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto"
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Of the store, by its first digits, as results.json has it; else now."),
+    ] = None
 
     def of_training(self) -> dict[str, Any]:
         """Return the options of `TrainConfig` that were given."""

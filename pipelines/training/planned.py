@@ -106,6 +106,7 @@ def _checkpoint(
         config=head.config,
         spec=spec.to_json(),
         spec_digest=spec.digest,
+        revision=report.revision,
         fold=fold,
         seed=seed,
         split_hash=report.split_hashes[fold],

@@ -27,12 +27,14 @@ class TrainReport:
     """What `train` did; also ``results.json`` in the run folder.
 
     Attributes:
+        revision: of the store: which shards it consisted of.
         metric: the score that heads are chosen and compared by, a field of every row.
     """
 
     run: str
     store: str
     spec_digest: str
+    revision: str
     num_videos: int
     num_groups: int
     classes: list[str]
@@ -63,6 +65,7 @@ def begin_report(
         run=str(run),
         store=str(store.path),
         spec_digest=store.header.spec.digest,
+        revision=store.revision,
         num_videos=len(ids),
         num_groups=len(set(data.groups.tolist())),
         classes=list(data.classes),

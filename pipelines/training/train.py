@@ -41,6 +41,7 @@ def train(
     device: str = "auto",
     config: TrainConfig | None = None,
     weights: str | Path | None = None,
+    revision: str | None = None,
 ) -> TrainReport:
     """Select, fit and test heads on the videos of a store; called again, it goes on.
 
@@ -51,6 +52,8 @@ def train(
         out: run folder; by default a dated one below ``runs``. Fits that it holds are not done
             again.
         weights: of the store's backbone, for heads that train its last layers.
+        revision: of the store, by its first digits; None is the newest. What others add meanwhile
+            is not seen.
 
     Raises:
         UsageError: an unknown head or option, before anything is read; fits of something else in
@@ -65,7 +68,7 @@ def train(
         refuse_wrong_options(row.choice.name, dict(row.choice.options))
     refuse_idle_weights([row.choice for row in rows], weights)
     keep_freed_memory()
-    with Store(store) as opened:
+    with Store(store, revision=revision) as opened:
         loaded = load_labelled(opened, config, choose_device(device))
         data = loaded.data
         planned = [plan_head(row, data, config=config, weights=weights) for row in rows]

@@ -32,6 +32,7 @@ class Checkpoint:
 
     Attributes:
         spec: of the store it was trained on, as in `store.json`; new cubes must agree with it.
+        revision: of that store.
         test_ids: videos that the head was not fitted on.
     """
 
@@ -43,6 +44,7 @@ class Checkpoint:
     config: TrainConfig
     spec: dict[str, Any]
     spec_digest: str
+    revision: str
     fold: int
     seed: int
     split_hash: str

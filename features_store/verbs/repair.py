@@ -7,6 +7,7 @@ Where the catalogue is what was lost, one is made of the shards that are there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -138,7 +139,7 @@ class _Mender:
                 supersedes = {**entry.supersedes, entry.name: ids}
                 self._sealer().copies(videos, self._shards / f"{new}.h5", supersedes=supersedes)
         self._announce(ShardEntry(entry.name, supersedes=entry.supersedes))
-        if path.exists():
+        if os.path.lexists(path):
             self._set_aside(path)
 
     def adopt(self, name: str) -> None:
@@ -198,7 +199,7 @@ class _Mender:
         """Whether a file is a shard that is whole, but not the one that is listed."""
         try:
             check_identity(path, entry)
-        except DamageError:
+        except StoreError:
             with suppress(StoreError):
                 reader = ShardReader(path, self._header.arrays, spec=self._header.spec)
                 with closing(reader):

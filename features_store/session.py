@@ -16,6 +16,7 @@ from features_store.catalogue import FILE_NAME as CATALOGUE_NAME
 from features_store.catalogue import (
     PARTIAL,
     SEALING,
+    UNIT,
     Catalogue,
     ShardEntry,
     is_pending,
@@ -147,8 +148,9 @@ class StoreWriter:
             if f"{name}.h5" in self._catalogue.shards:
                 partial.unlink()  # sealed by copy, and then the run was killed
                 continue
-            if any(entry.name == name for entry in self._catalogue.entries):
-                name = self._catalogue.new_name(name.rpartition("-")[0])
+            unit = UNIT.fullmatch(name)
+            if unit is None or any(entry.name == name for entry in self._catalogue.entries):
+                name = self._catalogue.new_name(unit["id"] if unit else self._run_id)
             shard = shards / f"{name}.h5"
             with Store(self.path) as before:
                 if self._sealer(before).by_copy(partial, shard):

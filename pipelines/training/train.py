@@ -108,6 +108,7 @@ def train(
         )
     refuse_idle_weights([row.choice for row in rows], weights)
     with Store(store) as opened:
+        opened.check_shards()
         data, groups_said, unlabelled, missing = load_labelled(
             opened, config, choose_device(device)
         )

@@ -190,12 +190,15 @@ def open_catalogue(store: Path, *, spec_digest: str) -> Catalogue:
 
     Raises:
         DamageError: a shard is missing, of another size, or not listed.
+        UnsafeStoreError: what has the name of a shard is a link, a pipe or a device.
     """
     # In this order: a shard that is added meanwhile is listed before it has its name.
     there = list_shards(store)
     catalogue = settled(store, read_catalogue(store, spec_digest=spec_digest))
     problems = listing_problems(store, catalogue, there)
     if problems:
+        for name in there:
+            check_own(store / "shards" / name)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise DamageError(
             f"{store}: {problems[0]}{more}; copy the store again, or run 'cubereel store repair'"

@@ -112,7 +112,9 @@ def read_header(store: Path) -> StoreHeader:
         ) from None
     except ValueError as err:
         raise StoreError(f"{path} cannot be read: {err}") from err
-    version = document.get("format_version") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or "format_version" not in document:
+        raise StoreError(f"{path} cannot be understood: it lacks the field 'format_version'")
+    version = document["format_version"]
     if type(version) is not int or version != FORMAT_VERSION:
         raise StoreError(f"{store} {other_version(version)}")
     return _parse(path, document)

@@ -16,6 +16,7 @@ from features_store.catalogue import FILE_NAME as CATALOGUE_NAME
 from features_store.catalogue import (
     PARTIAL,
     SEALING,
+    UNIT,
     Catalogue,
     ShardEntry,
     is_pending,
@@ -137,10 +138,7 @@ class StoreWriter:
 
     def _salvage(self) -> None:
         shards = self.path / "shards"
-        for entry in self._catalogue.entries[::-1]:
-            if not is_pending(self.path, entry):
-                break
-            self._give_name(entry)
+        self._catalogue, self.salvaged = finish_pending(self.path, self._catalogue)
         for leftover in shards.glob(f"*{SEALING}"):
             leftover.unlink()
         for folder in (self.path, shards, self.path / "runs"):
@@ -150,24 +148,38 @@ class StoreWriter:
             if f"{name}.h5" in self._catalogue.shards:
                 partial.unlink()  # sealed by copy, and then the run was killed
                 continue
-            if any(entry.name == name for entry in self._catalogue.entries):
-                name = self._catalogue.new_name(name.rpartition("-")[0])
+            unit = UNIT.fullmatch(name)
+            if unit is None or any(entry.name == name for entry in self._catalogue.entries):
+                name = self._catalogue.new_name(unit["id"] if unit else self._run_id)
             shard = shards / f"{name}.h5"
             with Store(self.path) as before:
                 if self._sealer(before).by_copy(partial, shard):
                     self.salvaged.append(shard)
 
-    def _give_name(self, entry: ShardEntry) -> None:
-        """Finish what a kill interrupted between listing a shard and renaming it."""
-        shard = self.path / "shards" / entry.file_name
-        for end in (SEALING, PARTIAL):
-            content = shard.with_name(entry.name + end)
+
+def finish_pending(store: Path, catalogue: Catalogue) -> tuple[Catalogue, list[Path]]:
+    """Finish what a kill interrupted between listing a shard and renaming it.
+
+    Returns:
+        The catalogue, and the shards that got their names. One that is not as it was listed is
+        listed as removed now; what is left of it is salvaged as another.
+    """
+    named = []
+    for entry in catalogue.shards.values():
+        if not is_pending(store, entry):
+            continue
+        shard = store / "shards" / entry.file_name
+        for content in (shard.with_name(entry.name + end) for end in (SEALING, PARTIAL)):
+            check_own(content)
             if content.exists() and file_checksum(content) == entry.xxh3_128:
                 content.rename(shard)
                 fsync_path(shard.parent)
-                self.salvaged.append(shard)
-                return
-        self._announce(ShardEntry(entry.name))  # what is left of it is salvaged as another
+                named.append(shard)
+                break
+        else:
+            catalogue = catalogue.with_entry(ShardEntry(entry.name))
+            write_catalogue(store, catalogue)
+    return catalogue, named
 
 
 def _superseded(video_ids: Sequence[str], before: Store) -> dict[str, tuple[str, ...]]:

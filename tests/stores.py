@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from features_store.catalogue import Catalogue, identify, read_catalogue, write_catalogue
+from features_store.format.disk import file_checksum
 from features_store.format.layout import LayerShape
 from features_store.format.records import VideoRecord
 from features_store.manifest import ManifestRow, write_manifest
-from features_store.metadata import StoreHeader
+from features_store.metadata import StoreHeader, read_header
 from features_store.session import StoreWriter, UnitWriter
+from features_store.shards.writer import ShardWriter
 from features_store.sources import new_source
 from features_store.spec import Preprocessing, Sampling, Spec
 
@@ -50,18 +53,21 @@ def frames(
     return rows
 
 
-def add_video(unit: UnitWriter, video_id: str, rows: dict, *, draws: Draws = ()) -> VideoRecord:
+def add_video(
+    unit: UnitWriter | ShardWriter, video_id: str, rows: dict, *, draws: Draws = (), **said: str
+) -> VideoRecord:
     unit.write_rows(rows)
-    return commit(unit, video_id, draws=draws)
+    return commit(unit, video_id, draws=draws, **said)
 
 
 def commit(
-    unit: UnitWriter,
+    unit: UnitWriter | ShardWriter,
     video_id: str,
     *,
     media_sha256: str = "a" * 64,
     draws: Draws = (),
     status: str = "ok",
+    **said: str,
 ) -> VideoRecord:
     return unit.commit(
         id=video_id,
@@ -79,7 +85,48 @@ def commit(
         colour_range="mpeg",
         status=status,
         draws=draws,
+        **said,
     )
+
+
+def add_unit(
+    path: Path, videos: dict[str, int], *, run_id: str, store_header: StoreHeader = HEADER
+) -> Path:
+    """Add a shard with videos of so many frames to a store; return it."""
+    with (
+        StoreWriter(path, store_header, run_id=run_id) as writer,
+        writer.unit(rows=sum(videos.values()), video_ids=list(videos)) as unit,
+    ):
+        for video_id, length in videos.items():
+            add_video(unit, video_id, frames(length, seed=9, store_header=store_header))
+    (shard,) = unit.shards
+    return shard
+
+
+def killed_partial(path: Path, video_id: str, rows: dict, *, name: str) -> Path:
+    """Leave what a run that was killed behind a commit leaves, in a store of `HEADER`."""
+    partial = path / "shards" / f"{name}.h5.partial"
+    writer = ShardWriter(partial, HEADER.arrays, rows=9, videos=1, id_bytes=20, spec=SPEC)
+    add_video(writer, video_id, rows, source=HEADER.sources[0].id)
+    writer.close()
+    return partial
+
+
+def catalogue_of(path: Path) -> Catalogue:
+    return read_catalogue(path, spec_digest=read_header(path).spec.digest)
+
+
+def relist(path: Path) -> None:
+    """List the shards of a store as they are now, as somebody would who changed them on purpose."""
+    entries = []
+    for entry in catalogue_of(path).entries:
+        shard, place = path / "shards" / entry.file_name, entry.identity
+        identity = identify(shard, offset=place.offset, table_bytes=place.bytes)
+        digest = file_checksum(shard)
+        entries.append(
+            replace(entry, bytes=shard.stat().st_size, xxh3_128=digest, identity=identity)
+        )
+    write_catalogue(path, Catalogue(read_header(path).spec.digest, tuple(entries)))
 
 
 def make_store(

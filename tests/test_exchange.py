@@ -15,12 +15,14 @@ from features_store.exchange import ImportOptions, export_store, import_features
 from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
 from features_store.session import StoreWriter
+from features_store.sources import new_source
 from features_store.store import Store
 from features_store.verbs.diff import diff_stores
 from features_store.verbs.verify import verify_store
 from tests.stores import add_video, frames, header, make_store
 
-TEXTS = {"licence": "CC-BY-4.0", "origin": "a camera", "citation": "Someone, 2020"}
+TERMS = {"licence": "CC-BY-4.0", "origin": "a camera", "citation": "Someone, 2020"}
+SOURCES = {"sources": (new_source("videos", **TERMS),)}
 LENGTHS = {"b/run.mp4": 5, "a/jump.mp4": 3, "a/none.mp4": 5}
 LAYERS = (LayerShape("mid", 4, 3), LayerShape("top", 2, 8))
 ONE_CELL = (LayerShape("features", 1, 6),)
@@ -34,7 +36,7 @@ def write_rows(store, *rows):
 def store(tmp_path):
     """Three videos of two layers; the manifest is not in the order of ids."""
     path = tmp_path / "s.cubes"
-    make_store(path, LENGTHS, store_header=header(layers=LAYERS, dtype="float16", **TEXTS))
+    make_store(path, LENGTHS, store_header=header(layers=LAYERS, dtype="float16", **SOURCES))
     write_rows(
         path,
         ManifestRow("b/run.mp4", "b/run.mp4", "run", "g1", "train", extra={"camera": "2"}),
@@ -50,7 +52,7 @@ def vectors(tmp_path):
     """Three videos with one cell a frame, all of one length."""
     path = tmp_path / "v.cubes"
     lengths = dict.fromkeys(LENGTHS, 4)
-    make_store(path, lengths, store_header=header(layers=ONE_CELL, has_diffs=False, **TEXTS))
+    make_store(path, lengths, store_header=header(layers=ONE_CELL, has_diffs=False, **SOURCES))
     splits = ("test", "train", "")
     write_rows(
         path, *(ManifestRow(i, i, i[2:5], split=s) for i, s in zip(lengths, splits, strict=True))
@@ -87,7 +89,7 @@ def plain_record(record):
 def test_folder_keeps_everything(tmp_path, encoding):
     store, out = tmp_path / "s.cubes", tmp_path / "again.cubes"
     dtype, compression = encoding
-    said = header(layers=LAYERS, dtype=dtype, compression=compression, **TEXTS)
+    said = header(layers=LAYERS, dtype=dtype, compression=compression, **SOURCES)
     make_store(store, LENGTHS, store_header=said)
     export_store(store, tmp_path / "plain", kind="folder")
     report = import_features(tmp_path / "plain", out, kind="folder")
@@ -135,7 +137,7 @@ def test_store_to_foreign_and_back(vectors, tmp_path, kind):
     assert contents(tmp_path / "again.cubes") == contents(vectors)
     with Store(tmp_path / "again.cubes") as opened:
         said = opened.header
-        assert {name: getattr(said, name) for name in TEXTS} == TEXTS
+        assert said.sources == (new_source("", **TERMS),)
         assert (said.spec.backbone, said.has_diffs) == ("imported:x", False)
     assert verify_store(tmp_path / "again.cubes", full=True).problems == []
 

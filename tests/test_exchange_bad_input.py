@@ -14,6 +14,8 @@ from features_store.exchange import FORMATS, ImportOptions, export_store, import
 from features_store.exchange.formats.registry import find_format
 from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, write_manifest
+from features_store.metadata import read_header
+from features_store.sources import new_source
 from tests.stores import header, make_store
 
 ONE_CELL = header(layers=(LayerShape("features", 1, 6),), has_diffs=False)
@@ -285,14 +287,15 @@ def test_a_file_is_no_folder(cubereel, plain, tmp_path, out):
 
 
 def test_an_export_json_speaks_of_its_own_files_alone(cubereel, tmp_path):
-    make_store(tmp_path / "s", {"a": 2}, store_header=replace(ONE_CELL, licence="MIT"))
+    said = (new_source("videos", licence="MIT"),)
+    make_store(tmp_path / "s", {"a": 2}, store_header=replace(ONE_CELL, sources=said))
     export_store(tmp_path / "s", tmp_path / "out", kind="arrays")
     other = tmp_path / "out" / "other.npz"
     other.write_bytes((tmp_path / "out" / "features.npz").read_bytes())
-    for path, licence in ((tmp_path / "out" / "features.npz", "MIT"), (other, "")):
+    for path, licence in ((tmp_path / "out" / "features.npz", "MIT"), (other, None)):
         out = tmp_path / path.stem
         import_features(path, out, kind="arrays", options=ImportOptions(name="x"))
-        assert json.loads((out / "store.json").read_text())["licence"] == licence
+        assert [source.licence for source in read_header(out).sources] == [licence]
 
     document = json.loads((tmp_path / "out" / "export.json").read_text())
     assert document["layers"] == ["features"]

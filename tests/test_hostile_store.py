@@ -9,8 +9,10 @@ import hdf5plugin
 import numpy as np
 import pytest
 
+from features_store.catalogue import Catalogue, Identity, write_catalogue
 from features_store.errors import CubereelError, DamageError, StoreError, UnsafeStoreError
 from features_store.format.records import record_checksum
+from features_store.format.safety import MAX_JSON_BYTES
 from features_store.index import write_index
 from features_store.metadata import read_header
 from features_store.session import StoreWriter
@@ -20,7 +22,7 @@ from features_store.verbs.merge import merge_stores
 from features_store.verbs.repair import repair_store
 from features_store.verbs.reshape import RepackOptions, repack_store
 from features_store.verbs.verify import verify_store
-from tests.stores import HEADER, header, make_store
+from tests.stores import HEADER, catalogue_of, header, make_store, relist
 
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 12}
 CUBES = "cubes/center/top"
@@ -53,7 +55,12 @@ def _read_all(store):
 
 
 def _assert_refused(store, error, words):
-    """Reading, verifying and copying: none follows, and none ends in another error."""
+    """Reading, verifying and copying: none follows, and none ends in another error.
+
+    The catalogue is the hostile store's own too, so that it lists what is there.
+    """
+    if not _shard(store).is_symlink():
+        relist(store)
     with pytest.raises(error, match=words):
         _read_all(store)
     assert verify_store(store, full=True).problems
@@ -191,6 +198,7 @@ def _edit_record(store, **values):
         table["record_checksum"][1] = record_checksum(table[1:2])
         file["videos"][:] = table
     (store / "index.h5").unlink(missing_ok=True)
+    relist(store)
 
 
 @pytest.mark.parametrize(
@@ -215,22 +223,88 @@ def test_records_that_lie_about_their_rows(store, values):
     assert verify_store(store).problems
 
 
-def test_a_sidecar_that_lies_about_the_size(store):
-    sidecar = _shard(store).with_suffix(".json")
-    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"bytes": 10**15}))
+def _edit_entry(store, **changes):
+    """Change the only entry of a catalogue, and its revision as if it were right."""
+    catalogue = catalogue_of(store)
+    entries = (replace(catalogue.entries[0], **changes),)
+    write_catalogue(store, Catalogue(catalogue.spec_digest, entries))
 
-    assert "its sidecar says 1000000000000000" in verify_store(store).problems[0]
+
+def test_a_catalogue_that_lies_about_the_size(store):
+    _edit_entry(store, bytes=10**15)
+
+    assert "the catalogue says 1000000000000000" in verify_store(store).problems[0]
+    with pytest.raises(DamageError, match="the catalogue says 1000000000000000"):
+        Store(store)
 
 
 @pytest.mark.parametrize(
-    "content", [b"[]", b'{"bytes": "x"}', b"\x80\x04\x95", b'{"supersedes": 5}', b"[" * 10**5]
+    ("offset", "num_bytes"),
+    [(-1, 8), (2**70, 8), (0, 2**70), (0, -1), (-(2**70), -(2**70)), (10**9, 8)],
 )
-def test_a_sidecar_that_is_none(store, content):
-    _shard(store).with_suffix(".json").write_bytes(content)
-    (store / "index.h5").unlink()
+def test_a_catalogue_that_lies_about_the_place_of_a_table(store, offset, num_bytes):
+    _edit_entry(store, identity=Identity(offset, num_bytes, "0" * 32))
 
-    with pytest.raises(DamageError, match="sidecar"):
+    with pytest.raises(DamageError, match="is not the shard that the catalogue lists"):
+        _read_all(store)
+    assert "is not the shard that the catalogue lists" in verify_store(store).problems[0]
+
+
+@pytest.mark.parametrize("name", ["../x-1", "/etc/passwd-1", "a/b-1", ".-1", "run", "run-0", ""])
+@pytest.mark.parametrize("where", ["name", "supersedes"])
+def test_a_catalogue_with_names_that_leave_the_store(store, name, where):
+    _edit_entry(store, **{where: name if where == "name" else {name: ("walk/a.mp4",)}})
+
+    with pytest.raises(DamageError, match=r"catalogue\.json cannot be read: .* no name of a unit"):
         Store(store)
+    assert "no name of a unit" in verify_store(store).problems[0]
+
+
+def test_a_catalogue_that_supersedes_what_nobody_has(store):
+    nobody = {"nowhere-1": ("walk/a.mp4",), "run.0001-1": ("nobody.mp4", "x" * 2000)}
+    _edit_entry(store, supersedes=nobody)
+
+    _read_all(store)
+    with Store(store) as opened:
+        assert opened.ids == sorted(LENGTHS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"[]", b'"x"', b'{"entries": "x"}', b"\x80\x04\x95", b'{"entries": [5]}', b"[" * 10**5,
+        b'{"spec_digest": "0", "entries": [], "revision": "0"}',
+    ],
+)  # fmt: skip
+def test_a_catalogue_that_is_none(store, content):
+    (store / "catalogue.json").write_bytes(content)
+
+    with pytest.raises(DamageError, match=r"catalogue\.json"):
+        Store(store)
+    assert "catalogue.json" in verify_store(store).problems[0]
+    assert repair_store(store).lost == []
+    _read_all(store)
+
+
+def test_a_catalogue_of_more_bytes_than_a_reader_takes(store):
+    with (store / "catalogue.json").open("r+b") as file:
+        file.truncate(MAX_JSON_BYTES + 1)
+
+    with pytest.raises(DamageError, match=r"catalogue\.json cannot be read: it has \d+ bytes"):
+        Store(store)
+
+
+def test_an_edited_catalogue_is_noticed(store):
+    text = (store / "catalogue.json").read_text()
+    for old, new in (
+        ("run.0001-1", "run.0001-2"),
+        ('"bytes": ', '"bytes": 1'),
+        ('": {}', '": null'),
+    ):
+        assert old in text
+        (store / "catalogue.json").write_text(text.replace(old, new, 1))
+        with pytest.raises(DamageError, match=r"was edited|cannot be read"):
+            Store(store)
 
 
 @pytest.mark.parametrize(
@@ -240,8 +314,8 @@ def test_a_sidecar_that_is_none(store, content):
         {"layers": [{"name": "../x", "grid_size": 2, "dim": 8}]}, {"views": ["a/b"]},
         {"layers": [{"name": "top", "grid_size": -2, "dim": 8}]}, {"layers": "top"},
         {"spec": {}}, {"spec_digest": None}, {"spec": []}, {"has_diffs": "yes"}, {"views": []},
-        {"format_version": 2},
-        {"layers": [{"name": "top", "grid_size": 2, "dim": 8, "path": "/x"}]}, {"root": None},
+        {"sources": []}, {"sources": [{"id": "0"}]}, {"sources": None}, {"has_windows": 1},
+        {"layers": [{"name": "top", "grid_size": 2, "dim": 8, "path": "/x"}]},
     ],
     ids=str,
 )  # fmt: skip
@@ -281,18 +355,29 @@ def test_repair_moves_nothing_out_of_the_store(store, tmp_path):
     assert list((tmp_path / "victim").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["store.json", "sidecar", "shard", "index.h5"])
+@pytest.mark.parametrize("name", ["store.json", "catalogue.json", "shard", "index.h5"])
 @pytest.mark.parametrize("kind", ["/dev/zero", "pipe"])
 def test_devices_and_pipes_are_not_read(store, name, kind):
-    path = {"sidecar": _shard(store).with_suffix(".json"), "shard": _shard(store)}.get(
-        name, store / name
-    )
+    path = _shard(store) if name == "shard" else store / name
     (store / "index.h5").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     os.mkfifo(path) if kind == "pipe" else path.symlink_to(kind)
 
     with pytest.raises(UnsafeStoreError, match=r"neither a file|is a link"):
         _read_all(store)
+
+
+@pytest.mark.parametrize("kind", ["/dev/zero", "pipe"])
+def test_a_catalogue_that_lists_a_device_or_a_pipe_does_not_make_one_read_it(store, kind):
+    """Of no byte, as both say of themselves."""
+    shard = _shard(store)
+    shard.unlink()
+    os.mkfifo(shard) if kind == "pipe" else shard.symlink_to(kind)
+    _edit_entry(store, bytes=0, xxh3_128="0" * 32)
+
+    assert verify_store(store, full=True).problems
+    repair_store(store)
+    _read_all(store)
 
 
 @pytest.mark.parametrize("name", ["manifest.csv", "failures", "failures/run.jsonl"])
@@ -314,6 +399,7 @@ def test_groups_that_are_linked_over_and_over(store):
             below = group.create_group("a")
             group["b"] = below
             group = below
+    relist(store)
     _read_all(store)
 
 

@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features_store.catalogue import Catalogue
 from features_store.errors import StoreError, UsageError
 from features_store.format.layout import LayerShape
 from features_store.ledger import Failure
 from features_store.metadata import StoreHeader, read_header, write_header
 from features_store.plain import PlainError, from_plain, to_plain
-from features_store.shards.sidecar import Sidecar
+from features_store.sources import new_source
 from features_store.spec import Preprocessing, Sampling, Spec
 
 # Of these no value is refused that has the type, so that hypothesis finds them by it.
-KINDS = (Preprocessing, Sampling, Spec, StoreHeader, Failure, Sidecar)
+KINDS = (Preprocessing, Sampling, Spec, StoreHeader, Failure, Catalogue)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 st.register_type_strategy(float, finite)
 st.register_type_strategy(
@@ -164,20 +165,17 @@ def test_whole_numbers_of_a_spec_stay_whole_so_its_digest_stays():
 
 @pytest.mark.parametrize("name", [field.name for field in fields(StoreHeader)])
 def test_every_field_of_a_header_must_be_there(tmp_path, name):
-    write_header(tmp_path, StoreHeader(SPEC, (LayerShape("top", 2, 3),), "/v"))
+    write_header(tmp_path, StoreHeader(SPEC, (LayerShape("top", 2, 3),), (new_source("/v"),)))
     document = json.loads((tmp_path / "store.json").read_text())
     del document[name]
     (tmp_path / "store.json").write_text(json.dumps(document))
 
-    if name == "has_diff_cubes":  # which older stores do not say
-        assert not read_header(tmp_path).has_diff_cubes
-    else:
-        with pytest.raises(StoreError, match=rf"store.json lacks the field '{name}'"):
-            read_header(tmp_path)
+    with pytest.raises(StoreError, match=rf"store.json lacks the field '{name}'"):
+        read_header(tmp_path)
 
 
 def test_a_store_may_say_more_at_the_top_and_no_more_within(tmp_path):
-    write_header(tmp_path, StoreHeader(SPEC, (LayerShape("top", 2, 3),), "/v"))
+    write_header(tmp_path, StoreHeader(SPEC, (LayerShape("top", 2, 3),), (new_source("/v"),)))
     document = json.loads((tmp_path / "store.json").read_text())
     (tmp_path / "store.json").write_text(json.dumps(document | {"note": "mine"}))
     assert read_header(tmp_path).spec == SPEC

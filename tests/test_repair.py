@@ -3,17 +3,26 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from features_store.catalogue import Catalogue, ShardEntry, write_catalogue
 from features_store.errors import DamageError
 from features_store.session import StoreWriter
-from features_store.shards.writer import ShardWriter
 from features_store.store import Store
 from features_store.verbs.repair import repair_store
 from features_store.verbs.verify import verify_store
-from tests.stores import HEADER, SPEC, add_video, frames, header, make_store
+from tests.stores import (
+    add_unit,
+    add_video,
+    catalogue_of,
+    frames,
+    header,
+    killed_partial,
+    make_store,
+)
 
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 12}
 
@@ -103,25 +112,26 @@ def test_videos_of_a_shard_that_cannot_be_opened_are_named(store, how):
     assert verify_store(store, full=True).problems == []
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"bytes": 1}'])
-def test_a_lost_sidecar_loses_no_video(store, content):
-    sidecar = _shard(store).with_suffix(".json")
+@pytest.mark.parametrize("content", [None, "", "[]", '{"spec_digest": 1}'])
+def test_a_lost_catalogue_loses_no_video(store, content):
+    catalogue = store / "catalogue.json"
     if content is None:
-        sidecar.unlink()
+        catalogue.unlink()
     else:
-        sidecar.write_text(content)
+        catalogue.write_text(content)
     report = repair_store(store)
 
     assert report.lost == []
+    assert report.adopted == [_shard(store).name]
     assert verify_store(store, full=True).problems == []
     with Store(store) as opened:
         assert len(opened) == 3
 
 
 def test_damage_outside_the_rows_loses_no_video(store):
-    sidecar = _shard(store).with_suffix(".json")
-    document = json.loads(sidecar.read_text())
-    sidecar.write_text(json.dumps(document | {"xxh3_128": "0" * 32}))
+    catalogue = catalogue_of(store)
+    entries = (replace(catalogue.entries[0], xxh3_128="0" * 32),)
+    write_catalogue(store, Catalogue(catalogue.spec_digest, entries))
 
     assert verify_store(store).problems == []
     assert "outside them" in verify_store(store, full=True).problems[0]
@@ -131,12 +141,7 @@ def test_damage_outside_the_rows_loses_no_video(store):
 
 def test_a_replaced_video_does_not_come_back_when_its_replacement_is_lost(tmp_path):
     make_store(tmp_path / "s", LENGTHS)
-    with (
-        StoreWriter(tmp_path / "s", HEADER, run_id="second") as writer,
-        writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit,
-    ):
-        add_video(unit, "walk/a.mp4", frames(2, seed=9))
-    (tmp_path / "s" / "shards" / "second-0001.h5").write_bytes(b"")
+    _replace_video(tmp_path / "s").write_bytes(b"")
     report = repair_store(tmp_path / "s")
 
     assert report.lost == ["walk/a.mp4"]
@@ -147,19 +152,10 @@ def test_a_replaced_video_does_not_come_back_when_its_replacement_is_lost(tmp_pa
 
 def test_repair_salvages_what_a_killed_run_left(tmp_path):
     make_store(tmp_path / "s", LENGTHS)
-    writer = ShardWriter(
-        tmp_path / "s" / "shards" / "killed-0001.h5.partial",
-        HEADER.arrays,
-        rows=9,
-        videos=1,
-        id_bytes=20,
-        spec=SPEC,
-    )
-    add_video(writer, "new.mp4", frames(2, seed=9))
-    writer.close()
+    killed_partial(tmp_path / "s", "new.mp4", frames(2, seed=9), name="killed.0001-1")
     report = repair_store(tmp_path / "s")
 
-    assert report.salvaged == ["killed-0001.h5"]
+    assert report.salvaged == ["killed.0001-1.h5"]
     assert report.num_videos == 4
 
 
@@ -172,7 +168,7 @@ def test_a_repair_is_written_down(store):
 
 
 def test_a_partial_that_cannot_be_read_is_not_deleted_but_set_aside(store):
-    partial = store / "shards" / "killed-0001.h5.partial"
+    partial = store / "shards" / "killed.0001-1.h5.partial"
     partial.write_bytes(b"a disk that forgot" * 1000)
     with Store(store) as opened:
         store_header = opened.header
@@ -191,12 +187,7 @@ def test_a_partial_that_cannot_be_read_is_not_deleted_but_set_aside(store):
 
 def _replace_video(store, run_id="second"):
     """Supersede walk/a.mp4 by one of two frames; return its shard."""
-    with (
-        StoreWriter(store, HEADER, run_id=run_id) as writer,
-        writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit,
-    ):
-        add_video(unit, "walk/a.mp4", frames(2, seed=9))
-    return store / "shards" / f"{run_id}-0001.h5"
+    return add_unit(store, {"walk/a.mp4": 2}, run_id=run_id)
 
 
 def _assert_mended(store, expected):
@@ -208,10 +199,11 @@ def _assert_mended(store, expected):
 
 
 @pytest.mark.parametrize("has_index", [True, False])
-def test_a_replacement_whose_sidecar_is_lost_stays_the_current_one(tmp_path, has_index):
-    make_store(tmp_path / "s", LENGTHS)
-    shard = _replace_video(tmp_path / "s")
-    shard.with_suffix(".json").unlink()
+def test_a_replacement_stays_the_current_one_when_the_catalogue_is_lost(tmp_path, has_index):
+    """Names of shards begin with the time of their run."""
+    make_store(tmp_path / "s", LENGTHS, run_id="20260101T000000Z-ffff")
+    _replace_video(tmp_path / "s", run_id="20260102T000000Z-0000")
+    (tmp_path / "s" / "catalogue.json").unlink()
     if not has_index:
         (tmp_path / "s" / "index.h5").unlink()
     report = repair_store(tmp_path / "s")
@@ -224,7 +216,7 @@ def test_a_replacement_whose_sidecar_is_lost_stays_the_current_one(tmp_path, has
 def test_a_chain_of_replacements_with_damage(tmp_path, which):
     make_store(tmp_path / "s", LENGTHS, run_id="a")
     new = _replace_video(tmp_path / "s", "b")
-    old = tmp_path / "s" / "shards" / "a-0001.h5"
+    old = tmp_path / "s" / "shards" / "a.0001-1.h5"
     for shard in {"old": [old], "new": [new], "both": [old, new]}[which]:
         shard.write_bytes(shard.read_bytes()[:3000])
     report = repair_store(tmp_path / "s")
@@ -238,8 +230,6 @@ def test_a_missing_replacement_does_not_bring_the_old_copy_back(tmp_path):
     make_store(tmp_path / "s", LENGTHS)
     _replace_video(tmp_path / "s").unlink()
 
-    with Store(tmp_path / "s") as opened:
-        assert "walk/a.mp4" not in opened
     assert repair_store(tmp_path / "s").lost == ["walk/a.mp4"]
     _assert_mended(tmp_path / "s", {i: n for i, n in LENGTHS.items() if i != "walk/a.mp4"})
 
@@ -247,19 +237,91 @@ def test_a_missing_replacement_does_not_bring_the_old_copy_back(tmp_path):
 def test_a_copied_shard_is_mended(tmp_path):
     make_store(tmp_path / "s", LENGTHS)
     shard = _shard(tmp_path / "s")
-    for path in (shard, shard.with_suffix(".json")):
-        shutil.copy(path, path.with_stem("zz-copy"))
+    shutil.copy(shard, shard.with_stem("zz-1"))
     (tmp_path / "s" / "index.h5").unlink()
-    assert repair_store(tmp_path / "s").lost == []
+    report = repair_store(tmp_path / "s")
 
+    assert (list(report.damaged), report.adopted, report.lost) == (["zz-1.h5"], [], [])
     _assert_mended(tmp_path / "s", LENGTHS)
 
 
-def test_a_disk_that_fails_is_no_damage(store, monkeypatch):
+@pytest.mark.parametrize("what", ["catalogue.read_json", "verbs.verify.file_checksum"])
+def test_a_disk_that_fails_is_no_damage(store, monkeypatch, what):
     def fail(_):
         raise PermissionError(errno.EACCES, "no permission")
 
-    monkeypatch.setattr("features_store.shards.sidecar.read_json", fail)
+    monkeypatch.setattr(f"features_store.{what}", fail)
     with pytest.raises(PermissionError):
         repair_store(store)
     assert not (store / "damaged").exists()
+
+
+def test_a_repair_that_was_killed_before_it_renamed_its_shard_loses_nothing(store, monkeypatch):
+    """It had listed the sound videos' shard, and not yet that the damaged one is removed."""
+    _damage(store, "run/b.mp4")
+    damaged = _shard(store)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("features_store.shards.sealing.Path.rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            repair_store(store)
+    (pending,) = (store / "shards").glob("*.sealing")
+    report = repair_store(store)
+
+    assert report.salvaged == [pending.name.removesuffix(".sealing")]
+    assert (list(report.damaged), report.lost) == ([damaged.name], ["run/b.mp4"])
+    _assert_mended(store, {i: n for i, n in LENGTHS.items() if i != "run/b.mp4"})
+
+
+def test_a_repair_that_was_killed_before_it_set_a_shard_aside_is_finished(store):
+    """It had listed that the shard is removed."""
+    shard = _shard(store)
+    write_catalogue(store, catalogue_of(store).with_entry(ShardEntry(shard.stem)))
+    with Store(store) as opened:
+        assert opened.ids == []
+    repair_store(store)
+
+    assert not shard.exists()
+    assert (store / "damaged" / shard.name).exists()
+    _assert_mended(store, {})
+
+
+@pytest.mark.parametrize("to", ["nowhere", "/dev/zero"])
+def test_a_link_under_the_name_of_a_shard_is_set_aside(store, to):
+    shard = _shard(store)
+    shard.unlink()
+    shard.symlink_to(to)
+    report = repair_store(store)
+
+    assert report.lost == sorted(LENGTHS)
+    assert not shard.is_symlink()
+    _assert_mended(store, {})
+
+
+def test_a_shard_that_only_adds_videos_is_adopted(tmp_path):
+    """As where the catalogue is older than the shards."""
+    make_store(tmp_path / "s", LENGTHS)
+    before = (tmp_path / "s" / "catalogue.json").read_bytes()
+    shard = add_unit(tmp_path / "s", {"new.mp4": 2}, run_id="second")
+    (tmp_path / "s" / "catalogue.json").write_bytes(before)
+    report = repair_store(tmp_path / "s")
+
+    assert (report.adopted, report.damaged, report.lost) == ([shard.name], {}, [])
+    _assert_mended(tmp_path / "s", LENGTHS | {"new.mp4": 2})
+
+
+def test_a_replacement_that_the_catalogue_does_not_list_is_set_aside(tmp_path):
+    """Nobody can tell that it is the newer one."""
+    make_store(tmp_path / "s", LENGTHS)
+    before = (tmp_path / "s" / "catalogue.json").read_bytes()
+    shard = _replace_video(tmp_path / "s")
+    (tmp_path / "s" / "catalogue.json").write_bytes(before)
+    report = repair_store(tmp_path / "s")
+
+    assert (report.adopted, list(report.damaged)) == ([], [shard.name])
+    assert "video 'walk/a.mp4' is in run.0001-1.h5 too" in report.damaged[shard.name][1]
+    assert (tmp_path / "s" / "damaged" / shard.name).exists()
+    _assert_mended(tmp_path / "s", LENGTHS)

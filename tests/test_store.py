@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from features_store import store as store_module
+from features_store.catalogue import write_catalogue
 from features_store.errors import SpecMismatchError, StoreError, UsageError
 from features_store.ledger import append_failure, new_failure, read_failures
 from features_store.metadata import read_header
@@ -21,7 +22,18 @@ from features_store.store import Store
 from features_store.verbs.diff import diff_stores, frame_cosines
 from features_store.verbs.verify import verify_store
 from tests.small_disks import needs_namespaces, run_in_namespace
-from tests.stores import HEADER, SPEC, add_video, commit, frames, header, make_store
+from tests.stores import (
+    HEADER,
+    SPEC,
+    add_video,
+    catalogue_of,
+    commit,
+    frames,
+    header,
+    killed_partial,
+    make_store,
+    relist,
+)
 
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 12}
 
@@ -59,7 +71,7 @@ def test_partial_videos_are_found_once_and_shards_in_use_stay_open(tmp_path, mon
         in_use = list(opened._opened().shards)
         assert opened.partial_ids == ["b", "c"]
         opened.partial_ids.append("not ours")
-        monkeypatch.setattr(store_module, "ShardReader", None)  # nothing is opened once more
+        monkeypatch.setattr(store_module, "open_shard", None)  # no shard is opened once more
         assert opened.partial_ids == ["b", "c"]
         assert list(opened._opened().shards) == in_use
         np.testing.assert_array_equal(opened.cubes("d"), opened.cubes("d"))
@@ -203,28 +215,31 @@ def test_a_replaced_video_supersedes_the_old_one(store):
 
 def test_a_killed_replacement_is_salvaged_and_supersedes(store):
     """A kill after the commit of a changed video, before its shard was sealed."""
-    writer = ShardWriter(
-        store / "shards" / "second-0001.h5.partial",
-        HEADER.arrays,
-        rows=9,
-        videos=1,
-        id_bytes=20,
-        spec=SPEC,
-    )
-    add_video(writer, "walk/a.mp4", frames(2, seed=9))
-    writer.close()
+    killed_partial(store, "walk/a.mp4", frames(2, seed=9), name="second.0001-1")
     with StoreWriter(store, HEADER, run_id="third") as resumed:
-        assert [shard.name for shard in resumed.salvaged] == ["second-0001.h5"]
+        assert [shard.name for shard in resumed.salvaged] == ["second.0001-1.h5"]
 
     assert verify_store(store, full=True).problems == []
     with Store(store) as opened:
         assert opened.num_frames_of("walk/a.mp4") == 2
 
 
+def test_a_partial_of_any_name_is_salvaged_under_a_name_for_a_shard(store):
+    killed_partial(store, "new.mp4", frames(2, seed=9), name="my own")
+    with StoreWriter(store, HEADER, run_id="third") as resumed:
+        assert [shard.name for shard in resumed.salvaged] == ["third-1.h5"]
+
+    assert verify_store(store, full=True).problems == []
+    with Store(store) as opened:
+        assert opened.num_frames_of("new.mp4") == 2
+
+
 def test_a_video_in_two_shards_is_refused(store):
+    """The same shard twice, and both are listed."""
     (shard,) = (store / "shards").glob("*.h5")
-    for path in (shard, shard.with_suffix(".json")):
-        shutil.copy(path, path.with_stem("copy"))
+    shutil.copy(shard, shard.with_stem("copy-1"))
+    catalogue = catalogue_of(store)
+    write_catalogue(store, catalogue.with_entry(replace(catalogue.entries[0], name="copy-1")))
 
     with pytest.raises(StoreError, match="neither supersedes the other"):
         Store(store)
@@ -277,12 +292,34 @@ def test_an_edited_spec_is_noticed(store):
         read_header(store)
 
 
-def test_a_future_format_is_refused(store):
-    text = (store / "store.json").read_text()
-    (store / "store.json").write_text(text.replace('"format_version": 1', '"format_version": 99'))
+OTHER_VERSIONS = [
+    (1, "is of format version 1, this release reads 2: extract its videos again, or export it"),
+    (3, "is of format version 3, this release reads 2: upgrade cubereel"),
+    (99, "is of format version 99, this release reads 2: upgrade cubereel"),
+]
 
-    with pytest.raises(StoreError, match="format_version 99, this code reads 1"):
-        Store(store)
+
+@pytest.mark.parametrize(("version", "words"), OTHER_VERSIONS)
+def test_another_format_is_refused_in_one_line(cubereel, store, version, words):
+    document = json.loads((store / "store.json").read_text()) | {"format_version": version}
+    (store / "store.json").write_text(json.dumps(document))
+
+    for verb in ("info", "ls", "verify", "repair"):
+        assert cubereel("store", verb, store) == 3
+        assert f"{store} {words}" in cubereel.err
+        assert len(cubereel.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("version", "words"), OTHER_VERSIONS)
+def test_a_shard_of_another_format_is_refused(store, version, words):
+    (shard,) = (store / "shards").glob("*.h5")
+    with h5py.File(shard, "a") as file:
+        file.attrs["format_version"] = version
+    relist(store)
+
+    assert words in verify_store(store).problems[0]
+    with Store(store) as opened, pytest.raises(StoreError, match=words):
+        opened.cubes("run/b.mp4")
 
 
 def test_a_spec_survives_its_json():
@@ -296,14 +333,14 @@ def test_a_shortened_shard_is_found(store, cut):
     content = shard.read_bytes()
     shard.write_bytes(content[: max(0, len(content) - cut)])
 
-    assert "bytes, its sidecar says" in verify_store(store).problems[0]
+    assert "bytes, the catalogue says" in verify_store(store).problems[0]
 
 
 def test_a_lost_shard_is_found(store):
     (shard,) = (store / "shards").glob("*.h5")
     shard.unlink()
 
-    assert "is missing; its sidecar" in verify_store(store).problems[0]
+    assert verify_store(store).problems[0] == f"shard {shard.name} is missing"
 
 
 def test_equal_stores_are_equal_and_a_changed_frame_is_not(tmp_path):
@@ -351,9 +388,7 @@ def test_a_record_torn_by_a_kill_is_not_a_commit(store):
         table = file["videos"][:]
         table["width"][1] += 1
         file["videos"][:] = table
-    sidecar = shard.with_suffix(".json")
-    document = json.loads(sidecar.read_text()) | {"bytes": shard.stat().st_size}
-    sidecar.write_text(json.dumps(document))
+    relist(store)
 
     assert "record of video number 1 is damaged" in verify_store(store).problems[0]
 
@@ -363,6 +398,7 @@ def test_opening_touches_no_shard(store, monkeypatch):
         ids = opened.ids
 
     monkeypatch.setattr("features_store.index.ShardReader", None)
+    monkeypatch.setattr("features_store.index.check_identity", None)
     with Store(store) as opened:
         assert opened.ids == ids
         assert opened.num_frames_of("walk/a.mp4") == 5
@@ -384,15 +420,12 @@ def test_an_index_that_lacks_new_shards_reads_those_alone(store, monkeypatch):
 
     monkeypatch.setattr("features_store.index.ShardReader", Reader)
     with Store(store) as extended:
-        assert opened_shards == ["second-0001.h5"]
+        assert opened_shards == ["second.0001-1.h5"]
         assert extended.num_frames_of("walk/a.mp4") == 2
         shutil.copytree(store, store.parent / "fresh")
         (store.parent / "fresh" / "index.h5").unlink()
         with Store(store.parent / "fresh") as fresh:
-            for name in ("ids", "shard", "row", "length"):
-                np.testing.assert_array_equal(
-                    getattr(extended.index, name), getattr(fresh.index, name)
-                )
+            assert extended.index.equals(fresh.index)
 
 
 @needs_namespaces

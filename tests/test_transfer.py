@@ -11,6 +11,7 @@ from features_store.errors import ContractError, SpecMismatchError, StoreError, 
 from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
 from features_store.session import StoreWriter
+from features_store.sources import new_source
 from features_store.store import Store
 from features_store.verbs.diff import diff_stores
 from features_store.verbs.merge import append_stores, merge_stores
@@ -20,13 +21,14 @@ from tests.stores import HEADER, SPEC, add_video, frames, header, make_store
 
 A = {"walk/a.mp4": 5, "run/b.mp4": 3}
 B = {"walk/c.mp4": 4, "sit/d.mp4": 9, "sit/e.mp4": 2}
-TERMS = {"licence": "MIT", "origin": "lab A", "citation": "A 2020"}
+LAB = new_source("videos", licence="MIT", origin="lab A", citation="A 2020")
+WEB = new_source("web", licence="CC-BY-4.0")
 
 
 @pytest.fixture
 def two(tmp_path):
-    make_store(tmp_path / "a", A, store_header=header(**TERMS))
-    make_store(tmp_path / "b", B, store_header=header(licence="CC-BY-4.0; MIT"), run_id="other")
+    make_store(tmp_path / "a", A, store_header=header(sources=(LAB,)))
+    make_store(tmp_path / "b", B, store_header=header(sources=(WEB,)), run_id="other")
     return tmp_path / "a", tmp_path / "b"
 
 
@@ -41,6 +43,11 @@ def _assert_same(found, expected):
         np.testing.assert_array_equal(found[video_id], cubes)
 
 
+def _licences(path):
+    with Store(path) as store:
+        return {i: store.header.source(store.video(i).source).licence for i in store.ids}
+
+
 def test_a_merged_store_holds_all_videos_and_their_terms(two, tmp_path):
     report = merge_stores(two, tmp_path / "c")
 
@@ -48,9 +55,9 @@ def test_a_merged_store_holds_all_videos_and_their_terms(two, tmp_path):
     assert verify_store(tmp_path / "c", full=True).problems == []
     _assert_same(_cubes(tmp_path / "c"), _cubes(two[0]) | _cubes(two[1]))
     with Store(tmp_path / "c") as merged:
-        assert merged.header.licence == "MIT; CC-BY-4.0"
-        assert merged.header.origin == "lab A"
+        assert merged.header.sources == (LAB, WEB)
         assert merged.manifest["sit/d.mp4"].label == "sit"
+    assert _licences(tmp_path / "c") == dict.fromkeys(A, "MIT") | dict.fromkeys(B, "CC-BY-4.0")
 
 
 def test_merging_again_adds_nothing(two, tmp_path):
@@ -72,16 +79,21 @@ def test_appending_leaves_the_source_as_it_was(two):
 
 
 def test_paths_of_a_store_with_another_root_stay_right(two, tmp_path):
-    make_store(tmp_path / "far", {"x.mp4": 2}, store_header=header(root="/data/far"), run_id="far")
+    far = header(sources=(new_source("/data/far"),))
+    make_store(tmp_path / "far", {"x.mp4": 2}, store_header=far, run_id="far")
     append_stores(two[0], [tmp_path / "far"])
 
-    assert read_store_manifest(two[0])["x.mp4"].path == "/data/far/x.mp4"
-    assert read_store_manifest(two[0])["walk/a.mp4"].path == "walk/a.mp4"
+    with Store(two[0]) as store:
+        paths = {
+            i: Path(store.header.source(store.video(i).source).root, store.manifest[i].path)
+            for i in ("x.mp4", "walk/a.mp4")
+        }
+    assert paths == {"x.mp4": Path("/data/far/x.mp4"), "walk/a.mp4": Path("videos/walk/a.mp4")}
 
 
 def test_a_superseded_video_is_not_copied(two, tmp_path):
     with (
-        StoreWriter(two[0], header(**TERMS), run_id="second") as writer,
+        StoreWriter(two[0], header(sources=(LAB,)), run_id="second") as writer,
         writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit,
     ):
         add_video(unit, "walk/a.mp4", frames(2, seed=99))
@@ -270,9 +282,8 @@ def test_thousands_of_shards_need_few_open_files(two, tmp_path):
 
 
 def test_a_refused_append_changes_nothing(two, tmp_path):
-    make_store(
-        tmp_path / "x", {"walk/a.mp4": 7}, run_id="x", store_header=header(licence="proprietary")
-    )
+    other = header(sources=(new_source("x", licence="proprietary"),))
+    make_store(tmp_path / "x", {"walk/a.mp4": 7}, run_id="x", store_header=other)
     before = (two[0] / "store.json").read_bytes()
     with pytest.raises(StoreError, match="is another one in"):
         append_stores(two[0], [tmp_path / "x"])
@@ -285,7 +296,32 @@ def test_terms_come_along_into_a_store_that_exists(two, tmp_path):
     subset_store(two[1], tmp_path / "s", labels=["sit"])
 
     with Store(tmp_path / "s") as opened:
-        assert opened.header.licence == "MIT; CC-BY-4.0"
+        assert opened.header.sources == (LAB, WEB)
+
+
+@pytest.mark.parametrize(
+    ("label", "kept"), [("run", (LAB,)), ("sit", (WEB,)), ("walk", (LAB, WEB))]
+)
+def test_a_subset_takes_along_the_sources_of_its_videos_alone(two, tmp_path, label, kept):
+    merge_stores(two, tmp_path / "c")
+    subset_store(tmp_path / "c", tmp_path / "s", labels=[label])
+
+    with Store(tmp_path / "s") as opened:
+        assert opened.header.sources == kept
+    whole = _licences(tmp_path / "c")
+    assert _licences(tmp_path / "s") == {i: whole[i] for i in whole if i.startswith(label)}
+    assert verify_store(tmp_path / "s", full=True).problems == []
+
+
+def test_terms_that_disagree_are_refused_and_nothing_is_copied(two, tmp_path):
+    says_otherwise = header(sources=(replace(LAB, licence="GPL"),))
+    make_store(tmp_path / "x", {"x.mp4": 2}, store_header=says_otherwise, run_id="x")
+    before = (two[0] / "store.json").read_bytes()
+
+    with pytest.raises(StoreError, match="the licence of the videos below 'videos' is 'MIT'"):
+        append_stores(two[0], [tmp_path / "x"])
+    assert (two[0] / "store.json").read_bytes() == before
+    assert set(_cubes(two[0])) == set(A)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "8bit"])

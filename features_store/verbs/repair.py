@@ -7,9 +7,10 @@ Where the catalogue is what was lost, one is made of the shards that are there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from features_store.catalogue import (
     Catalogue,
     ShardEntry,
     check_identity,
-    is_pending,
     list_shards,
     read_catalogue,
     write_catalogue,
@@ -33,7 +33,7 @@ from features_store.index import FILE_NAME, StoreIndex, load_index, read_index
 from features_store.metadata import StoreHeader, read_header
 from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
-from features_store.session import StoreWriter, lock_store
+from features_store.session import StoreWriter, finish_pending, lock_store
 from features_store.shards.copy import StoredVideo
 from features_store.shards.reader import ShardReader
 from features_store.shards.sealing import Sealer, describe_shard, open_sound_videos
@@ -71,6 +71,8 @@ def repair_store(store: Path) -> RepairReport:
     with lock_store(store):
         check_own(store / "damaged")
         mender = _Mender(store, header, report)
+        # First: what is listed after a pending shard would hide that it is one.
+        mender.catalogue, finished = finish_pending(store, mender.catalogue)
         for name in list(mender.catalogue.shards):
             mender.mend(name)
         for name in sorted(list_shards(store)):
@@ -79,7 +81,7 @@ def repair_store(store: Path) -> RepairReport:
             mender.check_partial(partial)
         (store / FILE_NAME).unlink(missing_ok=True)
     with StoreWriter(store, header, run_id=report.run_id) as writer:
-        report.salvaged = [shard.name for shard in writer.salvaged]
+        report.salvaged = [shard.name for shard in finished + writer.salvaged]
     catalogue = read_catalogue(store, spec_digest=header.spec.digest)
     after = load_index(store, header, catalogue)
     report.num_videos = len(after.ids)
@@ -114,8 +116,6 @@ class _Mender:
     def mend(self, name: str) -> None:
         """Replace a shard by its sound videos when anything is wrong with it."""
         path, entry = self._shards / name, self.catalogue.shards[name]
-        if is_pending(self._store, entry):
-            return  # the next writer gives it its name
         problems = self._problems(path, entry)
         if not problems:
             return
@@ -138,7 +138,7 @@ class _Mender:
                 supersedes = {**entry.supersedes, entry.name: ids}
                 self._sealer().copies(videos, self._shards / f"{new}.h5", supersedes=supersedes)
         self._announce(ShardEntry(entry.name, supersedes=entry.supersedes))
-        if path.exists():
+        if os.path.lexists(path):
             self._set_aside(path)
 
     def adopt(self, name: str) -> None:
@@ -197,8 +197,9 @@ class _Mender:
     def _is_other(self, path: Path, entry: ShardEntry) -> bool:
         """Whether a file is a shard that is whole, but not the one that is listed."""
         try:
-            check_identity(path, entry)
-        except DamageError:
+            # Of any size: what has been cut or has grown is the listed one all the same.
+            check_identity(path, replace(entry, bytes=path.stat().st_size))
+        except StoreError:
             with suppress(StoreError):
                 reader = ShardReader(path, self._header.arrays, spec=self._header.spec)
                 with closing(reader):

@@ -12,6 +12,7 @@ from features_store.metadata import StoreHeader
 from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter
+from features_store.sources import SourceTerms
 from features_store.store import Store
 from features_store.verbs.transfer import OnVideos, TransferReport, transfer
 
@@ -40,7 +41,8 @@ def subset_store(
         for video_id in ids:
             store.position(video_id)
         chosen = _choose(store, ids=ids, labels=labels, groups=groups, splits=splits)
-        return _copy(store, store.header, Path(out), "subset", ids=chosen, on_videos=on_videos)
+        header = replace(store.header, sources=_sources_of(store, chosen))
+        return _copy(store, header, Path(out), "subset", ids=chosen, on_videos=on_videos)
 
 
 def _choose(
@@ -71,6 +73,16 @@ def _choose(
     if not chosen:
         raise ContractError(f"no video of {store.path} meets all conditions; nothing was written")
     return chosen
+
+
+def _sources_of(store: Store, video_ids: Sequence[str]) -> tuple[SourceTerms, ...]:
+    """Return the sources that some of a store's videos are from."""
+    if len(store.header.sources) == 1:
+        return store.header.sources
+    used = {store.video(video_id).source for video_id in video_ids}
+    for source_id in used:
+        store.header.source(source_id)  # of which nothing may be said
+    return tuple(source for source in store.header.sources if source.id in used)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from features_store.format.layout import SHARD_BYTES, split_units
 from features_store.format.records import VideoRecord
 from features_store.manifest import ManifestRow, extend_store_manifest
 from features_store.session import StoreWriter
-from features_store.sources import SourceTerms
 from features_store.store import Store
 
 OnVideos = Callable[[int, int], None]  # videos copied so far, of how many
@@ -75,8 +74,9 @@ def transfer(
     for position, store in enumerate(sources):
         places += list(_places(store, position, ids))
     wanted = _missing(places, sources, writer)
-    for position, store in enumerate(sources):
-        writer.add_sources(_terms(store, position, places if ids is not None else None))
+    if ids is None:  # else the writer's header says those of the chosen videos
+        for store in sources:
+            writer.add_sources(store.header.sources)
     report.num_there_before = len(places) - len(wanted)
     report.differing = extend_store_manifest(writer.path, _manifest_rows(places, sources))
     for unit in _units(wanted, sources, writer, shard_bytes=shard_bytes):
@@ -137,14 +137,6 @@ def _manifest_rows(places: Sequence[_Place], sources: Sequence[Store]) -> list[M
         if row is not None:
             rows.setdefault(place.video_id, row)
     return list(rows.values())
-
-
-def _terms(store: Store, position: int, places: Sequence[_Place] | None) -> Sequence[SourceTerms]:
-    """Return the sources of a store's videos, or of some of them."""
-    if places is None or len(store.header.sources) == 1:
-        return store.header.sources
-    used = {store.video(p.video_id).source for p in places if p.source == position}
-    return [source for source in store.header.sources if source.id in used]
 
 
 def _units(

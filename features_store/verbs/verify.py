@@ -18,6 +18,7 @@ from features_store.catalogue import (
 )
 from features_store.errors import DamageError, StoreError
 from features_store.format.disk import file_checksum
+from features_store.format.safety import check_own
 from features_store.index import FILE_NAME, build_index, read_index
 from features_store.metadata import StoreHeader, read_header
 from features_store.shards.reader import ShardReader
@@ -102,6 +103,7 @@ def verify_shard(path: Path, header: StoreHeader, entry: ShardEntry, *, full: bo
     """Check one shard: its size, its records, and with `full` every byte."""
     report = ShardReport(path.name)
     try:
+        check_own(path)
         num_bytes = path.stat().st_size
         if num_bytes != entry.bytes:
             return report  # said with the others that are missing or of another size

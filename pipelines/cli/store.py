@@ -46,6 +46,7 @@ def ls(path: StorePath, as_json: AsJson = False) -> None:
     from features_store.store import Store
 
     with Store(path) as store:
+        store.check_shards()
         if as_json:
             print_json(list(_listed(store)))
             return

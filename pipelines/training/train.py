@@ -69,6 +69,7 @@ def train(
     refuse_idle_weights([row.choice for row in rows], weights)
     keep_freed_memory()
     with Store(store, revision=revision) as opened:
+        opened.check_shards()
         loaded = load_labelled(opened, config, choose_device(device))
         data = loaded.data
         planned = [plan_head(row, data, config=config, weights=weights) for row in rows]

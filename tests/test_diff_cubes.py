@@ -105,15 +105,3 @@ def test_a_folder_keeps_them(cubereel, videos, tmp_path):
     assert cubereel("store", "import", plain, "--out", back, "--format", "folder") == 0
     assert cubereel("store", "diff", store, back) == 0
     assert "identical" in cubereel.out
-
-
-def test_a_store_made_before_them_is_read(cubereel, videos, tmp_path):
-    store = tmp_path / "s.cubes"
-    assert cubereel("extract", videos[0], "--out", store, *TINY) == 0
-    text = (store / "store.json").read_text()
-    assert text.count(' "has_diff_cubes": false,\n') == 1
-    (store / "store.json").write_text(text.replace(' "has_diff_cubes": false,\n', ""))
-
-    with Store(store) as opened:
-        assert opened.header.has_diff_cubes is False
-    assert cubereel("extract", videos[0], "--out", store, *TINY) == 0

@@ -15,6 +15,7 @@ from extract.video.pictures import PictureStack
 from extract.video.reader import FrameReader
 from extract.video.settings import ReaderSettings
 from extract.video.spans import find_extent
+from features_store.catalogue import Catalogue, write_catalogue
 from features_store.errors import DamageError, StoreError
 from features_store.format.disk import file_sha256
 from features_store.session import StoreWriter
@@ -26,7 +27,7 @@ from features_store.verbs.repair import repair_store
 from features_store.verbs.verify import verify_store
 from pipelines.training.evaluate import probabilities
 from tests.clips import write_classes
-from tests.stores import SPEC, commit, frames, header, make_store
+from tests.stores import SPEC, catalogue_of, commit, frames, header, make_store, relist
 from tests.synthetic import moving_square, numbered_frames, read_numbers, write_video
 from train.data.clips import Clips
 from train.data.windows import WindowPlan
@@ -268,7 +269,7 @@ def test_a_killed_extraction_keeps_draws(tmp_path):
         spec=drawing.spec,
     )
     partial.write_rows(rows)
-    commit(partial, "a.mp4", draws=draws)
+    commit(partial, "a.mp4", draws=draws, source=drawing.sources[0].id)
     partial.write_rows(rows)  # of b, which is never committed
     partial.close()
     with StoreWriter(store, drawing, run_id="next") as writer:
@@ -289,7 +290,7 @@ def test_draws_of_rows_that_are_not_there_are_refused(tmp_path):
 def test_a_table_without_the_draws_that_the_spec_promises_is_refused(store, tmp_path):
     copied = tmp_path / "s.cubes"
     shutil.copytree(store, copied)
-    document = json.loads((copied / "store.json").read_text())
+    document, listed = json.loads((copied / "store.json").read_text()), catalogue_of(copied)
     wider = Sampling.parse(segments=4, jitter=2, seed=5)
     with Store(copied) as opened:
         spec = replace(opened.header.spec, sampling=wider)
@@ -299,6 +300,8 @@ def test_a_table_without_the_draws_that_the_spec_promises_is_refused(store, tmp_
         with h5py.File(shard, "r+") as file:
             file.attrs["spec_digest"] = np.bytes_(spec.digest)
     (copied / "index.h5").unlink()
+    write_catalogue(copied, Catalogue(spec.digest, listed.entries))
+    relist(copied)
 
     with pytest.raises(StoreError, match="'videos' has other columns"), Store(copied) as opened:
         opened.video("dark/0.mp4")

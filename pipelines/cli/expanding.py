@@ -24,7 +24,7 @@ def expand_options(verb: Callable[..., None]) -> Callable[..., None]:
         options = kind(**{name: given.pop(name) for name in names})
         verb(options=options, **given)
 
-    expanded.__doc__ = verb.__doc__
+    expanded.__doc__, expanded.__name__ = verb.__doc__, verb.__name__
     keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
     # typer reads names, types and defaults from here.
     vars(expanded)["__signature__"] = inspect.Signature(keyword)

@@ -20,6 +20,7 @@ from pipelines.cli import (
     optimise_attention,
     plan,
     store,
+    store_copies,
     train,
 )
 from pipelines.cli.app import app
@@ -42,6 +43,7 @@ listing.register(app)
 app.add_typer(bench.app, name="bench")
 doctor.register(app)
 app.add_typer(store.app, name="store")
+store_copies.register(store.app)
 exchange.register(store.app)
 app.add_typer(manifest.app, name="manifest")
 

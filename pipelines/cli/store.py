@@ -1,23 +1,17 @@
-"""`cubereel store …`: look into a store, check it, mend it, join, cut and convert stores."""
+"""`cubereel store …`: look into a store, check it, mend it, say whose its videos are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from features_store.format.encodings import Compression, Dtype
-from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import format_bytes, print_json, print_table
 
 if TYPE_CHECKING:
     from features_store.store import Store
-    from features_store.verbs.reshape import RepackOptions
-    from features_store.verbs.transfer import OnVideos, TransferReport
 
 app = typer.Typer(help="Check, mend, join, cut, convert and compare stores.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
@@ -114,6 +108,8 @@ def repair(path: StorePath, as_json: AsJson = False) -> None:
         for problem in problems:
             typer.echo(f"damaged: {problem}")
         typer.echo(f"set aside: {path}/damaged/{shard}")
+    for shard in report.adopted:
+        typer.echo(f"adopted: {shard}, which the catalogue did not list")
     for shard in report.salvaged:
         typer.echo(f"salvaged: {shard}")
     for video_id in report.lost:
@@ -122,133 +118,6 @@ def repair(path: StorePath, as_json: AsJson = False) -> None:
         f"{report.num_videos} sound videos; {len(report.lost)} lost"
         + ("; run 'cubereel extract' again to refill them" if report.lost else "")
     )
-
-
-@app.command()
-def append(
-    path: Annotated[Path, typer.Argument(help="The store that grows.")],
-    sources: Annotated[list[Path], typer.Argument(help="Stores of the same spec.")],
-    as_json: AsJson = False,
-) -> None:
-    """Add the videos of other stores to a store; safe to run again."""
-    from features_store.verbs.merge import append_stores
-
-    with _progress("append") as on_videos:
-        report = append_stores(path, sources, on_videos=on_videos)
-    _show_transfer(report, as_json=as_json)
-
-
-@app.command()
-def merge(
-    sources: Annotated[list[Path], typer.Argument(help="Stores of the same spec.")],
-    out: Out,
-    as_json: AsJson = False,
-) -> None:
-    """Join stores into a new one; safe to run again."""
-    from features_store.verbs.merge import merge_stores
-
-    with _progress("merge") as on_videos:
-        report = merge_stores(sources, out, on_videos=on_videos)
-    _show_transfer(report, as_json=as_json)
-
-
-@app.command()
-def subset(
-    path: StorePath,
-    out: Out,
-    ids: Annotated[Path | None, typer.Option(help="Text file with a video id a line.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="Labels to keep; repeat.")] = None,
-    group: Annotated[list[str] | None, typer.Option(help="Groups to keep; repeat.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Splits to keep; repeat.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Copy some videos into a new store: those that meet every condition; safe to run again."""
-    from features_store.errors import UsageError
-    from features_store.verbs.reshape import subset_store
-
-    try:
-        lines = ids.read_text().splitlines() if ids is not None else []
-    except (OSError, UnicodeDecodeError) as err:
-        raise UsageError(f"the list of ids cannot be read: {err}") from err
-    with _progress("subset") as on_videos:
-        report = subset_store(
-            path, out, ids=[line for line in lines if line], labels=label or (),
-            groups=group or (), splits=split or (), on_videos=on_videos,
-        )  # fmt: skip
-    _show_transfer(report, as_json=as_json)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RepackFlags:
-    """How a store is copied."""
-
-    compact: Annotated[
-        bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
-    ] = False
-    dtype: Annotated[Dtype | None, typer.Option(help="Of the cubes; as before if none.")] = None
-    compression: Annotated[Compression | None, typer.Option(help="As before if none.")] = None
-    layer: Annotated[Sequence[str], typer.Option(help="Layers to keep; repeat.")] = ()
-    view: Annotated[Sequence[str], typer.Option(help="Views to keep; repeat.")] = ()
-    drop_diff_cubes: Annotated[
-        bool, typer.Option("--drop-diff-cubes", help="Leave out cubes of difference images.")
-    ] = False
-    shard_bytes: Annotated[int, typer.Option(help="Most bytes of a shard, before compression.")] = (
-        2 * 2**30
-    )
-
-    def options(self) -> RepackOptions:
-        """Return what they say; raise `UsageError` where two say the same."""
-        from features_store.errors import UsageError
-        from features_store.verbs.reshape import COMPACT, RepackOptions
-
-        if self.compact and (self.dtype or self.compression):
-            raise UsageError(
-                "--compact says dtype and compression; leave --dtype and --compression"
-            )
-        dtype, compression = COMPACT if self.compact else (self.dtype, self.compression)
-        return RepackOptions(
-            dtype=dtype,
-            compression=compression,
-            layers=self.layer,
-            views=self.view,
-            drop_diff_cubes=self.drop_diff_cubes,
-            shard_bytes=self.shard_bytes,
-        )
-
-
-@app.command("repack")
-@expand_options
-def repack(path: StorePath, out: Out, options: RepackFlags, as_json: AsJson = False) -> None:
-    """Copy a store, encoded otherwise or without some layers; safe to run again."""
-    from features_store.verbs.reshape import repack_store
-
-    wanted = options.options()
-    with _progress("repack") as on_videos:
-        report = repack_store(path, out, wanted, on_videos=on_videos)
-    _show_transfer(report, as_json=as_json)
-
-
-@contextmanager
-def _progress(verb: str) -> Iterator[OnVideos]:
-    from pipelines.progress import ProgressLog
-
-    with ProgressLog(verb, total=0, unit="videos") as progress:
-        yield progress.reach
-
-
-def _show_transfer(report: TransferReport, *, as_json: bool) -> None:
-    if as_json:
-        print_json(report)
-        return
-    typer.echo(
-        f"{report.num_videos} videos ({report.num_frames} frames) in {report.num_shards} shards "
-        f"added to {report.target}; {report.num_there_before} were there before"
-    )
-    if report.differing:
-        typer.echo(
-            f"its manifest.csv says otherwise of {len(report.differing)} videos and was kept; "
-            f"first: {report.differing[0]}"
-        )
 
 
 @app.command()
@@ -287,3 +156,22 @@ def diff(
         typer.echo(f"{verdict}: {len(result.videos)} videos compared, {differing} differ")
     if not result.equal:
         raise ContractError(f"{a} and {b} do not hold the same features")
+
+
+@app.command()
+def describe(
+    path: StorePath,
+    source: Annotated[
+        str | None, typer.Option(help="Of these videos alone; see 'cubereel store info'.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the videos.")] = None,
+    origin: Annotated[str | None, typer.Option(help="Where the videos are from.")] = None,
+    citation: Annotated[str | None, typer.Option(help="What users are to cite.")] = None,
+) -> None:
+    """Say on what terms the videos of a store may be used; no feature changes."""
+    from features_store.verbs.describe import describe_store
+
+    header = describe_store(path, source=source, licence=licence, origin=origin, citation=citation)
+    for each in header.sources:
+        said = f"{each.licence or 'not said'}; {each.origin or 'not said'}"
+        typer.echo(f"{each.id}  {each.root}  {said}; {each.citation or 'not said'}")

@@ -1,9 +1,12 @@
 """Small stores for tests, made without a video or a network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from features_store.catalogue import Catalogue, identify, read_catalogue, write_catalogue
 from features_store.format.disk import file_checksum
@@ -90,7 +93,12 @@ def commit(
 
 
 def add_unit(
-    path: Path, videos: dict[str, int], *, run_id: str, store_header: StoreHeader = HEADER
+    path: Path,
+    videos: dict[str, int],
+    *,
+    run_id: str,
+    store_header: StoreHeader = HEADER,
+    seed: int = 9,
 ) -> Path:
     """Add a shard with videos of so many frames to a store; return it."""
     with (
@@ -98,7 +106,7 @@ def add_unit(
         writer.unit(rows=sum(videos.values()), video_ids=list(videos)) as unit,
     ):
         for video_id, length in videos.items():
-            add_video(unit, video_id, frames(length, seed=9, store_header=store_header))
+            add_video(unit, video_id, frames(length, seed=seed, store_header=store_header))
     (shard,) = unit.shards
     return shard
 
@@ -110,6 +118,22 @@ def killed_partial(path: Path, video_id: str, rows: dict, *, name: str) -> Path:
     add_video(writer, video_id, rows, source=HEADER.sources[0].id)
     writer.close()
     return partial
+
+
+@contextmanager
+def killed_before_the_rename() -> Iterator[None]:
+    """Die as a kill would between listing a shard in the catalogue and giving it its name."""
+    rename = Path.rename
+
+    def die(path: Path, target: Path) -> Path:
+        if target.suffix == ".h5":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def catalogue_of(path: Path) -> Catalogue:

@@ -20,6 +20,7 @@ from tests.stores import (
     catalogue_of,
     frames,
     header,
+    killed_before_the_rename,
     killed_partial,
     make_store,
 )
@@ -256,18 +257,13 @@ def test_a_disk_that_fails_is_no_damage(store, monkeypatch, what):
     assert not (store / "damaged").exists()
 
 
-def test_a_repair_that_was_killed_before_it_renamed_its_shard_loses_nothing(store, monkeypatch):
+def test_a_repair_that_was_killed_before_it_renamed_its_shard_loses_nothing(store):
     """It had listed the sound videos' shard, and not yet that the damaged one is removed."""
     _damage(store, "run/b.mp4")
     damaged = _shard(store)
 
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("features_store.shards.sealing.Path.rename", killed)
-        with pytest.raises(KeyboardInterrupt):
-            repair_store(store)
+    with killed_before_the_rename():
+        repair_store(store)
     (pending,) = (store / "shards").glob("*.sealing")
     report = repair_store(store)
 

@@ -77,6 +77,8 @@ def repair_store(store: Path) -> RepairReport:
             mender.mend(name)
         for name in sorted(list_shards(store)):
             mender.adopt(name)
+        # A new one at the end: half of one would be taken for the one that was lost.
+        write_catalogue(store, mender.catalogue)
         for partial in sorted((store / "shards").glob(f"*{PARTIAL}")):
             mender.check_partial(partial)
         (store / FILE_NAME).unlink(missing_ok=True)
@@ -94,7 +96,7 @@ class _Mender:
     """Sets shards of one store aside and writes what is sound of them anew.
 
     Attributes:
-        catalogue: as it is on the disk.
+        catalogue: as it is on the disk; where that was lost, as it is to be.
         lost: ids that were in a damaged shard, whether or not they still are in another.
     """
 
@@ -111,7 +113,6 @@ class _Mender:
             self._report.damaged["catalogue.json"] = [str(err)]
             self._has_no_catalogue = True
             self.catalogue = Catalogue(header.spec.digest)
-            write_catalogue(store, self.catalogue)
 
     def mend(self, name: str) -> None:
         """Replace a shard by its sound videos when anything is wrong with it."""
@@ -225,7 +226,8 @@ class _Mender:
 
     def _announce(self, entry: ShardEntry) -> None:
         self.catalogue = self.catalogue.with_entry(entry)
-        write_catalogue(self._store, self.catalogue)
+        if not self._has_no_catalogue:
+            write_catalogue(self._store, self.catalogue)
 
     def _ids_before(self, name: str) -> set[str]:
         if self._before is None or name not in self._before.shards:

@@ -1,19 +1,30 @@
 """The ways of writing a store that are killed. Each may be run again on what is left."""
 
 import secrets
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import h5py
 
 from features_store.format.layout import LayerShape
 from features_store.session import StoreWriter, UnitWriter
 from features_store.shards.writer import ShardWriter
 from features_store.verbs.merge import append_stores
+from features_store.verbs.repair import repair_store
 from features_store.verbs.reshape import RepackOptions, repack_store
 from pipelines.extraction.extract import extract
 from pipelines.extraction.options import ExtractionOptions
 from tests.clips import textured_frames, write_classes
-from tests.stores import commit, frames, header, make_store
+from tests.stores import (
+    add_unit,
+    commit,
+    frames,
+    header,
+    killed_before_the_rename,
+    make_store,
+)
 from tests.synthetic import cut_off, write_video
 
 START = "start.cubes"
@@ -27,10 +38,12 @@ class Scenario:
         prepare: fills a folder with what `run` reads and, where the store is to exist before,
             with that store, named `START`.
         run: called with that folder and the store's path.
+        mends: the store is damaged before, so that it need not be sound until `run` has ended.
     """
 
     prepare: Callable[[Path], None]
     run: Callable[[Path, Path], None]
+    mends: bool = False
 
 
 def _prepare_videos(folder: Path) -> None:
@@ -112,6 +125,36 @@ def _repack(folder: Path, store: Path) -> None:
     )
 
 
+def _prepare_damaged(folder: Path) -> None:
+    """Damage rows of two videos, and leave a partial and a shard from elsewhere."""
+    store = folder / START
+    make_store(store, {"run/0": 4, "kept/0": 7}, store_header=HEADER)
+    add_unit(store, {"run/0": 5, "walk/0": 9, "walk/1": 3}, run_id="second", store_header=HEADER)
+    for name in ("run.0001-1.h5", "second.0001-1.h5"):
+        with h5py.File(store / "shards" / name, "r+") as file:
+            file["pts_seconds"][0] += 1
+    make_store(folder / "a.cubes", {"run/0": 6}, store_header=HEADER, run_id="other")
+    shutil.copy(folder / "a.cubes" / "shards" / "other.0001-1.h5", store / "shards")
+    with killed_before_the_rename():
+        add_unit(folder / "a.cubes", {"new/0": 4}, run_id="killed", store_header=HEADER)
+    (partial,) = (folder / "a.cubes" / "shards").glob("*.partial")
+    shutil.copy(partial, store / "shards")
+
+
+def _prepare_unlisted(folder: Path) -> None:
+    """Lose the catalogue of a store whose later shards have newer content of two videos."""
+    store = folder / START
+    make_store(store, {"run/0": 4, "kept/0": 7}, store_header=HEADER, run_id="1")
+    add_unit(store, {"run/0": 5, "walk/0": 9}, run_id="2", store_header=HEADER)
+    add_unit(store, {"walk/0": 3}, run_id="3", store_header=HEADER)
+    (store / "catalogue.json").unlink()
+    (store / "index.h5").unlink()
+
+
+def _repair(_: Path, store: Path) -> None:
+    repair_store(store)
+
+
 def _write_units_unrecorded(folder: Path, store: Path) -> None:
     """Say that a video is committed and keep its record; in the process that is killed alone."""
     ShardWriter._write_record = lambda *_: None
@@ -123,6 +166,8 @@ SCENARIOS = {
     "writer": Scenario(_prepare_replaced, _write_units),
     "append": Scenario(_prepare_sources, _append),
     "repack": Scenario(_prepare_repacked, _repack),
+    "repair": Scenario(_prepare_damaged, _repair, mends=True),
+    "relist": Scenario(_prepare_unlisted, _repair, mends=True),
 }
 # Loses what it committed, to show that a trial notices.
 CONTROLS = {"unrecorded": Scenario(_prepare_replaced, _write_units_unrecorded)}

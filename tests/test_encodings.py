@@ -2,7 +2,11 @@
 
 import multiprocessing
 import pickle
+import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -17,7 +21,7 @@ from features_store.shards.writer import _all_finite
 from features_store.store import Store
 from features_store.verbs.diff import diff_stores, frame_cosines
 from features_store.verbs.verify import verify_store
-from tests.stores import header, make_store
+from tests.stores import add_unit, header, make_store
 
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 40}
 ENCODINGS = [
@@ -207,3 +211,46 @@ def chunk_spans(shard):
                 size = chunk.size if data.id.get_create_plist().get_nfilters() else used
                 spans.append((chunk.byte_offset, chunk.byte_offset + size))
     return spans
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "sharing.md"
+ALONE = ("--no-project", "--isolated", "--python", sys.executable)
+WITH = ("--with", "h5py", "--with", "numpy", "--with", "hdf5plugin")
+
+
+def lines_of_the_page(encoding, store, video_id):
+    """The page's lines for an encoding, about another store, and a check of what they give."""
+    plain, compact = re.findall("```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    code = compact if encoding["dtype"] == "8bit" else plain
+    if encoding["compression"] == "zstd" and "hdf5plugin" not in code:
+        code = f"import hdf5plugin\n{code}"
+    code = re.sub("(fight|small)\\.cubes", str(store), code)
+    code = code.replace("fight/fi001.mp4", video_id).replace("inception_5b", "top")
+    assert len(code.splitlines()) <= 13
+    return f"{code}\nnumpy_ = __import__('numpy')\nnumpy_.save(r'{store}.npy', cubes)\n"
+
+
+def test_h5py_alone_reads_every_encoding(tmp_path):
+    """In an environment with h5py, numpy and hdf5plugin, and nothing else."""
+    scripts, truths = [], []
+    for number, encoding in enumerate(ENCODINGS):
+        store = tmp_path / f"s{number}"
+        make_store(store, {"a.mp4": 3, "b.mp4": 4}, store_header=header(**encoding))
+        add_unit(store, {"b.mp4": 6}, run_id="again", store_header=header(**encoding))
+        scripts.append(lines_of_the_page(encoding, store, "b.mp4"))
+        with Store(store) as opened:
+            truths.append((store, opened.cubes("b.mp4", layer="top")))
+    check = (
+        "import importlib.util as u\nassert not any(map(u.find_spec, ['torch', 'features_store']))"
+    )
+    (tmp_path / "all.py").write_text("\n".join([check, *scripts]))
+    command = ["uv", "run", "--quiet", *ALONE, *WITH, "python", tmp_path / "all.py"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    if "--with` dependencies" in done.stderr:
+        pytest.skip("uv cannot get h5py, numpy and hdf5plugin here")
+    assert done.returncode == 0, done.stderr
+    for store, cubes in truths:
+        assert cubes.shape == (6, 2, 2, 8)
+        np.testing.assert_array_equal(np.load(f"{store}.npy"), cubes)

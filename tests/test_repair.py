@@ -11,6 +11,7 @@ import pytest
 from features_store.catalogue import Catalogue, ShardEntry, write_catalogue
 from features_store.errors import DamageError
 from features_store.session import StoreWriter
+from features_store.shards.sealing import describe_shard
 from features_store.store import Store
 from features_store.verbs.repair import repair_store
 from features_store.verbs.verify import verify_store
@@ -270,6 +271,27 @@ def test_a_repair_that_was_killed_before_it_renamed_its_shard_loses_nothing(stor
     assert report.salvaged == [pending.name.removesuffix(".sealing")]
     assert (list(report.damaged), report.lost) == ([damaged.name], ["run/b.mp4"])
     _assert_mended(store, {i: n for i, n in LENGTHS.items() if i != "run/b.mp4"})
+
+
+def test_a_killed_repair_of_a_lost_catalogue_does_not_bring_an_old_copy_back(tmp_path, monkeypatch):
+    """Half of a catalogue that is made anew is not taken for the one that was lost."""
+    make_store(tmp_path / "s", LENGTHS, run_id="a")
+    shard = _replace_video(tmp_path / "s", "b")
+    (tmp_path / "s" / "catalogue.json").unlink()
+
+    def killed_at_the_second(path, *arguments, **options):
+        if path == shard:
+            raise KeyboardInterrupt
+        return describe_shard(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("features_store.verbs.repair.describe_shard", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            repair_store(tmp_path / "s")
+    report = repair_store(tmp_path / "s")
+
+    assert report.adopted == ["a.0001-1.h5", "b.0001-1.h5"]
+    _assert_mended(tmp_path / "s", LENGTHS | {"walk/a.mp4": 2})
 
 
 def test_a_repair_that_was_killed_before_it_set_a_shard_aside_is_finished(store):

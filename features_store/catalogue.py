@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -93,11 +94,7 @@ class Catalogue:
     @cached_property
     def revisions(self) -> list[str]:
         """The digest after each entry, in hex; before the first one it is that of the spec."""
-        digests = [self.spec_digest]
-        for entry in self.entries:
-            content = bytes.fromhex(digests[-1]) + canonical_json(to_plain(entry))
-            digests.append(hashlib.sha256(content).hexdigest())
-        return digests
+        return _chain(self.spec_digest, map(to_plain, self.entries))
 
     @property
     def revision(self) -> str:
@@ -120,13 +117,26 @@ class Catalogue:
 
     def with_entry(self, entry: ShardEntry) -> Catalogue:
         """Return it with one more entry."""
-        return Catalogue(self.spec_digest, (*self.entries, entry))
+        longer = Catalogue(self.spec_digest, (*self.entries, entry))
+        # Else adding shards would take the square of their number.
+        more = _chain(self.revision, [to_plain(entry)])
+        vars(longer)["revisions"] = [*self.revisions[:-1], *more]
+        return longer
 
     def new_name(self, unit_id: str) -> str:
         """Return a name for a unit that no shard has or had: its id and the next generation."""
         used = [UNIT.fullmatch(entry.name) for entry in self.entries]
         generations = [int(u["generation"]) for u in used if u is not None and u["id"] == unit_id]
         return f"{unit_id}-{max(generations, default=0) + 1}"
+
+
+def _chain(digest: str, entries: Iterable[Any]) -> list[str]:
+    """Return a digest and those after each entry, given as it stands in the file."""
+    digests = [digest]
+    for entry in entries:
+        content = bytes.fromhex(digests[-1]) + canonical_json(entry)
+        digests.append(hashlib.sha256(content).hexdigest())
+    return digests
 
 
 def write_catalogue(store: Path, catalogue: Catalogue) -> None:
@@ -156,6 +166,9 @@ def read_catalogue(store: Path, *, spec_digest: str) -> Catalogue:
         raise DamageError(
             f"{path} cannot be read: {err}; copy it again, or run 'cubereel store repair'"
         ) from err
+    if catalogue.spec_digest == spec_digest:
+        # Of what stands there: to make it anew of the entries takes as long as reading them.
+        vars(catalogue)["revisions"] = _chain(spec_digest, document["entries"])
     if catalogue.spec_digest != spec_digest or catalogue.revision != revision:
         raise DamageError(
             f"{path} was edited, or is another store's; copy it again, or run 'cubereel store "

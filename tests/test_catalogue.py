@@ -88,6 +88,12 @@ def _copy_in(file: Path, store: Path, name: str) -> None:
     shutil.copy(file, store / "shards" / name)
 
 
+def _replace_one_of_no_use(store: Path) -> None:
+    """Damage a shard of which every video lies in a newer one."""
+    add_unit(store, SECOND, run_id="third")
+    _copy_in(_other(store) / "shards" / B, store, B)
+
+
 def _swap(store: Path) -> None:
     a, b = (store / "shards" / name for name in (A, B))
     content = a.read_bytes()
@@ -144,6 +150,7 @@ DAMAGES = {
     "a shard is empty": Damage(lambda s: (s / "shards" / B).write_bytes(b"")),
     "a shard has grown": Damage(lambda s: _cut(s, by=-1), B, ALL),
     "a shard is another store's": Damage(lambda s: _copy_in(_other(s) / "shards" / B, s, B)),
+    "a shard of no use is another store's": Damage(_replace_one_of_no_use, B, ALL),
     "a shard has older content": Damage(_replace_by_older),
     "a shard is renamed": Damage(
         lambda s: (s / "shards" / B).rename(s / "shards" / "zz-1.h5"), B, ALL

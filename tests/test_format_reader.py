@@ -27,20 +27,22 @@ def test_the_reader_reads_what_the_store_reads(tmp_path, kind):
     make_store(tmp_path / "s", LENGTHS, store_header=told)
     add_unit(tmp_path / "s", {"walk/a.mp4": 6, "new.mp4": 2}, run_id="again", store_header=told)
 
+    with Store(tmp_path / "s") as ours:
+        ids, revisions = ours.ids, ours.catalogue.revisions
+        rows = {(i, a.path): ours.read(i, a.path) for i in ids for a in told.arrays}
+
     theirs = format_reader.open_store(tmp_path / "s")
     videos = format_reader.list_videos(theirs)
 
     for name in theirs.shards:
         format_reader.check_whole_file(theirs, name)
     assert format_reader.check_index(theirs, videos) is True
-    with Store(tmp_path / "s") as ours:
-        assert list(videos) == ours.ids
-        assert theirs.revisions == ours.catalogue.revisions
-        for video_id, video in videos.items():
-            arrays = format_reader.read_video(theirs, video)
-            assert list(arrays) == [array.path for array in told.arrays]
-            for path, rows in arrays.items():
-                np.testing.assert_array_equal(rows, ours.read(video_id, path))
+    assert (list(videos), theirs.revisions) == (ids, revisions)
+    for video_id, video in videos.items():
+        arrays = format_reader.read_video(theirs, video)
+        assert list(arrays) == [array.path for array in told.arrays]
+        for path, read in arrays.items():
+            np.testing.assert_array_equal(read, rows[video_id, path])
 
 
 def test_the_reader_reads_draws(tmp_path):

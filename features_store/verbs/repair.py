@@ -8,9 +8,9 @@ Where the catalogue is what was lost, one is made of the shards that are there.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -150,8 +150,9 @@ class _Mender:
         if any(entry.file_name == name for entry in self.catalogue.entries):
             self._set_aside(path)  # removed, and then the repair was killed
             return
+        ids: list[str] = []
         try:
-            entry, problems = self._look_at(path)
+            ids, entry, problems = self._look_at(path)
         except StoreError as err:
             entry, problems = None, [str(err)]
         if entry is None or problems:
@@ -160,13 +161,15 @@ class _Mender:
         else:
             self._report.adopted.append(name)
             self._announce(entry)
+            self._known |= dict.fromkeys(ids, name)
 
-    def _look_at(self, path: Path) -> tuple[ShardEntry, list[str]]:
+    def _look_at(self, path: Path) -> tuple[list[str], ShardEntry, list[str]]:
         if UNIT.fullmatch(path.stem) is None:
             raise DamageError(f"{path.name} is no name of a shard")
-        known, older = self._known_ids(), dict[str, tuple[str, ...]]()
+        known, older = self._known, dict[str, tuple[str, ...]]()
         with closing(ShardReader(path, self._header.arrays, spec=self._header.spec)) as reader:
-            twice = [record.id for record in reader.records() if record.id in known]
+            ids = [record.id for record in reader.records()]
+        twice = [video_id for video_id in ids if video_id in known]
         for video_id in twice if self._has_no_catalogue else ():
             unit = known[video_id].removesuffix(".h5")
             older[unit] = (*older.get(unit, ()), video_id)
@@ -174,7 +177,7 @@ class _Mender:
         problems = verify_shard(path, self._header, entry, full=True).problems
         if twice and not older:
             problems.append(f"{path.name}: video {twice[0]!r} is in {known[twice[0]]} too")
-        return entry, problems
+        return ids, entry, problems
 
     def check_partial(self, partial: Path) -> None:
         """Set a partial aside that cannot be salvaged."""
@@ -207,7 +210,9 @@ class _Mender:
                     return all(map(is_committed, np.split(reader.table, len(reader.table))))
         return False
 
-    def _known_ids(self) -> Mapping[str, str]:
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        """Id -> the shard where it lies; made when all listed shards are mended."""
         known: dict[str, str] = {}
         for name in self.catalogue.shards:
             with suppress(StoreError):

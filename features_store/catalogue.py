@@ -19,9 +19,9 @@ from typing import Any
 
 import xxhash
 
-from features_store.errors import DamageError, UsageError
+from features_store.errors import DamageError, StoreError, UsageError
 from features_store.format.disk import write_atomically
-from features_store.format.safety import check_own, read_json
+from features_store.format.safety import MAX_JSON_BYTES, check_own, read_json
 from features_store.plain import PlainError, from_plain, to_plain
 from features_store.spec import canonical_json
 
@@ -142,7 +142,13 @@ def _chain(digest: str, entries: Iterable[Any]) -> list[str]:
 def write_catalogue(store: Path, catalogue: Catalogue) -> None:
     """Write `catalogue.json`, whole or not at all."""
     document = {**to_plain(catalogue), "revision": catalogue.revision}
-    write_atomically(store / FILE_NAME, json.dumps(document, indent=1).encode())
+    content = json.dumps(document, indent=1).encode()
+    if len(content) > MAX_JSON_BYTES:  # which nobody would read again
+        raise StoreError(
+            f"{store / FILE_NAME} would have {len(content)} bytes, at most {MAX_JSON_BYTES} are "
+            "read; 'cubereel store repack' makes a store without what was replaced"
+        )
+    write_atomically(store / FILE_NAME, content)
 
 
 def read_catalogue(store: Path, *, spec_digest: str) -> Catalogue:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +27,7 @@ from features_store.format.records import VideoRecord, check_id
 from features_store.format.safety import check_own
 from features_store.format.shard_size import is_sealed_in_place
 from features_store.index import load_index
+from features_store.locking import lock_store
 from features_store.metadata import FILE_NAME, StoreHeader, read_header, reconcile, write_header
 from features_store.shards.copy import StoredVideo
 from features_store.shards.sealing import Sealer
@@ -204,30 +203,11 @@ def _require_store_or_nothing(path: Path) -> None:
                 f"{path} exists and is not a feature store (it holds {others[0]!r}); "
                 "give `out` a new folder"
             )
-
-
-def lock_store(path: Path) -> IO[str]:
-    """Take the writer's lock; it is given back when the returned file is closed.
-
-    Raises:
-        StoreError: somebody else has it.
-    """
-    check_own(path / ".lock")
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    lock = os.fdopen(os.open(path / ".lock", flags, 0o666), "a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        owner = lock.read() or "another process"
-        lock.close()
-        raise StoreError(
-            f"{path} is being written by {owner}; wait for it, or write to another store"
-        ) from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {os.uname().nodename}")
-    lock.flush()
-    return lock
+        if any((path / "shards").glob("*.h5")):
+            raise StoreError(
+                f"{path} has shards and no {FILE_NAME}: it was lost, or not copied; copy it again, "
+                "or give `out` a new folder"
+            )
 
 
 class UnitWriter:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features_store import catalogue as catalogue_module
-from features_store.errors import DamageError, UsageError
+from features_store.errors import DamageError, StoreError, UsageError
 from features_store.format.disk import file_checksum
 from features_store.session import StoreWriter
 from features_store.sources import new_source
@@ -156,7 +156,7 @@ DAMAGES = {
         lambda s: (s / "shards" / B).rename(s / "shards" / "zz-1.h5"), B, ALL
     ),
     "a shard is another one of the store": Damage(lambda s: _copy_in(s / "shards" / A, s, B)),
-    "two shards are swapped": Damage(_swap, A, ()),
+    "two shards are swapped": Damage(_swap, A, ALL),
     "a shard is there twice": Damage(
         lambda s: _copy_in(s / "shards" / A, s, "zz-1.h5"), "zz-1.h5", ALL
     ),
@@ -593,3 +593,35 @@ def test_a_thousand_shards_are_checked(tmp_path, capsys):
         opened.check_shards()
     assert file_checksum(shard) != opened.catalogue.shards[shard.name].xxh3_128
     np.testing.assert_equal(len(opened.catalogue.shards), 1000)
+
+
+def test_shards_that_were_exchanged_get_their_names_back(tmp_path):
+    store = tmp_path / "s"
+    make_first_unit(store, {"a": 3, "b": 2})
+    add_unit(store, {"c": 3, "d": 2}, run_id="more")
+    one, two = sorted((store / "shards").glob("*.h5"))
+    held = one.with_name("held")
+    one.rename(held)
+    two.rename(one)
+    held.rename(two)
+
+    report = repair_store(store)
+
+    assert report.lost == []
+    assert verify_store(store, full=True).problems == []
+    with Store(store) as opened:
+        assert opened.ids == ["a", "b", "c", "d"]
+
+
+def test_shards_without_a_store_json_are_not_written_over(tmp_path):
+    store = tmp_path / "s"
+    make_first_unit(store, {"a": 3})
+    for name in ("store.json", "index.h5", "manifest.csv"):
+        (store / name).unlink()
+    for name in ("failures", "runs"):
+        shutil.rmtree(store / name, ignore_errors=True)
+    before = (store / "catalogue.json").read_bytes()
+
+    with pytest.raises(StoreError, match=r"has shards and no store\.json"):
+        make_first_unit(store, {"b": 2})
+    assert (store / "catalogue.json").read_bytes() == before

@@ -8,7 +8,7 @@ import pytest
 
 from tests.stores import make_store
 
-OLD = Path(__file__).parent / "data" / "version1"  # written by the code of version 1
+OLD = Path(__file__).parent / "data" / "version1.zip"  # written by the code of version 1
 VERBS = {
     "info": ["store", "info", "STORE"],
     "ls": ["store", "ls", "STORE"],
@@ -39,7 +39,7 @@ def content(folder):
 def other(request, tmp_path):
     path = tmp_path / "other.cubes"
     if request.param == 1:
-        shutil.copytree(OLD, path)
+        shutil.unpack_archive(OLD, path)
         return path, "is of format version 1, this release reads 2: extract its videos again"
     make_store(path, {"a/x.mp4": 2, "b/y.mp4": 1})
     document = json.loads((path / "store.json").read_text()) | {"format_version": 3}

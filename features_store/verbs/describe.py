@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from features_store.errors import UsageError
+from features_store.locking import lock_store
 from features_store.metadata import StoreHeader, read_header, write_header
-from features_store.session import lock_store
 from features_store.sources import TERMS, describe
 
 

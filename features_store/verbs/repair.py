@@ -8,15 +8,18 @@ Where the catalogue is what was lost, one is made of the shards that are there.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from features_store.catalogue import (
     PARTIAL,
+    SEALING,
     UNIT,
     Catalogue,
     ShardEntry,
@@ -26,14 +29,15 @@ from features_store.catalogue import (
     write_catalogue,
 )
 from features_store.errors import DamageError, StoreError
-from features_store.format.disk import fsync_path
+from features_store.format.disk import file_checksum, fsync_path
 from features_store.format.records import is_committed
 from features_store.format.safety import check_own
 from features_store.index import FILE_NAME, StoreIndex, load_index, read_index
+from features_store.locking import lock_store
 from features_store.metadata import StoreHeader, read_header
 from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
-from features_store.session import StoreWriter, finish_pending, lock_store
+from features_store.session import StoreWriter, finish_pending
 from features_store.shards.copy import StoredVideo
 from features_store.shards.reader import ShardReader
 from features_store.shards.sealing import Sealer, describe_shard, open_sound_videos
@@ -73,9 +77,11 @@ def repair_store(store: Path) -> RepairReport:
         mender = _Mender(store, header, report)
         # First: what is listed after a pending shard would hide that it is one.
         mender.catalogue, finished = finish_pending(store, mender.catalogue)
+        if mender.move_home():
+            mender.catalogue, _ = finish_pending(store, mender.catalogue)
         for name in list(mender.catalogue.shards):
             mender.mend(name)
-        for name in sorted(list_shards(store)):
+        for name in sorted(list_shards(store), key=age):
             mender.adopt(name)
         # A new one at the end: half of one would be taken for the one that was lost.
         write_catalogue(store, mender.catalogue)
@@ -113,6 +119,36 @@ class _Mender:
             self._report.damaged["catalogue.json"] = [str(err)]
             self._has_no_catalogue = True
             self.catalogue = Catalogue(header.spec.digest)
+
+    def move_home(self) -> list[Path]:
+        """Move whole shards under other names to where a pending shard of theirs would be.
+
+        Two of them may have been exchanged, so no name is given here.
+        """
+        homes = {}
+        for name in sorted(list_shards(self._store)):
+            path, entry = self._shards / name, self.catalogue.shards.get(name)
+            if not path.is_symlink() and (entry is None or not _is_listed(path, entry)):
+                homes[path] = self._entry_of(path)
+        found = {path: entry for path, entry in homes.items() if entry is not None}
+        for path in [self._shards / entry.file_name for entry in found.values()]:
+            if path in homes and path not in found:
+                self._report.damaged[path.name] = [f"{path.name} is another shard than is listed"]
+                self._set_aside(path)
+        going = {path.name for path in found}
+        return [
+            path.rename(self._shards / f"{entry.name}{SEALING}")
+            for path, entry in found.items()
+            if entry.file_name in going or not (self._shards / entry.file_name).exists()
+        ]
+
+    def _entry_of(self, path: Path) -> ShardEntry | None:
+        """Return the listed shard that a file is, whatever its name."""
+        size = path.stat().st_size
+        for entry in self.catalogue.shards.values():
+            if entry.bytes == size and _is_listed(path, entry):
+                return entry if file_checksum(path) == entry.xxh3_128 else None
+        return None
 
     def mend(self, name: str) -> None:
         """Replace a shard by its sound videos when anything is wrong with it."""
@@ -242,6 +278,24 @@ class _Mender:
     def _set_aside(self, path: Path) -> None:
         folder = self._store / "damaged"
         folder.mkdir(exist_ok=True)
-        path.rename(folder / path.name)
+        free = (f"{path.name}{f'.{n}' * (n > 0)}" for n in count())
+        path.rename(next(folder / name for name in free if not (folder / name).exists()))
         fsync_path(folder)
         fsync_path(self._shards)
+
+
+def _is_listed(path: Path, entry: ShardEntry) -> bool:
+    try:
+        check_identity(path, entry)
+    except StoreError:
+        return False
+    return True
+
+
+def age(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names of shards by their time, then by their numbers.
+
+    >>> sorted(["t.0002-1.h5", "t.0002-10.h5", "t.0002-2.h5"], key=age)[-1]
+    't.0002-10.h5'
+    """
+    return [(int(part or 0), text) for part, text in re.findall(r"(\d+)|(\D+)", name)]

@@ -107,7 +107,8 @@ def repair(path: StorePath, as_json: AsJson = False) -> None:
     for shard, problems in report.damaged.items():
         for problem in problems:
             typer.echo(f"damaged: {problem}")
-        typer.echo(f"set aside: {path}/damaged/{shard}")
+        if (path / "damaged" / shard).exists():
+            typer.echo(f"set aside: {path}/damaged/{shard}")
     for shard in report.adopted:
         typer.echo(f"adopted: {shard}, which the catalogue did not list")
     for shard in report.salvaged:

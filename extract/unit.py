@@ -105,6 +105,7 @@ class UnitExtractor:
         self._units = units
         self._places = [(unit, job) for unit, jobs in enumerate(units) for job in jobs]
         self._next = 0  # position of the video in work
+        self._draw_keys: dict[int, str] = {}  # of videos whose frames are drawn
         self._unit = -1
         self._seals: list[Future[None]] = []
         packer: BatchPacker[Finished | Failed] = BatchPacker(self._computer.computer.batch_size)
@@ -118,7 +119,7 @@ class UnitExtractor:
             lanes,
         ):
             jobs = [job for _, job in self._places]
-            for event in pool.decode(_tasks(jobs, may_begin, is_drawn=pool.draws_frames)):
+            for event in pool.decode(self._tasks(jobs, may_begin, is_drawn=pool.draws_frames)):
                 if isinstance(event, Frames):
                     packer.add(FrameBlock(event.pixels, event.pts_seconds, event.frame_index))
                 else:
@@ -134,6 +135,17 @@ class UnitExtractor:
         for sealed in self._seals:
             sealed.result()
 
+    def _tasks(
+        self, jobs: Sequence[VideoJob], may_begin: Callable[[], bool], *, is_drawn: bool
+    ) -> Iterator[DecodeTask]:
+        for i, job in enumerate(jobs):
+            if not may_begin():
+                return
+            key = _draw_key(job.path) if is_drawn else ""
+            if is_drawn:
+                self._draw_keys[i] = key
+            yield DecodeTask(i, str(job.path), job.start_seconds, job.end_seconds, draw_key=key)
+
     def _record(self, batch: Batch, computed: dict[str, ComputedView] | None) -> None:
         start = 0
         for item in batch:
@@ -144,6 +156,7 @@ class UnitExtractor:
                 start += len(item)
                 continue
             _, job = self._places[item.index]
+            self._draw_key = self._draw_keys.pop(item.index, None)
             self._next = item.index + 1
             if isinstance(item, Finished):
                 self._finish(job, item.summary)
@@ -180,7 +193,7 @@ class UnitExtractor:
 
     def _finish(self, job: VideoJob, summary: VideoSummary) -> None:
         try:
-            media = _media_of(job)
+            media = self._media_of(job)
         except DecodeError as err:
             self._drop(job, err)
             return
@@ -195,7 +208,7 @@ class UnitExtractor:
             self._drop(job, event.error, num_frames=self._num_frames)
         else:
             try:
-                media = _media_of(job)
+                media = self._media_of(job)
             except DecodeError as err:
                 self._drop(job, err)
                 return
@@ -224,6 +237,21 @@ class UnitExtractor:
         )
         self._end(record)
 
+    def _media_of(self, job: VideoJob) -> dict[str, Any]:
+        """Return the file's identity; `DecodeError` if it is not the file that was planned."""
+        try:
+            media = media_fields(job.path)
+        except OSError as err:
+            message = f"{job.path} vanished while it was read: {err}"
+            raise DecodeError(message, reason="unreadable") from None
+        planned = job.media_bytes is None or (job.media_bytes, job.media_mtime_ns) == (
+            media["media_bytes"],
+            media["media_mtime_ns"],
+        )
+        if not planned or self._draw_key not in (None, media["media_sha256"]):
+            raise DecodeError(f"{job.path} changed while it was read", reason="unreadable")
+        return media
+
     def _drop(self, job: VideoJob, error: DecodeError, *, num_frames: int = 0) -> None:
         self._writer.abandon()
         self._on_failure(VideoFailure(job, error, num_frames, is_kept=False))
@@ -235,37 +263,12 @@ class UnitExtractor:
         self._on_video(record)
 
 
-def _tasks(
-    jobs: Sequence[VideoJob], may_begin: Callable[[], bool], *, is_drawn: bool
-) -> Iterator[DecodeTask]:
-    for i, job in enumerate(jobs):
-        if not may_begin():
-            return
-        key = _draw_key(job.path) if is_drawn else ""
-        yield DecodeTask(i, str(job.path), job.start_seconds, job.end_seconds, draw_key=key)
-
-
 def _draw_key(path: Path) -> str:
     """Return the SHA-256 of a file, on which its draws depend: not on where it lies."""
     try:
         return str(media_fields(path)["media_sha256"])
     except OSError:
         return ""  # nothing is drawn of it: whoever decodes it says why
-
-
-def _media_of(job: VideoJob) -> dict[str, Any]:
-    """Return the file's identity; `DecodeError` if it is not the file that was planned."""
-    try:
-        media = media_fields(job.path)
-    except OSError as err:
-        message = f"{job.path} vanished while it was read: {err}"
-        raise DecodeError(message, reason="unreadable") from None
-    if job.media_bytes is not None and (job.media_bytes, job.media_mtime_ns) != (
-        media["media_bytes"],
-        media["media_mtime_ns"],
-    ):
-        raise DecodeError(f"{job.path} changed while it was read", reason="unreadable")
-    return media
 
 
 def media_fields(path: Path) -> dict[str, Any]:

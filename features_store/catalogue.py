@@ -21,6 +21,7 @@ import xxhash
 
 from features_store.errors import DamageError, StoreError, UsageError
 from features_store.format.disk import write_atomically
+from features_store.format.records import check_id
 from features_store.format.safety import MAX_JSON_BYTES, check_own, read_json
 from features_store.plain import PlainError, from_plain, to_plain
 from features_store.spec import canonical_json
@@ -30,7 +31,8 @@ PARTIAL = ".h5.partial"  # may hold committed videos
 SEALING = ".h5.sealing"  # holds nothing that is not elsewhere too
 IDENTITY_BYTES = 2**16  # of the table of videos, which has the checksums of all its videos
 MIN_REVISION = 8  # digits that name one
-UNIT = re.compile(r"(?P<id>[A-Za-z0-9_][A-Za-z0-9_.-]*)-(?P<generation>[1-9][0-9]*)")
+UNIT = re.compile(r"(?P<id>[A-Za-z0-9_][A-Za-z0-9_.-]{0,149})-(?P<generation>[1-9][0-9]{0,8})")
+MAX_ENTRIES = 100_000
 
 
 @dataclass(frozen=True)
@@ -184,10 +186,22 @@ def read_catalogue(store: Path, *, spec_digest: str) -> Catalogue:
 
 
 def _check_names(catalogue: Catalogue) -> None:
+    if len(catalogue.entries) > MAX_ENTRIES:
+        raise PlainError(f"it has {len(catalogue.entries)} entries, more than {MAX_ENTRIES}")
     for entry in catalogue.entries:
         for name in (entry.name, *entry.supersedes):
             if not UNIT.fullmatch(name):
-                raise PlainError(f"{name!r} is no name of a unit")
+                raise PlainError(f"{name[:200]!r} is no name of a unit")
+        for ids in entry.supersedes.values():
+            for video_id in ids:
+                _check_id(video_id)
+
+
+def _check_id(video_id: str) -> None:
+    try:
+        check_id(video_id)
+    except UsageError as err:
+        raise PlainError(str(err)[:300]) from None
 
 
 def list_shards(store: Path) -> dict[str, int]:
@@ -230,6 +244,8 @@ def settled(store: Path, catalogue: Catalogue) -> Catalogue:
     entries = list(catalogue.entries)
     while entries and is_pending(store, entries[-1]):
         entries.pop()
+    if len(entries) == len(catalogue.entries):
+        return catalogue
     return Catalogue(catalogue.spec_digest, tuple(entries))
 
 

@@ -12,7 +12,7 @@ import contextlib
 import mmap
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -37,6 +37,7 @@ class StoreIndex:
     """Shards and videos of a store.
 
     Attributes:
+        revision: of the store that it is of; empty while one is made.
         shards: file names below ``shards/``, sorted.
         ids: sorted video ids (bytes).
         shard: of each id, position in `shards`.
@@ -45,6 +46,7 @@ class StoreIndex:
         is_partial: of each id, 1 where its video broke off.
     """
 
+    revision: str
     shards: tuple[str, ...]
     ids: np.ndarray
     shard: np.ndarray
@@ -77,7 +79,7 @@ class StoreIndex:
 def load_index(store: Path, header: StoreHeader, catalogue: Catalogue) -> StoreIndex:
     """Return the index of a store, brought up to date (and written, where that is allowed)."""
     index = read_index(store)
-    if index is None or index.shards != tuple(catalogue.shards):
+    if index is None or index.revision != catalogue.revision:
         index = build_index(store, header, catalogue, known=index)
         with contextlib.suppress(OSError):  # a store that others share may be read-only
             write_index(store / FILE_NAME, index)
@@ -107,7 +109,7 @@ def build_index(
         parts.append((ids, np.full(len(ids), places[name], np.int64), rows, lengths, is_partial))
     index = _without(_index(parts, shards=shards), catalogue.superseded)
     _require_unique(index)
-    return index
+    return replace(index, revision=catalogue.revision)
 
 
 def open_shard(store: Path, header: StoreHeader, catalogue: Catalogue, name: str) -> ShardReader:
@@ -126,14 +128,14 @@ def _without(index: StoreIndex, superseded: Mapping[str, set[str]]) -> StoreInde
             dead = np.array([video_id.encode() for video_id in ids], "S")
             keep[there[np.isin(index.ids[there], dead)]] = False
     columns = (index.ids, index.shard, index.row, index.length, index.is_partial)
-    return StoreIndex(index.shards, *(column[keep] for column in columns))
+    return StoreIndex("", index.shards, *(column[keep] for column in columns))
 
 
 def _index(parts: Sequence[tuple[np.ndarray, ...]], *, shards: tuple[str, ...]) -> StoreIndex:
     empty = (np.array([], "S1"), *(np.array([], dtype) for dtype in _COLUMNS.values()))
     ids, *columns = (np.concatenate(column) for column in zip(empty, *parts, strict=True))
     order = np.argsort(ids, kind="stable")
-    return StoreIndex(shards, ids[order], *(column[order] for column in columns))
+    return StoreIndex("", shards, ids[order], *(column[order] for column in columns))
 
 
 def _columns(reader: ShardReader) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,6 +165,7 @@ def write_index(path: Path, index: StoreIndex) -> None:
     """Write `index.h5`, whole or not at all."""
     # Built in memory: where a disk is full, HDF5 crashes and a plain write only fails.
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        file["revision"] = np.array([index.revision.encode()], "S")
         file["shards"] = np.array([name.encode() for name in index.shards], "S")
         for name in ("ids", *_COLUMNS):
             file[name] = getattr(index, name)
@@ -185,6 +188,7 @@ def read_index(store: Path) -> StoreIndex | None:
         ):
             return None
         with h5py.File(path, "r", locking=False) as file:
+            revision = _mapped_column(mapped, file, "revision", "S")
             names = _mapped_column(mapped, file, "shards", "S")
             columns = [_mapped_column(mapped, file, "ids", "S")]
             columns += [
@@ -197,7 +201,12 @@ def read_index(store: Path) -> StoreIndex | None:
     shards = tuple(name.decode(errors="replace") for name in names)
     if len(columns[1]) and not 0 <= columns[1].min() <= columns[1].max() < len(shards):
         return None
-    return StoreIndex(shards, *columns)
+    ids, _, rows, lengths, _ = columns
+    if len(ids) and (min(rows.min(), lengths.min() - 1) < 0 or not (ids[1:] > ids[:-1]).all()):
+        return None
+    if len(revision) != 1:
+        return None
+    return StoreIndex(revision[0].decode(errors="replace"), shards, *columns)
 
 
 def _mapped_column(mapped: np.ndarray, file: h5py.File, name: str, dtype: object) -> np.ndarray:

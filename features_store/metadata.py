@@ -19,7 +19,7 @@ from features_store.format.layout import (
 )
 from features_store.format.safety import read_json
 from features_store.plain import from_plain, to_plain
-from features_store.sources import SourceTerms, join_sources
+from features_store.sources import SOURCE_ID, SourceTerms, join_sources
 from features_store.spec import Spec, require_same_spec
 
 FILE_NAME = "store.json"
@@ -134,6 +134,9 @@ def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
         raise StoreError(f"{path} cannot be understood: {err}") from err
     if not header.layers or not header.views or not header.sources:
         raise StoreError(f"{path} lists no layer, no view or no source")
+    ids = [source.id for source in header.sources]
+    if len(set(ids)) < len(ids) or not all(map(SOURCE_ID.fullmatch, ids)):
+        raise StoreError(f"{path} has sources {ids}; expected 8 hex digits each, none twice")
     said = document.get("spec_digest")
     if header.spec.digest != said:
         raise StoreError(

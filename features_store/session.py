@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ class StoreWriter:
         self.source = header.sources[0].id
         self._run_id = run_id
         self._num_units = 0
+        self._naming = Lock()
 
     def __enter__(self) -> StoreWriter:
         _require_store_or_nothing(self.path)
@@ -129,11 +131,13 @@ class StoreWriter:
             self.header.spec,
             supersede=lambda ids: _superseded(ids, before),
             announce=self._announce,
+            naming=self._naming,
         )
 
     def _announce(self, entry: ShardEntry) -> None:
-        self._catalogue = self._catalogue.with_entry(entry)
-        write_catalogue(self.path, self._catalogue)
+        longer = self._catalogue.with_entry(entry)
+        write_catalogue(self.path, longer)
+        self._catalogue = longer
 
     def _salvage(self) -> None:
         shards = self.path / "shards"

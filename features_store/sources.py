@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from features_store.errors import StoreError, UsageError, nearest_name
-from features_store.spec import canonical_json
 
 ID_DIGITS = 8
+SOURCE_ID = re.compile(f"[0-9a-f]{{{ID_DIGITS}}}")
 TERMS = ("licence", "origin", "citation")
 
 
@@ -38,10 +39,9 @@ def new_source(
     origin: str | None = None,
     citation: str | None = None,
 ) -> SourceTerms:
-    """Return a source whose id follows from what is said of it; an empty text says nothing."""
-    terms = [licence or None, origin or None, citation or None]
-    digest = hashlib.sha256(canonical_json([root, *terms])).hexdigest()
-    return SourceTerms(digest[:ID_DIGITS], root, *terms)
+    """Return a source with an id that no other has; an empty text says nothing."""
+    source_id = secrets.token_hex(ID_DIGITS // 2)
+    return SourceTerms(source_id, root, licence or None, origin or None, citation or None)
 
 
 def join_sources(
@@ -81,12 +81,35 @@ def source_for(stored: Sequence[SourceTerms], wanted: SourceTerms) -> SourceTerm
     """Return the source of videos that are added to a store: that of the same root, or a new one.
 
     Raises:
-        StoreError: the store says something else of the videos below that root.
+        StoreError: the store says something else of the videos below that root, or several things
+            and it is not said which one holds.
     """
-    for source in stored:
-        if source.root == wanted.root:
-            return fill_in(source, wanted)
-    return wanted
+    below = [source for source in stored if source.root == wanted.root]
+    if not below:
+        return wanted
+    if len(below) == 1:
+        return fill_in(below[0], wanted)
+    agreeing = [source for source in below if _terms(source) == _terms(wanted)]
+    if len(agreeing) == 1:
+        return agreeing[0]
+    raise StoreError(
+        f"the store says several things of videos below {wanted.root!r}: "
+        + "; ".join(f"{each.id}: {', '.join(str(t) for t in _terms(each))}" for each in below)
+        + "; give `licence`, `origin` and `citation` of one of them"
+    )
+
+
+def same_source(stored: Sequence[SourceTerms], wanted: SourceTerms) -> SourceTerms:
+    """Return the stored source of which the same is said as of another, or that one.
+
+    For features without a root, of which nothing else tells whether they are from one source.
+    """
+    alike = (each for each in stored if (each.root, _terms(each)) == (wanted.root, _terms(wanted)))
+    return next(alike, wanted)
+
+
+def _terms(source: SourceTerms) -> tuple[str | None, ...]:
+    return source.licence, source.origin, source.citation
 
 
 def describe(

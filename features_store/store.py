@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from features_store.catalogue import Catalogue, check_all_identities, open_catalogue
-from features_store.errors import StoreError, nearest_name
+from features_store.errors import DamageError, StoreError, nearest_name
 from features_store.format.layout import cube_path
 from features_store.format.records import VideoRecord
 from features_store.index import StoreIndex, build_index, load_index, open_shard
@@ -89,7 +89,10 @@ class Store:
     @property
     def ids(self) -> list[str]:
         """Sorted video ids."""
-        return [video_id.decode() for video_id in self.index.ids]
+        try:
+            return [video_id.decode() for video_id in self.index.ids]
+        except UnicodeDecodeError as err:
+            raise DamageError(f"{self.path}/index.h5 holds ids that are none; delete it") from err
 
     @property
     def num_frames(self) -> int:
@@ -125,7 +128,12 @@ class Store:
         position = self.position(video_id)
         number, row = int(self.index.shard[position]), int(self.index.row[position])
         shard = self._shard(number)
-        shard.place(row, video_id.encode())
+        _, length = shard.place(row, video_id.encode())
+        if length != self.index.length[position]:
+            raise DamageError(
+                f"{self.path}/index.h5 says {self.index.length[position]} frames of "
+                f"{video_id!r}, its shard has {length}; delete index.h5"
+            )
         return StoredVideo(shard.record(row), lambda: self._shard(number))
 
     def cubes(

@@ -148,18 +148,31 @@ def stream_rate(stream: VideoStream) -> Fraction | None:
 
 def stream_seconds(container: InputContainer, stream: VideoStream) -> float:
     """Return how long the header promises that the stream is shown, 0 when it is silent."""
-    if stream.duration is not None and stream.time_base is not None:
+    tagged = tagged_end(stream)
+    if tagged is not None:
+        end = tagged
+    elif stream.duration is not None and stream.time_base is not None:
         end = float(stream.duration * stream.time_base)
     else:
         end = (container.duration or 0) / av.time_base
-    return max(0.0, end - seconds_counted_before(container))
+    return max(0.0, end - counted_from(container, stream))
 
 
-def seconds_counted_before(container: InputContainer) -> float:
-    """Return what a header's duration has before the first frame: it may count from time zero."""
-    if not container.format.name.startswith(_FROM_ZERO):
+def tagged_end(stream: VideoStream) -> float | None:
+    """Return when Matroska says that this stream ends; None where it does not."""
+    stamp = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = (float(part) for part in stamp)
+    except ValueError:
+        return None
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def counted_from(container: InputContainer, stream: VideoStream) -> float:
+    """Return the time of the stream's start if its header counts from time zero; else 0."""
+    if not container.format.name.startswith(_FROM_ZERO) or not stream.time_base:
         return 0.0
-    return max(0, container.start_time or 0) / av.time_base
+    return max(0.0, float((stream.start_time or 0) * stream.time_base))
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:

@@ -17,7 +17,7 @@ from av.packet import Packet as AnyPacket
 from av.video.stream import VideoStream
 
 from extract.video.clock import FrameClock
-from extract.video.container import seconds_counted_before
+from extract.video.container import stream_seconds, tagged_end
 from features_store.errors import DecodeError
 
 Packet: TypeAlias = "AnyPacket[VideoStream]"
@@ -124,14 +124,10 @@ def promised_frames(container: InputContainer, stream: VideoStream) -> int:
 
 def promised_seconds(container: InputContainer, stream: VideoStream) -> float:
     """Return how long the header says that frames are shown, 0 where audio may be what lasts."""
-    before = seconds_counted_before(container)
-    stamp = stream.metadata.get("DURATION", "").split(":")  # Matroska, one per stream
-    try:
-        hours, minutes, seconds = (float(part) for part in stamp)
-        return 3600 * hours + 60 * minutes + seconds - before
-    except ValueError:
-        alone = len(container.streams) == 1
-        return (container.duration or 0) / av.time_base - before if alone else 0.0
+    alone = len(container.streams) == 1
+    if tagged_end(stream) is None and not alone:
+        return 0.0
+    return stream_seconds(container, stream)
 
 
 def check_frames(
@@ -158,11 +154,16 @@ def check_seconds(
     """Raise `DecodeError` when a stream that counts no frames ends clearly before its time."""
     # Videos of variable rate may end on a long frame.
     slack = 2 * max(Fraction(clock.longest_gap), clock.ticks_per_frame) * clock.time_base
-    last_seconds = float((clock.last_pts - (clock.first_pts or 0)) * clock.time_base)
+    # Since the stream's start, not since the first frame that could be decoded: a recording may
+    # begin in the middle of a group of pictures. Live recordings count from when they were live.
+    is_live = container.format.name == "flv"
+    start = 0 if is_live else (stream.start_time or 0)
+    since = min(start, clock.first_pts if clock.first_pts is not None else start)
+    last_seconds = float((clock.last_pts - since) * clock.time_base)
     promised = promised_seconds(container, stream)
     if not stream.frames and last_seconds < 0.98 * promised - float(slack):
         raise DecodeError(
-            f"the video is cut off: its last frame comes {last_seconds:.2f} s after the first, of "
+            f"the video is cut off: its last frame comes {last_seconds:.2f} s after its start, of "
             f"{promised:.2f} s",
             reason="truncated",
         )

@@ -16,11 +16,11 @@ from features_store.exchange.imported_spec import identify
 from features_store.exchange.options import OF_FORMATS, ImportOptions
 from features_store.format.layout import split_units
 from features_store.manifest import extend_store_manifest
-from features_store.metadata import StoreHeader
+from features_store.metadata import StoreHeader, is_store, read_header
 from features_store.plain import PlainError, from_plain, to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreWriter
-from features_store.sources import TERMS, describe, new_source
+from features_store.sources import TERMS, describe, new_source, same_source
 from features_store.spec import flatten
 
 _SAID: Mapping[str, tuple[type, ...]] = {
@@ -177,6 +177,9 @@ def _read_said(source: Path, kind: str) -> dict[str, Any]:
 
 def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
     run_id = new_run_id()
+    if features.header is None and is_store(out):
+        stored = read_header(out).sources
+        header = replace(header, sources=tuple(same_source(stored, s) for s in header.sources))
     report = ImportReport(str(out), len(features.videos), warnings=list(features.warnings))
     with StoreWriter(out, header, run_id=run_id) as writer:
         missing = [video for video in features.videos if not _is_there(writer, video)]

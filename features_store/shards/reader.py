@@ -214,6 +214,8 @@ def _map(path: Path) -> mmap.mmap:
         raise DamageError(f"{path} is missing; run 'cubereel store repair'") from None
     except ValueError:
         raise DamageError(f"{path} is empty; run 'cubereel store verify'") from None
+    except IsADirectoryError:
+        raise DamageError(f"{path} is a folder, no shard; run 'cubereel store repair'") from None
 
 
 def _open(path: Path, *, is_compressed: bool) -> h5py.File:

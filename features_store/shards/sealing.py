@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 
 from features_store.catalogue import SEALING, ShardEntry, identify
-from features_store.errors import StoreError
+from features_store.errors import StoreError, UsageError
 from features_store.format.disk import fsync_and_check, fsync_path
 from features_store.format.layout import ArraySpec
-from features_store.format.records import is_committed
+from features_store.format.records import check_id, is_committed
 from features_store.shards.copy import StoredVideo, write_shard
 from features_store.shards.reader import ShardReader
 from features_store.spec import Spec
@@ -33,12 +34,15 @@ class Sealer:
         arrays: as the store encodes them.
         supersede: says where videos lie until now.
         announce: lists a shard in the catalogue.
+        naming: held from listing a shard to renaming it, so that only the last entry of a catalogue
+            can be one whose shard has no name yet; units are sealed in threads.
     """
 
     arrays: Sequence[ArraySpec]
     spec: Spec
     supersede: Supersede
     announce: Announce
+    naming: Lock = field(default_factory=Lock)
 
     def in_place(self, partial: Path, shard: Path) -> None:
         """Turn a partial that this process wrote and closed into a shard, as it is."""
@@ -93,8 +97,9 @@ class Sealer:
     ) -> None:
         """List a complete file in the catalogue, then give it its final name."""
         entry = describe_shard(content, arrays, spec=self.spec, supersedes=supersedes)
-        self.announce(replace(entry, name=shard.name.removesuffix(".h5")))
-        content.rename(shard)
+        with self.naming:
+            self.announce(replace(entry, name=shard.name.removesuffix(".h5")))
+            content.rename(shard)
         fsync_path(shard.parent)
 
 
@@ -109,9 +114,11 @@ def open_sound_videos(
     """
     with closing(ShardReader(path, arrays, spec=spec)) as reader:
         videos = []
-        for position in range(reader.num_videos):
-            with suppress(StoreError):
+        # Of all records: one that lost its id may have sound ones behind it.
+        for position in range(len(reader.table)):
+            with suppress(StoreError, UsageError):
                 record = reader.record(position)
+                check_id(record.id)
                 if not reader.damaged_arrays(record):
                     videos.append(StoredVideo(record, lambda: reader))
         yield videos

@@ -81,6 +81,8 @@ def transfer(
     report.differing = extend_store_manifest(writer.path, _manifest_rows(places, sources))
     for unit in _units(wanted, sources, writer, shard_bytes=shard_bytes):
         videos = [sources[place.source].stored_video(place.video_id) for place in unit]
+        for place, video in zip(unit, videos, strict=True):
+            sources[place.source].header.source(video.record.source)
         writer.add_copies(videos)
         report.num_shards += 1
         report.num_videos += len(unit)

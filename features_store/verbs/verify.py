@@ -16,8 +16,9 @@ from features_store.catalogue import (
     read_catalogue,
     settled,
 )
-from features_store.errors import DamageError, StoreError
+from features_store.errors import DamageError, StoreError, UnsafeStoreError, UsageError
 from features_store.format.disk import file_checksum
+from features_store.format.records import check_id
 from features_store.format.safety import check_own
 from features_store.index import FILE_NAME, build_index, read_index
 from features_store.metadata import StoreHeader, read_header
@@ -93,7 +94,7 @@ def _index_problems(store: Path, header: StoreHeader, catalogue: Catalogue) -> l
         built, cached = build_index(store, header, catalogue), read_index(store)
     except StoreError as err:
         return [str(err)]
-    is_stale = cached is None or cached.shards != tuple(catalogue.shards)
+    is_stale = cached is None or cached.revision != catalogue.revision
     if cached is None or is_stale or built.equals(cached):
         return []
     return [f"{FILE_NAME} says otherwise than the shards; delete it"]
@@ -122,6 +123,13 @@ def verify_shard(path: Path, header: StoreHeader, entry: ShardEntry, *, full: bo
     return report
 
 
+def _require_id(video_id: str, name: str) -> None:
+    try:
+        check_id(video_id)
+    except UsageError as err:
+        raise UnsafeStoreError(f"{name}: {err}") from err
+
+
 def _verify_videos(
     shard: ShardReader, header: StoreHeader, report: ShardReport, *, full: bool
 ) -> None:
@@ -133,6 +141,7 @@ def _verify_videos(
             )
         next_row += record.length
         header.source(record.source)
+        _require_id(record.id, report.name)
         problems = shard.damaged_arrays(record) if full else []
         if problems:
             report.damaged[record.id] = "; ".join(problems)

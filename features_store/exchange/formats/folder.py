@@ -148,6 +148,10 @@ def _open_video(
 ) -> ImportedVideo:
     check_own(path)
     record, checksums = _read_record(path, header.spec.sampling.draws_shape)
+    try:
+        header.source(record["source"])
+    except StoreError as err:
+        raise ContractError(f"{path}: {err}") from err
     if record["id"] != path.parent.relative_to(source).as_posix():
         raise ContractError(f"{path} is about video {record['id']!r}; expected that of its folder")
     files = {

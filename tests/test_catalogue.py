@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,7 +147,7 @@ ALL = (*FIRST, *SECOND)
 DAMAGES = {
     "a shard is gone": Damage(lambda s: (s / "shards" / B).unlink()),
     "all shards are gone": Damage(lambda s: shutil.rmtree(s / "shards"), A, ()),
-    "a shard is cut": Damage(lambda s: _cut(s, by=1000)),
+    "a shard is cut": Damage(lambda s: _cut(s, by=1000), B, (*FIRST, "run/c.mp4")),
     "a shard is empty": Damage(lambda s: (s / "shards" / B).write_bytes(b"")),
     "a shard has grown": Damage(lambda s: _cut(s, by=-1), B, ALL),
     "a shard is another store's": Damage(lambda s: _copy_in(_other(s) / "shards" / B, s, B)),
@@ -625,3 +626,62 @@ def test_shards_without_a_store_json_are_not_written_over(tmp_path):
     with pytest.raises(StoreError, match=r"has shards and no store\.json"):
         make_first_unit(store, {"b": 2})
     assert (store / "catalogue.json").read_bytes() == before
+
+
+def test_units_that_are_sealed_at_once_are_all_listed(tmp_path):
+    store = tmp_path / "s"
+    make_first_unit(store, {"a": 1})
+    ids = [f"{number:02}" for number in range(24)]
+
+    def write(video_id, writer):
+        with writer.unit(rows=2, video_ids=[video_id]) as unit:
+            add_video(unit, video_id, frames(2, seed=0))
+
+    with StoreWriter(store, HEADER, run_id="threads") as writer, ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(write, video_id, writer) for video_id in ids]:
+            done.result()
+            with Store(store):
+                pass
+
+    with Store(store) as opened:
+        assert opened.ids == sorted([*ids, "a"])
+
+
+def test_a_record_that_lost_its_id_hides_no_sound_video(tmp_path):
+    store = tmp_path / "s"
+    make_first_unit(store, {"a": 2, "b": 3, "c": 4})
+    (shard,) = (store / "shards").glob("*.h5")
+    with h5py.File(shard, "r+") as file:
+        table = file["videos"][:]
+        table[1] = np.zeros(1, table.dtype)[0]
+        file["videos"][:] = table
+
+    assert repair_store(store).lost == ["b"]
+    with Store(store) as opened:
+        assert opened.ids == ["a", "c"]
+
+
+def test_what_is_sound_of_a_damaged_shard_is_kept_without_a_catalogue(tmp_path):
+    store = tmp_path / "s"
+    make_first_unit(store, {"a": 2, "b": 3, "c": 4})
+    (shard,) = (store / "shards").glob("*.h5")
+    with h5py.File(shard, "r+") as file:
+        file["cubes/center/top"][3] += 1
+    (store / "catalogue.json").unlink()
+
+    assert repair_store(store).lost == ["b"]
+    assert verify_store(store, full=True).problems == []
+    with Store(store) as opened:
+        assert opened.ids == ["a", "c"]
+
+
+def test_a_folder_with_the_name_of_a_shard_stops_no_repair(tmp_path):
+    store = tmp_path / "s"
+    make_first_unit(store, {"a": 2})
+    (store / "shards" / "foo-1.h5").mkdir()
+
+    with pytest.raises(DamageError, match=r"foo-1\.h5"):
+        Store(store)
+    repair_store(store)
+    with Store(store) as opened:
+        assert opened.ids == ["a"]

@@ -261,7 +261,7 @@ def test_a_catalogue_with_names_that_leave_the_store(store, name, where):
 
 
 def test_a_catalogue_that_supersedes_what_nobody_has(store):
-    nobody = {"nowhere-1": ("walk/a.mp4",), "run.0001-1": ("nobody.mp4", "x" * 2000)}
+    nobody = {"nowhere-1": ("walk/a.mp4",), "run.0001-1": ("nobody.mp4", "x" * 1000)}
     _edit_entry(store, supersedes=nobody)
 
     _read_all(store)

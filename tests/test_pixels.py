@@ -1,11 +1,13 @@
 """Pixels against an exact conversion, and pictures as they are meant to be shown."""
 
+import av
 import numpy as np
 import pytest
 
 from benchmarks.pixel_error import as_frame, exact, picture
 from extract.video.conversion import FrameConverter
 from extract.video.reader import FrameReader
+from extract.video.settings import ReaderSettings
 from features_store.errors import DecodeError
 from features_store.spec import Preprocessing, Sampling
 from tests.synthetic import write_video
@@ -42,9 +44,10 @@ def test_pixels_that_are_not_square_are_honoured(tmp_path, name):
     frames = np.zeros((25, 64, 64, 3), np.uint8)
     frames[:, 16:48, 24:40] = 255
     path = write_video(tmp_path / name, frames, options={"aspect": "2:1"})
-    reader = FrameReader(
-        path, sampling=Sampling("stride", "1"), preprocessing=preprocessing("pad", (64, 64))
+    settings = ReaderSettings(
+        sampling=Sampling("stride", "1"), preprocessing=preprocessing("pad", (64, 64))
     )
+    reader = FrameReader(path, settings)
 
     shown = next(iter(reader)).pixels
 
@@ -65,10 +68,10 @@ def test_a_film_that_begins_late_lasts_as_long_as_it_shows(tmp_path, name):
     path = write_video(tmp_path / name, frames, codec=codec, times_seconds=times)
 
     def read(**span):
-        reader = FrameReader(
-            path, sampling=Sampling("fps", "5"), preprocessing=preprocessing("crop", (48, 48)),
-            **span,
-        )  # fmt: skip
+        settings = ReaderSettings(
+            sampling=Sampling("fps", "5"), preprocessing=preprocessing("crop", (48, 48))
+        )
+        reader = FrameReader(path, settings, **span)
         return [frame.pts_seconds for frame in reader], reader.summary.duration_seconds
 
     seconds, duration = read()
@@ -77,3 +80,25 @@ def test_a_film_that_begins_late_lasts_as_long_as_it_shows(tmp_path, name):
     with pytest.raises(DecodeError, match=r"the video lasts (2\.|1\.9)") as caught:
         read(start_seconds=2.5)
     assert caught.value.reason == "empty span"
+
+
+@pytest.mark.parametrize("name", ["v.ts", "v.mkv", "v.flv", "v.webm"])
+def test_a_recording_that_begins_within_a_group_of_pictures_is_whole(tmp_path, name):
+    """Its first frames cannot be decoded; it was not cut off at its end."""
+    codec = "libvpx-vp9" if name == "v.webm" else "libx264"
+    frames = np.random.default_rng(0).integers(0, 255, (100, 48, 64, 3), dtype=np.uint8)
+    whole = write_video(
+        tmp_path / f"whole{name[1:]}", frames, codec=codec, options={"g": "40", "bf": "0"}
+    )
+    with av.open(str(whole)) as source, av.open(str(tmp_path / name), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(source.streams.video[0])):
+            if number >= 10 and packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+
+    settings = ReaderSettings(
+        sampling=Sampling("stride", "1"), preprocessing=preprocessing("crop", (48, 48))
+    )
+    kept = list(FrameReader(tmp_path / name, settings))
+    assert len(kept) >= 60

@@ -285,7 +285,7 @@ def test_a_killed_repair_of_a_lost_catalogue_does_not_bring_an_old_copy_back(tmp
         return describe_shard(path, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("features_store.verbs.repair.describe_shard", killed_at_the_second)
+        patch.setattr("features_store.verbs.mender.describe_shard", killed_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             repair_store(tmp_path / "s")
     report = repair_store(tmp_path / "s")

@@ -16,6 +16,8 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 
+import numpy as np
+
 from features_store.catalogue import (
     SEALING,
     UNIT,
@@ -128,7 +130,7 @@ class Mender:
             self._known |= dict.fromkeys(ids, name)
             return
         self.damaged[name] = [f"{name}: the catalogue does not list it", *problems]
-        self.lost |= set(ids)
+        self.lost |= set(ids) if self._has_no_catalogue else set()
         known = () if self._has_no_catalogue else self._known
         self._keep_sound(path, None, is_kept=lambda video_id: video_id not in known)
         vars(self).pop("_known", None)  # to be found out anew
@@ -214,7 +216,9 @@ class Mender:
             with suppress(StoreError):
                 reader = ShardReader(path, self._header.arrays, spec=self._header.spec)
                 with closing(reader):
-                    used = reader.table[reader.table["id"] != b""]
+                    # Up to the last one in use: where one before it is not, it was lost.
+                    last = np.flatnonzero(reader.table["id"])
+                    used = reader.table[: last[-1] + 1 if len(last) else 0]
                     return all(is_committed(used[i : i + 1]) for i in range(len(used)))
         return False
 

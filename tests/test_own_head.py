@@ -26,6 +26,7 @@ CHECKPOINT = Path("RUN/checkpoints/my_heads-TwoLayers/fold0-seed0.json")
 def place(tmp_path_factory):
     """A folder with the page's module in `modules`, and the store that its commands name."""
     from pipelines.extraction.extract import extract
+    from pipelines.extraction.options import ExtractionOptions
 
     folder = tmp_path_factory.mktemp("own")
     (folder / "modules").mkdir()
@@ -38,7 +39,8 @@ def place(tmp_path_factory):
     manifest = (videos / "manifest.csv").read_text()
     manifest = manifest.replace("dark/", "fight/fi00").replace("bright/", "calm/ca00")
     (videos / "manifest.csv").write_text(manifest)
-    extract(videos, out=folder / "fight.cubes", backbone="tiny:conv", fps="10")
+    options = ExtractionOptions(backbone="tiny:conv", fps="10")
+    extract(videos, out=folder / "fight.cubes", options=options)
     return folder
 
 

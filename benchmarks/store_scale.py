@@ -25,8 +25,8 @@ from features_store.session import StoreWriter
 from features_store.shards.sealing import publish
 from features_store.shards.writer import create_shard_file
 
-HEADER = StoreHeader(SPEC, (LayerShape("top", 1, 4),), root="/", has_diffs=False)
-WIDE = StoreHeader(SPEC, (LayerShape("top", 7, 1024),), root="/", has_diffs=False)
+HEADER = StoreHeader(SPEC, (LayerShape("top", 1, 4),), sources=(new_source("/"),), has_diffs=False)
+WIDE = StoreHeader(SPEC, (LayerShape("top", 7, 1024),), sources=(new_source("/"),), has_diffs=False)
 PER_SHARD, FRAMES = 5000, 2
 ID = "Kinetics/class_{:03}/video_{:011}.mp4"
 

@@ -25,6 +25,7 @@ import numpy as np
 from features_store.format.layout import LayerShape, cube_path
 from features_store.metadata import StoreHeader
 from features_store.session import StoreWriter
+from features_store.sources import new_source
 from features_store.spec import Preprocessing, Sampling, Spec
 from features_store.store import Store
 from features_store.verbs.reshape import RepackOptions, repack_store
@@ -35,7 +36,7 @@ PREPROCESSING = Preprocessing(
     (224, 224), 256, "crop", "bilinear", (0.5,) * 3, (0.25,) * 3, 255.0, "rgb"
 )
 SPEC = Spec("bench:random", "0" * 64, PREPROCESSING, Sampling("fps", "10"), "none", "fp32", "cpu")
-HEADER = StoreHeader(SPEC, (LAYER,), root="/", has_diffs=False)
+HEADER = StoreHeader(SPEC, (LAYER,), sources=(new_source("/"),), has_diffs=False)
 RECORD = {
     "media_sha256": "0" * 64, "media_bytes": 1, "media_mtime_ns": 1, "source_fps": 25.0,
     "duration_seconds": 9.0, "num_frames": 225, "width": 320, "height": 240, "rotation": 0,

@@ -504,7 +504,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.lists(STEPS, max_size=7), st.sampled_from([1, 1000]))
 def test_after_any_sequence_of_writes_a_store_holds_what_was_written_last(steps, spare):
     model: dict[str, bytes] = {}

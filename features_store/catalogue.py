@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,12 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from features_store.errors import DamageError, StoreError, UsageError
 from features_store.format.disk import write_atomically
 from features_store.format.records import check_id
-from features_store.format.safety import MAX_JSON_BYTES, check_own, read_json
+from features_store.format.safety import MAX_JSON_BYTES, read_json
 from features_store.plain import PlainError, from_plain, to_plain
 from features_store.spec import canonical_json
 
@@ -202,116 +199,3 @@ def _check_id(video_id: str) -> None:
         check_id(video_id)
     except UsageError as err:
         raise PlainError(str(err)[:300]) from None
-
-
-def list_shards(store: Path) -> dict[str, int]:
-    """Return file name -> bytes of everything in ``shards/`` that is named as a sealed shard."""
-    folder = store / "shards"
-    check_own(folder)
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        return {
-            entry.name: entry.stat(follow_symlinks=False).st_size
-            for entry in entries
-            if entry.name.endswith(".h5")
-        }
-
-
-def open_catalogue(store: Path, *, spec_digest: str) -> Catalogue:
-    """Return the catalogue of a store whose shards are all there, and no others.
-
-    Raises:
-        DamageError: a shard is missing, of another size, or not listed.
-        UnsafeStoreError: what has the name of a shard is a link, a pipe or a device.
-    """
-    # In this order: a shard that is added meanwhile is listed before it has its name.
-    there = list_shards(store)
-    catalogue = settled(store, read_catalogue(store, spec_digest=spec_digest))
-    problems = listing_problems(store, catalogue, there)
-    if problems:
-        for name in there:
-            check_own(store / "shards" / name)
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DamageError(
-            f"{store}: {problems[0]}{more}; copy the store again, or run 'cubereel store repair'"
-        )
-    return catalogue
-
-
-def settled(store: Path, catalogue: Catalogue) -> Catalogue:
-    """Return a catalogue without the last entries whose shards are just being given their names."""
-    entries = list(catalogue.entries)
-    while entries and is_pending(store, entries[-1]):
-        entries.pop()
-    if len(entries) == len(catalogue.entries):
-        return catalogue
-    return Catalogue(catalogue.spec_digest, tuple(entries))
-
-
-def is_pending(store: Path, entry: ShardEntry) -> bool:
-    """Whether a shard is listed and still has the name under which it was written."""
-    shard = store / "shards" / entry.file_name
-    if entry.identity is None or shard.exists():
-        return False
-    has_other_name = any(shard.with_name(entry.name + end).exists() for end in (SEALING, PARTIAL))
-    return has_other_name and not shard.exists()  # it may have got its name in between
-
-
-def listing_problems(store: Path, catalogue: Catalogue, there: Mapping[str, int]) -> list[str]:
-    """Return what is missing, of another size, or not listed; `there` was found before."""
-    problems = []
-    for name, entry in catalogue.shards.items():
-        num_bytes = there.get(name)
-        if num_bytes is None:
-            try:
-                num_bytes = (store / "shards" / name).lstat().st_size
-            except FileNotFoundError:
-                problems.append(f"shard {name} is missing")
-                continue
-        if num_bytes != entry.bytes:
-            problems.append(f"shard {name} has {num_bytes} bytes, the catalogue says {entry.bytes}")
-    listed = {entry.file_name for entry in catalogue.entries}
-    problems += [
-        f"{name} in shards/ is no shard of this store: the catalogue does not list it"
-        for name in sorted(set(there) - listed)
-    ]
-    return problems
-
-
-def identify(path: Path, *, offset: int, table_bytes: int) -> Identity:
-    """Return the identity of a shard whose table of videos lies at `offset`."""
-    num_bytes = min(table_bytes, IDENTITY_BYTES)
-    with path.open("rb") as file:
-        return Identity(offset, num_bytes, _digest(file.fileno(), offset, num_bytes))
-
-
-def check_identity(path: Path, entry: ShardEntry) -> None:
-    """Raise `DamageError` unless a file is the shard of that entry, as far as its head tells."""
-    assert entry.identity is not None, "a removed shard is not opened"
-    wanted = entry.identity
-    check_own(path)
-    try:
-        with path.open("rb") as file:
-            num_bytes = os.fstat(file.fileno()).st_size
-            found = _digest(file.fileno(), wanted.offset, min(wanted.bytes, IDENTITY_BYTES))
-    except FileNotFoundError:
-        raise DamageError(f"{path} is missing; run 'cubereel store repair'") from None
-    if num_bytes != entry.bytes or found != wanted.xxh3_128:
-        raise DamageError(
-            f"{path} is not the shard that the catalogue lists under this name, but an older or "
-            "another store's; copy it again, or run 'cubereel store repair'"
-        )
-
-
-def _digest(descriptor: int, offset: int, num_bytes: int) -> str:
-    try:
-        return xxhash.xxh3_128_hexdigest(os.pread(descriptor, num_bytes, offset))
-    except (OSError, OverflowError, ValueError):
-        return ""  # a place that cannot be in a file
-
-
-def check_all_identities(store: Path, catalogue: Catalogue) -> None:
-    """Raise `DamageError` for the first file that is not the shard that is listed."""
-    for entry in catalogue.shards.values():
-        check_identity(store / "shards" / entry.file_name, entry)

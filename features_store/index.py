@@ -19,11 +19,12 @@ import h5py
 import numpy as np
 import xxhash
 
-from features_store.catalogue import Catalogue, check_identity
+from features_store.catalogue import Catalogue
 from features_store.errors import StoreError, UnsafeStoreError, UsageError
 from features_store.format.disk import write_atomically
 from features_store.format.records import check_id
 from features_store.format.safety import check_own
+from features_store.listing import check_identity
 from features_store.metadata import StoreHeader
 from features_store.shards.reader import ShardReader
 

@@ -18,7 +18,6 @@ from features_store.catalogue import (
     UNIT,
     Catalogue,
     ShardEntry,
-    is_pending,
     read_catalogue,
     write_catalogue,
 )
@@ -28,6 +27,7 @@ from features_store.format.records import VideoRecord, check_id
 from features_store.format.safety import check_own
 from features_store.format.shard_size import is_sealed_in_place
 from features_store.index import load_index
+from features_store.listing import is_pending
 from features_store.locking import lock_store
 from features_store.metadata import FILE_NAME, StoreHeader, read_header, reconcile, write_header
 from features_store.shards.copy import StoredVideo

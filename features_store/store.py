@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from features_store.catalogue import Catalogue, check_all_identities, open_catalogue
+from features_store.catalogue import Catalogue
 from features_store.errors import DamageError, StoreError, nearest_name
 from features_store.format.layout import cube_path
 from features_store.format.records import VideoRecord
 from features_store.index import StoreIndex, build_index, load_index, open_shard
+from features_store.listing import check_all_identities, open_catalogue
 from features_store.manifest import FILE_NAME as MANIFEST_NAME
 from features_store.manifest import ManifestRow, read_store_manifest
 from features_store.metadata import StoreHeader, read_header

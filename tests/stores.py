@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features_store.catalogue import Catalogue, identify, read_catalogue, write_catalogue
+from features_store.catalogue import Catalogue, read_catalogue, write_catalogue
 from features_store.format.disk import file_checksum
 from features_store.format.layout import LayerShape
 from features_store.format.records import VideoRecord
+from features_store.listing import identify
 from features_store.manifest import ManifestRow, write_manifest
 from features_store.metadata import StoreHeader, read_header
 from features_store.session import StoreWriter, UnitWriter

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
-from features_store.catalogue import SEALING, ShardEntry, identify
+from features_store.catalogue import SEALING, ShardEntry
 from features_store.errors import StoreError, UsageError
 from features_store.format.disk import fsync_and_check, fsync_path
 from features_store.format.layout import ArraySpec
 from features_store.format.records import check_id, is_committed
+from features_store.listing import identify
 from features_store.shards.copy import StoredVideo, write_shard
 from features_store.shards.reader import ShardReader
 from features_store.spec import Spec

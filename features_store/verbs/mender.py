@@ -23,8 +23,6 @@ from features_store.catalogue import (
     UNIT,
     Catalogue,
     ShardEntry,
-    check_identity,
-    list_shards,
     read_catalogue,
     write_catalogue,
 )
@@ -32,6 +30,7 @@ from features_store.errors import DamageError, StoreError
 from features_store.format.disk import file_checksum, fsync_path
 from features_store.format.records import is_committed
 from features_store.index import StoreIndex, read_index
+from features_store.listing import check_identity, list_shards
 from features_store.metadata import StoreHeader
 from features_store.shards.copy import StoredVideo
 from features_store.shards.reader import ShardReader

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features_store.catalogue import PARTIAL, list_shards, read_catalogue, write_catalogue
+from features_store.catalogue import PARTIAL, read_catalogue, write_catalogue
 from features_store.format.safety import check_own
 from features_store.index import FILE_NAME, load_index
+from features_store.listing import list_shards
 from features_store.locking import lock_store
 from features_store.metadata import read_header
 from features_store.plain import to_plain

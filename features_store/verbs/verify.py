@@ -6,21 +6,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features_store.catalogue import (
-    PARTIAL,
-    Catalogue,
-    ShardEntry,
-    check_identity,
-    list_shards,
-    listing_problems,
-    read_catalogue,
-    settled,
-)
+from features_store.catalogue import PARTIAL, Catalogue, ShardEntry, read_catalogue
 from features_store.errors import DamageError, StoreError, UnsafeStoreError, UsageError
 from features_store.format.disk import file_checksum
 from features_store.format.records import check_id
 from features_store.format.safety import check_own
 from features_store.index import FILE_NAME, build_index, read_index
+from features_store.listing import check_identity, list_shards, listing_problems, settled
 from features_store.metadata import StoreHeader, read_header
 from features_store.shards.reader import ShardReader
 

@@ -264,11 +264,16 @@ class UnitExtractor:
 
 
 def _draw_key(path: Path) -> str:
-    """Return the SHA-256 of a file, on which its draws depend: not on where it lies."""
+    """Return the SHA-256 of a file, on which its draws depend: not on where it lies.
+
+    Nothing is drawn of what is no regular file or cannot be read: whoever decodes it says why.
+    """
     try:
-        return str(media_fields(path)["media_sha256"])
+        return (
+            str(media_fields(path)["media_sha256"]) if path.is_file() else ""
+        )  # a pipe has no end
     except OSError:
-        return ""  # nothing is drawn of it: whoever decodes it says why
+        return ""
 
 
 def media_fields(path: Path) -> dict[str, Any]:

@@ -112,7 +112,15 @@ class Catalogue:
                 f"`revision` {revision!r} names {len(found)} of the {len(self.revisions)} "
                 f"revisions of this store; give {MIN_REVISION} or more of its digits"
             )
-        return Catalogue(self.spec_digest, self.entries[: found[0]])
+        return self.first(found[0])
+
+    def first(self, number: int) -> Catalogue:
+        """Return the catalogue as it was after so many entries."""
+        if number == len(self.entries):
+            return self
+        shorter = Catalogue(self.spec_digest, self.entries[:number])
+        vars(shorter)["revisions"] = self.revisions[: number + 1]
+        return shorter
 
     def with_entry(self, entry: ShardEntry) -> Catalogue:
         """Return it with one more entry."""

@@ -202,8 +202,8 @@ def read_index(store: Path) -> StoreIndex | None:
     shards = tuple(name.decode(errors="replace") for name in names)
     if len(columns[1]) and not 0 <= columns[1].min() <= columns[1].max() < len(shards):
         return None
-    ids, _, rows, lengths, _ = columns
-    if len(ids) and (min(rows.min(), lengths.min() - 1) < 0 or not (ids[1:] > ids[:-1]).all()):
+    _, _, rows, lengths, _ = columns
+    if len(rows) and min(rows.min(), lengths.min() - 1) < 0:
         return None
     if len(revision) != 1:
         return None

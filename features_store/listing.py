@@ -58,12 +58,10 @@ def open_catalogue(store: Path, *, spec_digest: str) -> Catalogue:
 
 def settled(store: Path, catalogue: Catalogue) -> Catalogue:
     """Return a catalogue without the last entries whose shards are just being given their names."""
-    entries = list(catalogue.entries)
-    while entries and is_pending(store, entries[-1]):
-        entries.pop()
-    if len(entries) == len(catalogue.entries):
-        return catalogue
-    return Catalogue(catalogue.spec_digest, tuple(entries))
+    number = len(catalogue.entries)
+    while number and is_pending(store, catalogue.entries[number - 1]):
+        number -= 1
+    return catalogue.first(number)
 
 
 def is_pending(store: Path, entry: ShardEntry) -> bool:

@@ -1,6 +1,7 @@
 """Extraction by `--count` and `--segments`: real files, and draws through every verb of a store."""
 
 import json
+import os
 import shutil
 import struct
 from dataclasses import replace
@@ -354,3 +355,11 @@ def test_a_store_without_draws_says_so(cubereel, videos, tmp_path):
     out = ("--out", tmp_path / "run")
     assert cubereel("train", store, "--head", "mean-pool", "--windows", "draws", *out) == 2
     assert "holds no draws of frames; extract it with --segments and --jitter" in cubereel.err
+
+
+def test_what_is_no_file_is_refused_and_not_read_for_its_draws(cubereel, tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/pipe.mp4\n/dev/zero\n")
+
+    assert cubereel("extract", tmp_path / "list.txt", "--out", tmp_path / "s.cubes", *DRAWN) == 4
+    assert cubereel.out.count("[unreadable]") == 2

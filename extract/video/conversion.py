@@ -79,23 +79,17 @@ _INTERPOLATIONS = {
 class FrameConverter:
     """Scale, convert and place frames of one size, with one re-used swscale context.
 
-    Attributes:
-        pixel_aspect: width of a pixel of a decoded frame by its height.
-
     A context for every frame, as `VideoFrame.to_ndarray` makes it, costs two to three times as
     much at 320×240.
+
+    Attributes:
+        pixel_aspect: width of a pixel of a decoded frame by its height; set before the first one.
     """
 
-    def __init__(
-        self,
-        preprocessing: Preprocessing,
-        *,
-        crops: Sequence[str] = (CENTER,),
-        pixel_aspect: Fraction = Fraction(1),
-    ) -> None:
+    def __init__(self, preprocessing: Preprocessing, *, crops: Sequence[str] = (CENTER,)) -> None:
         self._preprocessing = preprocessing
         self._crops = crops
-        self.pixel_aspect = pixel_aspect
+        self.pixel_aspect = Fraction(1)
         self._reformatter = VideoReformatter()
         self._source_size = (0, 0)
         self.displayed_size = (0, 0)

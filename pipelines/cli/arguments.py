@@ -10,4 +10,5 @@ import typer
 Source = Annotated[
     Path, typer.Argument(help="Folder of class folders, manifest CSV, or a list of paths.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+StorePath = Annotated[Path, typer.Argument(help="A store.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]

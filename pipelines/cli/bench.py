@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.arguments import Json
+from pipelines.cli.arguments import AsJson
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json, print_table
 from pipelines.extraction.options import ComputeOptions
@@ -35,7 +35,7 @@ def extract(
         int, typer.Option("--videos", help="How many, evenly chosen from the source.")
     ] = 16,
     rounds: Annotated[int, typer.Option(help="Of which the fastest counts.")] = 3,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Extraction beside its floors and a plain loop, in frames per second and ratios."""
     from pipelines.extraction.request import check_request

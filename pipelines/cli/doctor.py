@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.arguments import AsJson
 from pipelines.cli.flags import with_flags
 from pipelines.cli.show import print_json
 
@@ -21,7 +22,7 @@ def doctor(
     folder: Annotated[
         Path, typer.Option(help="Where a store would be written; its disk is timed.")
     ] = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check the installation and the machine. Needs neither network nor GPU."""
     from features_store.errors import ContractError, MachineError, UsageError

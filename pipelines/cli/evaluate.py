@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.cli.arguments import AsJson
 from pipelines.cli.show import print_json, print_table
 from train.data.kinds import FrameOrder
 
@@ -35,7 +36,7 @@ def evaluate(
         ),
     ] = "forward",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint on the videos it was not fitted on, or on a split of the manifest."""
     from features_store.metadata import read_header

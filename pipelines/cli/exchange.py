@@ -10,10 +10,10 @@ import typer
 
 from features_store.exchange.formats.registry import FORMATS
 from features_store.exchange.options import ImportOptions
+from pipelines.cli.arguments import AsJson
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 _NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
 Kind = Annotated[str, typer.Option("--format", help=_NAMES)]
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.arguments import AsJson
 from pipelines.cli.show import print_json
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 CheckpointPath = Annotated[Path, typer.Argument(help="A checkpoint of a run folder (.json).")]
 
 

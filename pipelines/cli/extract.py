@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from features_store.errors import CoverageError
-from pipelines.cli.arguments import Json, Source
+from pipelines.cli.arguments import AsJson, Source
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.flags import with_flags
 from pipelines.cli.show import print_json
@@ -44,7 +44,7 @@ def extract(
             "2030-01-31T18:00; else $SLURM_JOB_END_TIME."
         ),
     ] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Decode videos, run a frozen backbone, write cubes to a store. Safe to run again."""
     from pipelines.executors.deadline import Deadline, seconds_until_deadline

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pipelines.cli.arguments import AsJson
 from pipelines.cli.flags import with_flags
 from pipelines.cli.show import print_json, print_table
 
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def list_what(
     what: Annotated[What, typer.Argument(help="heads, backbones, grids or papers.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List heads with their options, backbones, grids of heads, or numbers of papers."""
     if what == "heads":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.cli.arguments import AsJson
 from pipelines.cli.show import print_json, print_table
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from pipelines.manifests.splits import SideCounts
 
 app = typer.Typer(help="Check a manifest, split it, count what it says.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 MultiLabel = Annotated[
     bool, typer.Option("--multi-label", help="As of 'cubereel train': labels such as 'sit;talk'.")
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.cli.arguments import AsJson
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json, print_table
 from pipelines.explain.options import OptimiseOptions
@@ -31,7 +32,7 @@ def optimise_attention(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run folder (.json).")],
     store: Annotated[Path, typer.Argument(help="The store that holds the videos.")],
     options: OptimiseOptions,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search the attention under which a head gives a video its correct label."""
     from features_store.metadata import read_header

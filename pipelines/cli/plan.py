@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from features_store.errors import ContractError, CoverageError
-from pipelines.cli.arguments import Json, Source
+from pipelines.cli.arguments import AsJson, Source
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.flags import with_flags
 from pipelines.cli.show import format_bytes, format_seconds, print_json, print_table
@@ -35,7 +35,7 @@ def plan(
             "--calibrate", help="Seconds to time decoding, and again the backbone; 0: no time."
         ),
     ] = 2.0,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say how many frames, bytes and hours an extraction is, from headers. Writes no store."""
     from pipelines.extraction.request import check_plan

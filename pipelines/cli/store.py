@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.cli.arguments import AsJson, StorePath
 from pipelines.cli.show import format_bytes, print_json, print_table
 
 if TYPE_CHECKING:
     from features_store.store import Store
 
 app = typer.Typer(help="Check, mend, join, cut, convert and compare stores.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
-StorePath = Annotated[Path, typer.Argument(help="A store.")]
 Out = Annotated[Path, typer.Option(help="The new store; made, or extended where it was left.")]
 
 

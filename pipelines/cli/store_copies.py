@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from features_store.format.encodings import Compression, Dtype
+from pipelines.cli.arguments import AsJson, StorePath
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from features_store.verbs.reshape import RepackOptions
     from features_store.verbs.transfer import OnVideos, TransferReport
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
-StorePath = Annotated[Path, typer.Argument(help="A store.")]
 Out = Annotated[Path, typer.Option(help="The new store; made, or extended where it was left.")]
 
 

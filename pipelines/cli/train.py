@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.cli.arguments import AsJson
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json, print_table
 from pipelines.training.options import TrainOptions
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def train(
     store: Annotated[Path, typer.Argument(help="The store to train on.")],
     options: TrainOptions,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fit one head or several on cached cubes and test them on videos they never saw."""
     from pipelines.configuration import merge_settings, parse_settings

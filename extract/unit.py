@@ -268,10 +268,10 @@ def _draw_key(path: Path) -> str:
 
     Nothing is drawn of what is no regular file or cannot be read: whoever decodes it says why.
     """
+    if not path.is_file():  # a pipe has no end
+        return ""
     try:
-        return (
-            str(media_fields(path)["media_sha256"]) if path.is_file() else ""
-        )  # a pipe has no end
+        return str(media_fields(path)["media_sha256"])
     except OSError:
         return ""
 

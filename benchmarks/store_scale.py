@@ -21,7 +21,7 @@ from store_speed import RECORD, SPEC
 from features_store.format.layout import LayerShape, cube_path
 from features_store.format.records import VideoRecord, pack_record, record_checksum
 from features_store.metadata import StoreHeader, write_header
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.shards.sealing import publish
 from features_store.shards.writer import create_shard_file
 
@@ -83,7 +83,7 @@ def million(path: Path, num_videos: int) -> None:
 
 
 def write_tiny_shard(path: Path, first: int, num_videos: int) -> None:
-    """Write a shard in bulk; `StoreWriter` would flush a million times."""
+    """Write a shard in bulk; `StoreSession` would flush a million times."""
     ids = [ID.format(i % 400, i) for i in range(first, first + num_videos)]
     rows = num_videos * FRAMES
     content = path.with_suffix(".h5.sealing")
@@ -111,7 +111,7 @@ def hundred(folder: Path, num_stores: int) -> None:
         paths.append(folder / f"part{i:03}")
         ids = [f"part{i:03}/{j}.mp4" for j in range(10)]
         with (
-            StoreWriter(paths[-1], WIDE, run_id="bench") as writer,
+            StoreSession(paths[-1], WIDE, run_id="bench") as writer,
             writer.unit(rows=300, video_ids=ids) as unit,
         ):
             for video_id in ids:

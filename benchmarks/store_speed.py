@@ -24,7 +24,7 @@ import numpy as np
 
 from features_store.format.layout import LayerShape, cube_path
 from features_store.metadata import StoreHeader
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.sources import new_source
 from features_store.spec import Preprocessing, Sampling, Spec
 from features_store.store import Store
@@ -118,7 +118,7 @@ def write_store(path: Path, data: list[np.ndarray]) -> None:
     ids = [f"v{i:06}" for i in range(len(data))]
     rows = sum(map(len, data))
     with (
-        StoreWriter(path, HEADER, run_id="bench") as writer,
+        StoreSession(path, HEADER, run_id="bench") as writer,
         writer.unit(rows=rows, video_ids=ids) as unit,
     ):
         for video_id, video in zip(ids, data, strict=True):

@@ -25,7 +25,7 @@ from features_store.errors import REASONS, DecodeError
 from features_store.format.disk import file_sha256
 from features_store.format.layout import cube_path, diff_cube_path
 from features_store.format.records import VideoRecord
-from features_store.session import UnitWriter
+from features_store.unit_writer import UnitWriter
 
 BATCHES_TO_WRITE = 2  # that may wait, computed
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from features_store.ledger import read_failures as read_failures
     from features_store.manifest import ManifestRow as ManifestRow
     from features_store.metadata import StoreHeader as StoreHeader
-    from features_store.session import StoreWriter as StoreWriter
+    from features_store.session import StoreSession as StoreSession
     from features_store.spec import Preprocessing as Preprocessing
     from features_store.spec import Sampling as Sampling
     from features_store.spec import Spec as Spec
@@ -48,7 +48,7 @@ _MODULES = {
     "ledger": ("Failure", "read_failures"),
     "manifest": ("ManifestRow",),
     "metadata": ("StoreHeader",),
-    "session": ("StoreWriter",),
+    "session": ("StoreSession",),
     "spec": ("Preprocessing", "Sampling", "Spec"),
     "store": ("Store",),
     "verbs.diff": ("StoreDiff", "diff_stores"),

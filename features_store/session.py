@@ -1,15 +1,12 @@
-"""Extending a store: one writer at a time, unit by unit, nothing lost that was committed."""
+"""Extending a store: one session at a time, unit by unit, nothing lost that was committed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
-
-import numpy as np
 
 from features_store.catalogue import FILE_NAME as CATALOGUE_NAME
 from features_store.catalogue import (
@@ -21,30 +18,30 @@ from features_store.catalogue import (
     read_catalogue,
     write_catalogue,
 )
-from features_store.errors import CubereelError, StoreError
+from features_store.errors import StoreError
 from features_store.format.disk import check_folder, file_checksum, fsync_path, remove_leftovers
-from features_store.format.records import VideoRecord, check_id
+from features_store.format.records import VideoRecord
 from features_store.format.safety import check_own
-from features_store.format.shard_size import is_sealed_in_place
 from features_store.index import load_index
 from features_store.listing import is_pending
 from features_store.locking import lock_store
 from features_store.metadata import FILE_NAME, StoreHeader, read_header, reconcile, write_header
 from features_store.shards.copy import StoredVideo
-from features_store.shards.sealing import Sealer
-from features_store.shards.writer import ShardWriter
+from features_store.shards.sealing import NewShard, seal_by_copy, write_copies
 from features_store.sources import SourceTerms, join_sources
 from features_store.store import Store
+from features_store.unit_writer import UnitWriter
 
 
-class StoreWriter:
-    """The one writer of a store; a context manager.
+class StoreSession:
+    """Whoever coordinates what is added to a store; there is one at a time. A context manager.
 
     On entry the store is made, or checked against `header`, and what a killed run left behind is
-    salvaged. On exit the index is brought up to date.
+    salvaged. On exit the index is brought up to date. Units are written by `UnitWriter`, here or in
+    other processes, and listed by `publish`.
 
     Args:
-        header: of the store; its first source is that of the videos that `unit` writes.
+        header: of the store; its first source is that of the videos that units add.
         run_id: unique to this run; unit names begin with it, so that none is ever used again.
     """
 
@@ -53,11 +50,12 @@ class StoreWriter:
         self.header = header
         self.salvaged: list[Path] = []
         self.source = header.sources[0].id
+        self._shards = path / "shards"
         self._run_id = run_id
         self._num_units = 0
         self._naming = Lock()
 
-    def __enter__(self) -> StoreWriter:
+    def __enter__(self) -> StoreSession:
         _require_store_or_nothing(self.path)
         (self.path / "shards").mkdir(parents=True, exist_ok=True)
         for name in ("shards", "failures", "runs"):
@@ -95,44 +93,43 @@ class StoreWriter:
             self.header = joined
             write_header(self.path, joined)
 
+    def new_name(self) -> str:
+        """Return the name of a new unit, which no shard has or had."""
+        self._num_units += 1
+        return self._catalogue.new_name(f"{self._run_id}.{self._num_units:04d}")
+
     def unit(self, *, rows: int, video_ids: list[str]) -> UnitWriter:
-        """Open a unit with room for these videos; `rows` is an estimate and may be exceeded."""
-        return UnitWriter(self, rows=rows, video_ids=video_ids)
+        """Open a unit that this process writes; `rows` is an estimate and may be exceeded."""
+        return UnitWriter(
+            self.path,
+            self.header,
+            self.new_name(),
+            source=self.source,
+            rows=rows,
+            video_ids=video_ids,
+            publish=self.publish,
+        )
 
     def add_copies(self, videos: Sequence[StoredVideo]) -> Path:
         """Add a shard with videos that other shards hold, as this store encodes them."""
-        shard = self._new_shard()
-        self._sealer(self._before).copies(videos, shard)
-        return shard
+        arrays, spec = self.header.arrays, self.header.spec
+        shard = write_copies(videos, self._shards, arrays, spec=spec, name=self.new_name())
+        return self.publish(shard)
 
-    def new_partial(self) -> Path:
-        """Return the path of a new, never used partial shard."""
-        shard = self._new_shard()
-        return shard.with_name(shard.name.removesuffix(".h5") + PARTIAL)
+    def publish(self, shard: NewShard) -> Path:
+        """List a shard and give it its name; its videos supersede those of the same ids.
 
-    def seal(self, writer: ShardWriter) -> Path | None:
-        """Seal a closed partial of this run; its videos supersede those of the same ids."""
-        shard = writer.path.with_name(writer.path.name.removesuffix(PARTIAL) + ".h5")
-        sealer = self._sealer(self._before)
-        in_place = is_sealed_in_place(self.header.arrays, unused_share=writer.unused_share)
-        if in_place and writer.video_ids:
-            sealer.in_place(writer.path, shard)
-            return shard
-        return shard if sealer.by_copy(writer.path, shard) else None
+        From any thread, one at a time, so that only the last entry of a catalogue can be one whose
+        shard has no name yet.
+        """
+        with self._naming:
+            return self._publish(shard, self._before)
 
-    def _new_shard(self) -> Path:
-        self._num_units += 1
-        unit = f"{self._run_id}.{self._num_units:04d}"
-        return self.path / "shards" / f"{self._catalogue.new_name(unit)}.h5"
-
-    def _sealer(self, before: Store) -> Sealer:
-        return Sealer(
-            self.header.arrays,
-            self.header.spec,
-            supersede=lambda ids: _superseded(ids, before),
-            announce=self._announce,
-            naming=self._naming,
-        )
+    def _publish(self, shard: NewShard, before: Store) -> Path:
+        ids = []
+        if len(before):
+            ids = shard.ids(self._shards, self.header.arrays, spec=self.header.spec)
+        return shard.publish(self._shards, self._announce, _superseded(ids, before))
 
     def _announce(self, entry: ShardEntry) -> None:
         longer = self._catalogue.with_entry(entry)
@@ -140,7 +137,7 @@ class StoreWriter:
         self._catalogue = longer
 
     def _salvage(self) -> None:
-        shards = self.path / "shards"
+        shards = self._shards
         self._catalogue, self.salvaged = finish_pending(self.path, self._catalogue)
         for leftover in shards.glob(f"*{SEALING}"):
             leftover.unlink()
@@ -154,10 +151,11 @@ class StoreWriter:
             unit = UNIT.fullmatch(name)
             if unit is None or any(entry.name == name for entry in self._catalogue.entries):
                 name = self._catalogue.new_name(unit["id"] if unit else self._run_id)
-            shard = shards / f"{name}.h5"
-            with Store(self.path) as before:
-                if self._sealer(before).by_copy(partial, shard):
-                    self.salvaged.append(shard)
+            arrays, spec = self.header.arrays, self.header.spec
+            shard = seal_by_copy(partial, arrays, spec=spec, name=name)
+            if shard is not None:
+                with Store(self.path) as before:
+                    self.salvaged.append(self._publish(shard, before))
 
 
 def finish_pending(store: Path, catalogue: Catalogue) -> tuple[Catalogue, list[Path]]:
@@ -212,72 +210,3 @@ def _require_store_or_nothing(path: Path) -> None:
                 f"{path} has shards and no {FILE_NAME}: it was lost, or not copied; copy it again, "
                 "or give `out` a new folder"
             )
-
-
-class UnitWriter:
-    """Writes the videos of one unit; a context manager that seals on a regular exit.
-
-    When a video turns out longer than planned, the shard is sealed with what it has and the video
-    goes on in a larger one.
-    """
-
-    def __init__(self, store: StoreWriter, *, rows: int, video_ids: list[str]) -> None:
-        self._store = store
-        self._id_bytes = max(len(check_id(video_id)) for video_id in video_ids)
-        self._num_videos = len(video_ids)
-        self._planned_rows = max(rows, 1)
-        self._shard = self._open(self._planned_rows)
-        self.shards: list[Path] = []
-
-    def __enter__(self) -> UnitWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Seal; also after an error, since what is committed is good."""
-        self._shard.abandon()
-        if kind is None:
-            self._seal()
-        else:
-            # The error on its way says more than a full disk at sealing; the next run salvages.
-            with suppress(OSError, RuntimeError, CubereelError):
-                self._seal()
-
-    def write_rows(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Append frames of the video in work: array path -> (n, …)."""
-        if len(rows["pts_seconds"]) > self._shard.free_rows:
-            self._move_to_larger_shard(len(rows["pts_seconds"]))
-        self._shard.write_rows(rows)
-
-    def commit(self, **record: Any) -> VideoRecord:
-        """Commit the video in work; see `records.VideoRecord` for the fields."""
-        return self._shard.commit(**{"source": self._store.source, **record})
-
-    def abandon(self) -> None:
-        """Forget the rows of the video in work."""
-        self._shard.abandon()
-
-    def _open(self, rows: int) -> ShardWriter:
-        return ShardWriter(
-            self._store.new_partial(),
-            [array.raw for array in self._store.header.arrays],
-            rows=rows,
-            videos=self._num_videos,
-            id_bytes=self._id_bytes,
-            spec=self._store.header.spec,
-        )
-
-    def _move_to_larger_shard(self, num_new: int) -> None:
-        old = self._shard
-        # Where one video has more rows than planned, the next ones will.
-        self._shard = self._open(max(2 * (old.num_rows_in_work + num_new), self._planned_rows))
-        for rows in old.rows_in_work():
-            self._shard.write_rows(rows)
-        old.abandon()
-        self._seal(old)
-
-    def _seal(self, shard: ShardWriter | None = None) -> None:
-        shard = shard or self._shard
-        shard.close()
-        sealed = self._store.seal(shard)
-        if sealed is not None:
-            self.shards.append(sealed)

@@ -15,10 +15,11 @@ from features_store.format.records import VideoRecord
 from features_store.listing import identify
 from features_store.manifest import ManifestRow, write_manifest
 from features_store.metadata import StoreHeader, read_header
-from features_store.session import StoreWriter, UnitWriter
+from features_store.session import StoreSession
 from features_store.shards.writer import ShardWriter
 from features_store.sources import new_source
 from features_store.spec import Preprocessing, Sampling, Spec
+from features_store.unit_writer import UnitWriter
 
 PREPROCESSING = Preprocessing(
     input_size=(56, 56),
@@ -103,13 +104,12 @@ def add_unit(
 ) -> Path:
     """Add a shard with videos of so many frames to a store; return it."""
     with (
-        StoreWriter(path, store_header, run_id=run_id) as writer,
+        StoreSession(path, store_header, run_id=run_id) as writer,
         writer.unit(rows=sum(videos.values()), video_ids=list(videos)) as unit,
     ):
         for video_id, length in videos.items():
             add_video(unit, video_id, frames(length, seed=seed, store_header=store_header))
-    (shard,) = unit.shards
-    return shard
+    return path / "shards" / catalogue_of(path).entries[-1].file_name
 
 
 def killed_partial(path: Path, video_id: str, rows: dict, *, name: str) -> Path:
@@ -169,7 +169,7 @@ def make_store(
         for i, (video_id, length) in enumerate(lengths.items())
     }
     with (
-        StoreWriter(path, store_header, run_id=run_id) as writer,
+        StoreSession(path, store_header, run_id=run_id) as writer,
         writer.unit(rows=sum(lengths.values()), video_ids=list(lengths)) as unit,
     ):
         for video_id, rows in written.items():

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from features_store import catalogue as catalogue_module
 from features_store.errors import DamageError, StoreError, UsageError
 from features_store.format.disk import file_checksum
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.sources import new_source
 from features_store.store import Store
 from features_store.verbs.merge import append_stores
@@ -69,7 +69,7 @@ def _replace_by_older(store: Path) -> None:
     older = store.parent / "older"
     make_first_unit(older, FIRST)
     with (
-        StoreWriter(older, HEADER, run_id="second") as writer,
+        StoreSession(older, HEADER, run_id="second") as writer,
         writer.unit(rows=4, video_ids=list(SECOND)) as unit,
     ):
         unit.write_rows(frames(4, seed=9))
@@ -413,7 +413,7 @@ def _in_place(store: Path) -> None:
 def _by_copy(store: Path) -> None:
     """Write a unit that reserved far more rows than it needs."""
     with (
-        StoreWriter(store, HEADER, run_id="third") as writer,
+        StoreSession(store, HEADER, run_id="third") as writer,
         writer.unit(rows=1000, video_ids=list(PENDING)) as unit,
     ):
         for video_id, length in PENDING.items():
@@ -460,7 +460,7 @@ def test_the_next_writer_gives_it_its_name(pending, who):
     store, content, _ = pending
     listed = catalogue_of(store)
     if who == "writer":
-        with StoreWriter(store, HEADER, run_id="fourth") as writer:
+        with StoreSession(store, HEADER, run_id="fourth") as writer:
             salvaged = [shard.name for shard in writer.salvaged]
     else:
         salvaged = repair_store(store).salvaged
@@ -484,7 +484,7 @@ def test_what_is_left_of_a_damaged_one_is_salvaged_under_another_name(store):
     content[content.index(first)] ^= 1  # of the video that was written first
     partial.write_bytes(content)
 
-    with StoreWriter(store, HEADER, run_id="fourth") as writer:
+    with StoreSession(store, HEADER, run_id="fourth") as writer:
         assert [shard.name for shard in writer.salvaged] == ["third.0001-2.h5"]
     assert verify_store(store, full=True).problems == []
     with Store(store) as opened:
@@ -511,14 +511,14 @@ def test_after_any_sequence_of_writes_a_store_holds_what_was_written_last(steps,
     states: dict[str, dict[str, bytes]] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s"
-        with StoreWriter(path, HEADER, run_id="first"):
+        with StoreSession(path, HEADER, run_id="first"):
             pass
         for number, (kind, what) in enumerate(steps):
             if kind in ("write", "killed"):
                 _write(path, what, number=number, spare=spare, is_killed=kind == "killed")
                 if kind == "killed":
                     assert cubes(path) == model
-                    with StoreWriter(path, HEADER, run_id=f"after{number}"):
+                    with StoreSession(path, HEADER, run_id=f"after{number}"):
                         pass
                 rows = {video_id: _rows(length, number) for video_id, length in what.items()}
                 model |= {i: rows[i]["cubes/center/top"].tobytes() for i in rows}
@@ -549,7 +549,7 @@ def _write(
 ) -> None:
     def write() -> None:
         with (
-            StoreWriter(path, HEADER, run_id=f"w{number}") as writer,
+            StoreSession(path, HEADER, run_id=f"w{number}") as writer,
             writer.unit(rows=spare * sum(lengths.values()), video_ids=list(lengths)) as unit,
         ):
             for video_id, length in lengths.items():
@@ -637,7 +637,7 @@ def test_units_that_are_sealed_at_once_are_all_listed(tmp_path):
         with writer.unit(rows=2, video_ids=[video_id]) as unit:
             add_video(unit, video_id, frames(2, seed=0))
 
-    with StoreWriter(store, HEADER, run_id="threads") as writer, ThreadPoolExecutor(4) as pool:
+    with StoreSession(store, HEADER, run_id="threads") as writer, ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(write, video_id, writer) for video_id in ids]:
             done.result()
             with Store(store):

@@ -14,7 +14,7 @@ from features_store.errors import ContractError, DamageError, StoreError, UsageE
 from features_store.exchange import ImportOptions, export_store, import_features
 from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.sources import new_source
 from features_store.store import Store
 from features_store.verbs.diff import diff_stores
@@ -259,7 +259,7 @@ def test_exported_times_are_those_that_are_stored(tmp_path, pts_seconds, rate):
     said = header(layers=ONE_CELL, has_diffs=False)
     rows = frames(4, seed=0, store_header=said) | {"pts_seconds": np.array(pts_seconds, float)}
     with (
-        StoreWriter(tmp_path / "s", said, run_id="r") as writer,
+        StoreSession(tmp_path / "s", said, run_id="r") as writer,
         writer.unit(rows=4, video_ids=["v"]) as unit,
     ):
         add_video(unit, "v", rows)

@@ -15,7 +15,7 @@ from features_store.format.records import record_checksum
 from features_store.format.safety import MAX_JSON_BYTES
 from features_store.index import write_index
 from features_store.metadata import read_header
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.store import Store
 from features_store.verbs.info import store_info
 from features_store.verbs.merge import merge_stores
@@ -418,7 +418,7 @@ def test_links_out_of_the_store(store, name, tmp_path):
 
     with (
         pytest.raises(UnsafeStoreError, match="outside the store"),
-        StoreWriter(store, HEADER, run_id="r"),
+        StoreSession(store, HEADER, run_id="r"),
     ):
         pass
     assert _content(outside) == before

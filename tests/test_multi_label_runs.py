@@ -11,7 +11,7 @@ from features_store.errors import UsageError
 from features_store.format.layout import LayerShape
 from features_store.labels import join_label, split_label
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from pipelines.training.train import train
 from tests.stores import commit, frames, header
 from train.fitting.config import TrainConfig
@@ -27,7 +27,7 @@ def plant(path):
     shows = np.random.default_rng(0).random((NUM_VIDEOS, len(CLASSES))) < 0.4
     rows = []
     with (
-        StoreWriter(path, ROOM, run_id="run") as writer,
+        StoreSession(path, ROOM, run_id="run") as writer,
         writer.unit(rows=5 * NUM_VIDEOS, video_ids=[f"v{i:02}" for i in range(NUM_VIDEOS)]) as unit,
     ):
         for i, shown in enumerate(shows):

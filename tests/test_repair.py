@@ -10,7 +10,7 @@ import pytest
 
 from features_store.catalogue import Catalogue, ShardEntry, write_catalogue
 from features_store.errors import DamageError
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.shards.sealing import describe_shard
 from features_store.store import Store
 from features_store.verbs.repair import repair_store
@@ -87,7 +87,7 @@ def test_what_was_lost_can_be_refilled(store):
     with Store(store) as opened:
         store_header = opened.header
     with (
-        StoreWriter(store, store_header, run_id="refill") as writer,
+        StoreSession(store, store_header, run_id="refill") as writer,
         writer.unit(rows=1, video_ids=["run/b.mp4"]) as unit,
     ):
         assert writer.find("run/b.mp4") is None
@@ -177,7 +177,7 @@ def test_a_partial_that_cannot_be_read_is_not_deleted_but_set_aside(store):
 
     with (
         pytest.raises(DamageError, match="cannot be read as HDF5"),
-        StoreWriter(store, store_header, run_id="r"),
+        StoreSession(store, store_header, run_id="r"),
     ):
         pass
     assert partial.exists()

@@ -19,7 +19,7 @@ from extract.video.spans import find_extent
 from features_store.catalogue import Catalogue, write_catalogue
 from features_store.errors import DamageError, StoreError
 from features_store.format.disk import file_sha256
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.shards.reader import ShardReader
 from features_store.shards.writer import ShardWriter
 from features_store.spec import Preprocessing, Sampling
@@ -259,7 +259,7 @@ def test_a_killed_extraction_keeps_draws(tmp_path):
     rows = frames(4, seed=0, store_header=drawing)
     store = tmp_path / "s.cubes"
 
-    with StoreWriter(store, drawing, run_id="killed"):
+    with StoreSession(store, drawing, run_id="killed"):
         pass
     partial = ShardWriter(
         store / "shards" / "killed.0001-1.h5.partial",
@@ -273,7 +273,7 @@ def test_a_killed_extraction_keeps_draws(tmp_path):
     commit(partial, "a.mp4", draws=draws, source=drawing.sources[0].id)
     partial.write_rows(rows)  # of b, which is never committed
     partial.close()
-    with StoreWriter(store, drawing, run_id="next") as writer:
+    with StoreSession(store, drawing, run_id="next") as writer:
         assert len(writer.salvaged) == 1
         assert writer.find("a.mp4").draws == draws
 

@@ -14,7 +14,7 @@ from features_store.catalogue import write_catalogue
 from features_store.errors import SpecMismatchError, StoreError, UsageError
 from features_store.ledger import append_failure, new_failure, read_failures
 from features_store.metadata import read_header
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.shards.reader import ShardReader
 from features_store.shards.writer import ShardWriter
 from features_store.spec import Spec
@@ -58,7 +58,7 @@ def test_a_reader_with_h5py_alone_gets_the_cubes(store):
 
 def test_partial_videos_are_found_once_and_shards_in_use_stay_open(tmp_path, monkeypatch):
     def add(run_id, statuses):
-        with StoreWriter(tmp_path / "s", HEADER, run_id=run_id) as writer:
+        with StoreSession(tmp_path / "s", HEADER, run_id=run_id) as writer:
             for video_id, status in statuses.items():
                 with writer.unit(rows=2, video_ids=[video_id]) as unit:
                     unit.write_rows(frames(2, seed=0))
@@ -103,7 +103,7 @@ def test_an_index_that_is_missing_or_damaged_is_rebuilt(store, content):
 
 
 def test_a_stale_index_is_rebuilt(store):
-    with StoreWriter(store, HEADER, run_id="second") as writer:
+    with StoreSession(store, HEADER, run_id="second") as writer:
         index = (store / "index.h5").read_bytes()
         with writer.unit(rows=2, video_ids=["new.mp4"]) as unit:
             add_video(unit, "new.mp4", frames(2, seed=9))
@@ -116,7 +116,7 @@ def test_a_stale_index_is_rebuilt(store):
 def test_a_video_longer_than_planned_moves_to_a_larger_shard(tmp_path):
     rows = frames(50, seed=1)
     with (
-        StoreWriter(tmp_path / "s", HEADER, run_id="r") as writer,
+        StoreSession(tmp_path / "s", HEADER, run_id="r") as writer,
         writer.unit(rows=4, video_ids=["a", "b"]) as unit,
     ):
         add_video(unit, "a", frames(3, seed=0))
@@ -133,7 +133,7 @@ def test_a_video_longer_than_planned_moves_to_a_larger_shard(tmp_path):
 def test_where_all_are_longer_than_planned_shards_stay_few(tmp_path):
     ids = [f"v{i:02}" for i in range(40)]
     with (
-        StoreWriter(tmp_path / "s", header(), run_id="run") as writer,
+        StoreSession(tmp_path / "s", header(), run_id="run") as writer,
         writer.unit(rows=3 * len(ids), video_ids=ids) as unit,
     ):
         for video_id in ids:
@@ -160,7 +160,7 @@ def test_a_signal_just_behind_a_record_leaves_a_store_that_opens(store, monkeypa
 
     def replace_until_interrupted():
         with (
-            StoreWriter(store, header(), run_id="again") as writer,
+            StoreSession(store, header(), run_id="again") as writer,
             writer.unit(rows=num_frames * len(ids), video_ids=ids) as unit,
         ):
             for each in ids:
@@ -176,7 +176,7 @@ def test_a_signal_just_behind_a_record_leaves_a_store_that_opens(store, monkeypa
 
 def test_an_abandoned_video_leaves_no_trace(tmp_path):
     with (
-        StoreWriter(tmp_path / "s", HEADER, run_id="r") as writer,
+        StoreSession(tmp_path / "s", HEADER, run_id="r") as writer,
         writer.unit(rows=20, video_ids=["a", "b", "c"]) as unit,
     ):
         add_video(unit, "a", frames(3, seed=0))
@@ -192,7 +192,7 @@ def test_an_abandoned_video_leaves_no_trace(tmp_path):
 
 def test_a_unit_without_a_video_leaves_no_shard(tmp_path):
     with (
-        StoreWriter(tmp_path / "s", HEADER, run_id="r") as writer,
+        StoreSession(tmp_path / "s", HEADER, run_id="r") as writer,
         writer.unit(rows=20, video_ids=["a"]),
     ):
         pass
@@ -202,7 +202,7 @@ def test_a_unit_without_a_video_leaves_no_shard(tmp_path):
 
 def test_a_replaced_video_supersedes_the_old_one(store):
     with (
-        StoreWriter(store, HEADER, run_id="second") as writer,
+        StoreSession(store, HEADER, run_id="second") as writer,
         writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit,
     ):
         add_video(unit, "walk/a.mp4", frames(2, seed=9))
@@ -216,7 +216,7 @@ def test_a_replaced_video_supersedes_the_old_one(store):
 def test_a_killed_replacement_is_salvaged_and_supersedes(store):
     """A kill after the commit of a changed video, before its shard was sealed."""
     killed_partial(store, "walk/a.mp4", frames(2, seed=9), name="second.0001-1")
-    with StoreWriter(store, HEADER, run_id="third") as resumed:
+    with StoreSession(store, HEADER, run_id="third") as resumed:
         assert [shard.name for shard in resumed.salvaged] == ["second.0001-1.h5"]
 
     assert verify_store(store, full=True).problems == []
@@ -226,7 +226,7 @@ def test_a_killed_replacement_is_salvaged_and_supersedes(store):
 
 def test_a_partial_of_any_name_is_salvaged_under_a_name_for_a_shard(store):
     killed_partial(store, "new.mp4", frames(2, seed=9), name="my own")
-    with StoreWriter(store, HEADER, run_id="third") as resumed:
+    with StoreSession(store, HEADER, run_id="third") as resumed:
         assert [shard.name for shard in resumed.salvaged] == ["third-1.h5"]
 
     assert verify_store(store, full=True).problems == []
@@ -250,7 +250,7 @@ def test_another_spec_is_refused_field_by_field(store):
 
     with (
         pytest.raises(SpecMismatchError, match=r"(?s)weights_sha256: store has '0.*precision: st"),
-        StoreWriter(store, other, run_id="r"),
+        StoreSession(store, other, run_id="r"),
     ):
         pass
 
@@ -259,16 +259,16 @@ def test_another_spec_is_refused_field_by_field(store):
 def test_another_content_is_refused(store, changes):
     with (
         pytest.raises(StoreError, match="is to be added"),
-        StoreWriter(store, header(**changes), run_id="r"),
+        StoreSession(store, header(**changes), run_id="r"),
     ):
         pass
 
 
 def test_a_second_writer_is_refused(store):
     with (
-        StoreWriter(store, HEADER, run_id="a"),
+        StoreSession(store, HEADER, run_id="a"),
         pytest.raises(StoreError, match="is being written by process"),
-        StoreWriter(store, HEADER, run_id="b"),
+        StoreSession(store, HEADER, run_id="b"),
     ):
         pass
 
@@ -278,7 +278,7 @@ def test_a_folder_with_other_things_is_not_taken_for_a_store(tmp_path):
 
     with (
         pytest.raises(StoreError, match="is not a feature store"),
-        StoreWriter(tmp_path, HEADER, run_id="r"),
+        StoreSession(tmp_path, HEADER, run_id="r"),
     ):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
@@ -349,7 +349,7 @@ def test_equal_stores_are_equal_and_a_changed_frame_is_not(tmp_path):
     changed = {video_id: frames(n, seed=i) for i, (video_id, n) in enumerate(LENGTHS.items())}
     changed["run/b.mp4"]["cubes/center/top"][0, 0, 0, 0] += 1
     with (
-        StoreWriter(tmp_path / "c", HEADER, run_id="r") as writer,
+        StoreSession(tmp_path / "c", HEADER, run_id="r") as writer,
         writer.unit(rows=18, video_ids=list(LENGTHS)) as unit,
     ):
         for video_id, rows in changed.items():
@@ -375,7 +375,7 @@ def test_values_that_a_dtype_cannot_hold_are_refused(tmp_path):
     rows = frames(2, seed=0)
     rows["cubes/center/top"][0, 0, 0, 0] = 1e6
     with (
-        StoreWriter(tmp_path / "s", store_header, run_id="r") as writer,
+        StoreSession(tmp_path / "s", store_header, run_id="r") as writer,
         writer.unit(rows=2, video_ids=["a"]) as unit,
         pytest.raises(StoreError, match="1e\\+06, which float16 cannot hold"),
     ):
@@ -405,7 +405,7 @@ def test_opening_touches_no_shard(store, monkeypatch):
 
 
 def test_an_index_that_lacks_new_shards_reads_those_alone(store, monkeypatch):
-    with StoreWriter(store, HEADER, run_id="second") as writer:
+    with StoreSession(store, HEADER, run_id="second") as writer:
         (store / "index.h5").rename(store.parent / "old.h5")
         with writer.unit(rows=4, video_ids=["new.mp4", "walk/a.mp4"]) as unit:
             add_video(unit, "new.mp4", frames(2, seed=9))
@@ -463,7 +463,7 @@ def test_leftovers_of_killed_writes_go_when_they_are_old(store):
     for path in (old, new):
         path.write_text("half")
     os.utime(old, (0, 0))
-    with StoreWriter(store, HEADER, run_id="r"):
+    with StoreSession(store, HEADER, run_id="r"):
         pass
 
     assert (old.exists(), new.exists()) == (False, True)
@@ -474,7 +474,7 @@ def test_leftovers_of_killed_writes_go_when_they_are_old(store):
 )
 def test_a_commit_that_would_damage_the_store_is_refused(tmp_path, video_id, num_frames, words):
     with (
-        StoreWriter(tmp_path / "s", HEADER, run_id="r") as writer,
+        StoreSession(tmp_path / "s", HEADER, run_id="r") as writer,
         writer.unit(rows=4, video_ids=["a", "b"]) as unit,
     ):
         add_video(unit, "a", frames(3, seed=0))
@@ -496,7 +496,7 @@ def test_a_long_id_is_looked_for_in_no_time(store):
 def test_frames_of_the_same_time_are_compared_with_themselves(tmp_path):
     rows = frames(4, seed=0) | {"pts_seconds": np.array([0.0, 0.1, 0.1, 0.2])}
     with (
-        StoreWriter(tmp_path / "s", HEADER, run_id="r") as writer,
+        StoreSession(tmp_path / "s", HEADER, run_id="r") as writer,
         writer.unit(rows=4, video_ids=["a"]) as unit,
     ):
         add_video(unit, "a", rows)
@@ -510,7 +510,7 @@ def test_a_file_in_the_place_of_a_store(tmp_path, out):
     (tmp_path / "f").write_text("x")
     with (
         pytest.raises(UsageError, match="f is not a folder; give a new folder"),
-        StoreWriter(tmp_path / out, HEADER, run_id="r"),
+        StoreSession(tmp_path / out, HEADER, run_id="r"),
     ):
         pass
 

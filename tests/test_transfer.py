@@ -10,7 +10,7 @@ import pytest
 from features_store.errors import ContractError, SpecMismatchError, StoreError, UsageError
 from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.sources import new_source
 from features_store.store import Store
 from features_store.verbs.diff import diff_stores
@@ -93,7 +93,7 @@ def test_paths_of_a_store_with_another_root_stay_right(two, tmp_path):
 
 def test_a_superseded_video_is_not_copied(two, tmp_path):
     with (
-        StoreWriter(two[0], header(sources=(LAB,)), run_id="second") as writer,
+        StoreSession(two[0], header(sources=(LAB,)), run_id="second") as writer,
         writer.unit(rows=2, video_ids=["walk/a.mp4"]) as unit,
     ):
         add_video(unit, "walk/a.mp4", frames(2, seed=99))
@@ -330,7 +330,7 @@ def test_cubes_of_nothing_but_zeros(tmp_path, dtype):
     rows = {a.path: np.zeros((400, *a.row_shape), a.dtype) for a in flat.arrays}
     rows["pts_seconds"] = np.arange(400) / 10
     with (
-        StoreWriter(tmp_path / "s", flat, run_id="r") as writer,
+        StoreSession(tmp_path / "s", flat, run_id="r") as writer,
         writer.unit(rows=400, video_ids=["a"]) as unit,
     ):
         add_video(unit, "a", rows)

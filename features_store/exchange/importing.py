@@ -19,7 +19,7 @@ from features_store.manifest import extend_store_manifest
 from features_store.metadata import StoreHeader, is_store, read_header
 from features_store.plain import PlainError, from_plain, to_plain
 from features_store.runs import new_run_id, write_run
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.sources import TERMS, describe, new_source, same_source
 from features_store.spec import flatten
 
@@ -181,7 +181,7 @@ def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
         stored = read_header(out).sources
         header = replace(header, sources=tuple(same_source(stored, s) for s in header.sources))
     report = ImportReport(str(out), len(features.videos), warnings=list(features.warnings))
-    with StoreWriter(out, header, run_id=run_id) as writer:
+    with StoreSession(out, header, run_id=run_id) as writer:
         missing = [video for video in features.videos if not _is_there(writer, video)]
         if differing := extend_store_manifest(out, features.manifest):
             report.warnings.append(
@@ -197,7 +197,9 @@ def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
     return report
 
 
-def _write_unit(videos: Sequence[ImportedVideo], writer: StoreWriter, report: ImportReport) -> None:
+def _write_unit(
+    videos: Sequence[ImportedVideo], writer: StoreSession, report: ImportReport
+) -> None:
     rows = sum(video.num_rows for video in videos)
     with writer.unit(rows=rows, video_ids=[video.row.video_id for video in videos]) as unit:
         for video in videos:
@@ -208,7 +210,7 @@ def _write_unit(videos: Sequence[ImportedVideo], writer: StoreWriter, report: Im
             report.num_frames += video.num_rows
 
 
-def _is_there(writer: StoreWriter, video: ImportedVideo) -> bool:
+def _is_there(writer: StoreSession, video: ImportedVideo) -> bool:
     """Whether the store has the video; raise `StoreError` when it has another of that id."""
     stored = writer.find(video.row.video_id)
     if stored is None:

@@ -1,18 +1,18 @@
 """From a written file to a sealed shard: fsync, catalogue, rename.
 
-A shard is listed in the catalogue before it is renamed, so no file that has a shard's name is
-unknown. A killed partial is only read and salvaged, never extended.
+Whoever wrote a file makes a `NewShard` of it, in whatever process; one process lists it. A shard
+is listed in the catalogue before it is renamed, so no file that has a shard's name is unknown. A
+killed partial is only read and salvaged, never extended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 
-from features_store.catalogue import SEALING, ShardEntry
+from features_store.catalogue import PARTIAL, SEALING, ShardEntry
 from features_store.errors import StoreError, UsageError
 from features_store.format.disk import fsync_and_check, fsync_path
 from features_store.format.layout import ArraySpec
@@ -22,86 +22,94 @@ from features_store.shards.copy import StoredVideo, write_shard
 from features_store.shards.reader import ShardReader
 from features_store.spec import Spec
 
-# Video ids to a table: unit -> those of the ids that lie there until now.
-Supersede = Callable[[list[str]], Mapping[str, tuple[str, ...]]]
-Announce = Callable[[ShardEntry], None]  # lists a shard in the catalogue
-
 
 @dataclass(frozen=True)
-class Sealer:
-    """What seals shards of a store.
+class NewShard:
+    """A shard that is whole and on the disk, and is not listed yet.
+
+    Attributes:
+        entry: as the catalogue will have it, without what it supersedes.
+        content: name of the file that it is until then.
+        partial: name of the partial whose videos it has, to be removed; empty if there is none.
+    """
+
+    entry: ShardEntry
+    content: str
+    partial: str = ""
+
+    def ids(self, folder: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> list[str]:
+        """Return the ids of its videos; it lies in `folder`."""
+        # By its table: a signal can come between writing a record and taking note of it.
+        is_raw = self.content.endswith(PARTIAL)
+        shown = [array.raw for array in arrays] if is_raw else arrays
+        with closing(ShardReader(folder / self.content, shown, spec=spec)) as reader:
+            rows = (reader.table[place : place + 1] for place in range(reader.num_videos))
+            return [row["id"][0].decode() for row in rows if is_committed(row)]
+
+    def publish(
+        self,
+        folder: Path,
+        announce: Callable[[ShardEntry], None],
+        supersedes: Mapping[str, tuple[str, ...]],
+    ) -> Path:
+        """List it in the catalogue by `announce`, then give it its name; return where it is."""
+        shard = folder / self.entry.file_name
+        announce(replace(self.entry, supersedes=supersedes))
+        (folder / self.content).rename(shard)
+        fsync_path(folder)
+        if self.partial:
+            (folder / self.partial).unlink()
+        return shard
+
+
+def seal_in_place(partial: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> NewShard:
+    """Make a shard of a partial that this process wrote and closed, as it is.
 
     Args:
         arrays: as the store encodes them.
-        supersede: says where videos lie until now.
-        announce: lists a shard in the catalogue.
-        naming: held from listing a shard to renaming it, so that only the last entry of a catalogue
-            can be one whose shard has no name yet; units are sealed in threads.
     """
+    raw = [array.raw for array in arrays]
+    name = partial.name.removesuffix(PARTIAL)
+    return NewShard(describe_shard(partial, raw, name=name, spec=spec), partial.name)
 
-    arrays: Sequence[ArraySpec]
-    spec: Spec
-    supersede: Supersede
-    announce: Announce
-    naming: Lock = field(default_factory=Lock)
 
-    def in_place(self, partial: Path, shard: Path) -> None:
-        """Turn a partial that this process wrote and closed into a shard, as it is."""
-        # By its table: a signal can come between writing a record and taking note of it.
-        raw = [array.raw for array in self.arrays]
-        with closing(ShardReader(partial, raw, spec=self.spec)) as reader:
-            rows = (reader.table[place : place + 1] for place in range(reader.num_videos))
-            ids = [row["id"][0].decode() for row in rows if is_committed(row)]
-        self._publish(partial, shard, raw, self.supersede(ids))
+def seal_by_copy(
+    partial: Path, arrays: Sequence[ArraySpec], *, spec: Spec, name: str | None = None
+) -> NewShard | None:
+    """Make a shard of the committed videos of a partial; without one, remove the partial.
 
-    def by_copy(self, partial: Path, shard: Path) -> bool:
-        """Turn the committed videos of a partial into a shard; remove the partial.
+    Only videos whose rows still match their checksums are copied.
 
-        Only videos whose rows still match their checksums are copied. Says whether there was one.
-        """
-        raw = [array.raw for array in self.arrays]
-        with open_sound_videos(partial, raw, spec=self.spec) as videos:
-            if videos:
-                self.copies(videos, shard)
-        partial.unlink()
-        return bool(videos)
+    Args:
+        name: of the shard; by default that of the partial.
+    """
+    name = name or partial.name.removesuffix(PARTIAL)
+    raw = [array.raw for array in arrays]
+    with open_sound_videos(partial, raw, spec=spec) as videos:
+        if videos:
+            shard = write_copies(videos, partial.parent, arrays, spec=spec, name=name)
+            return replace(shard, partial=partial.name)
+    partial.unlink()
+    return None
 
-    def copies(
-        self,
-        videos: Sequence[StoredVideo],
-        shard: Path,
-        *,
-        supersedes: Mapping[str, tuple[str, ...]] | None = None,
-    ) -> None:
-        """Write videos of other shards to a new sealed shard.
 
-        Args:
-            supersedes: where they lie until now, if the store does not know.
-        """
-        copy = shard.with_name(shard.name.removesuffix(".h5") + SEALING)
-        copy.unlink(missing_ok=True)
-        if supersedes is None:
-            supersedes = self.supersede([video.record.id for video in videos])
-        try:
-            write_shard(copy, videos, self.arrays, spec=self.spec)
-        except BaseException:
-            copy.unlink(missing_ok=True)
-            raise
-        self._publish(copy, shard, self.arrays, supersedes)
-
-    def _publish(
-        self,
-        content: Path,
-        shard: Path,
-        arrays: Sequence[ArraySpec],
-        supersedes: Mapping[str, tuple[str, ...]],
-    ) -> None:
-        """List a complete file in the catalogue, then give it its final name."""
-        entry = describe_shard(content, arrays, spec=self.spec, supersedes=supersedes)
-        with self.naming:
-            self.announce(replace(entry, name=shard.name.removesuffix(".h5")))
-            content.rename(shard)
-        fsync_path(shard.parent)
+def write_copies(
+    videos: Sequence[StoredVideo],
+    folder: Path,
+    arrays: Sequence[ArraySpec],
+    *,
+    spec: Spec,
+    name: str,
+) -> NewShard:
+    """Write videos of other shards into a shard of their own."""
+    content = folder / f"{name}{SEALING}"
+    content.unlink(missing_ok=True)
+    try:
+        write_shard(content, videos, arrays, spec=spec)
+    except BaseException:
+        content.unlink(missing_ok=True)
+        raise
+    return NewShard(describe_shard(content, arrays, name=name, spec=spec), content.name)
 
 
 @contextmanager
@@ -125,14 +133,11 @@ def open_sound_videos(
         yield videos
 
 
-def describe_shard(
-    path: Path,
-    arrays: Sequence[ArraySpec],
-    *,
-    spec: Spec,
-    supersedes: Mapping[str, tuple[str, ...]],
-) -> ShardEntry:
+def describe_shard(path: Path, arrays: Sequence[ArraySpec], *, name: str, spec: Spec) -> ShardEntry:
     """Bring a complete file to the disk and return what the catalogue says of it.
+
+    Args:
+        name: of the shard that the file is to be.
 
     Raises:
         StoreError: it is no shard that a reader would take.
@@ -141,5 +146,4 @@ def describe_shard(
     with closing(ShardReader(path, arrays, spec=spec)) as reader:
         offset, table_bytes = reader.table_place
     identity = identify(path, offset=offset, table_bytes=table_bytes)
-    num_bytes = path.stat().st_size
-    return ShardEntry(path.name.removesuffix(".h5"), num_bytes, checksum, identity, supersedes)
+    return ShardEntry(name, path.stat().st_size, checksum, identity)

@@ -34,7 +34,7 @@ from features_store.listing import check_identity, list_shards
 from features_store.metadata import StoreHeader
 from features_store.shards.copy import StoredVideo
 from features_store.shards.reader import ShardReader
-from features_store.shards.sealing import Sealer, describe_shard, open_sound_videos
+from features_store.shards.sealing import describe_shard, open_sound_videos, write_copies
 from features_store.verbs.verify import verify_shard
 
 
@@ -158,7 +158,9 @@ class Mender:
             reader = ShardReader(path, self._header.arrays, spec=self._header.spec)
             with closing(reader):
                 ids = [text.decode() for text in reader.table["id"][: reader.num_videos].tolist()]
-            entry = describe_shard(path, self._header.arrays, spec=self._header.spec, supersedes={})
+            entry = describe_shard(
+                path, self._header.arrays, name=path.stem, spec=self._header.spec
+            )
             problems = verify_shard(path, self._header, entry, full=True).problems
         except (StoreError, UnicodeDecodeError) as err:
             return ids, None, [str(err)]
@@ -181,8 +183,9 @@ class Mender:
                 return
             new = self.catalogue.new_name(f"{self._run_id}.r{len(self.damaged):04d}")
             supersedes = {} if unit is None else {unit: tuple(videos)}
-            shard = self._shards / f"{new}.h5"
-            self._sealer().copies(list(videos.values()), shard, supersedes=supersedes)
+            arrays, spec = self._header.arrays, self._header.spec
+            shard = write_copies(list(videos.values()), self._shards, arrays, spec=spec, name=new)
+            shard.publish(self._shards, self._announce, supersedes)
 
     def _is_of_a_source(self, video: StoredVideo) -> bool:
         return any(source.id == video.record.source for source in self._header.sources)
@@ -234,11 +237,6 @@ class Mender:
             with closing(reader):
                 return [record.id for record in reader.records() if record.id not in dead]
         return []
-
-    def _sealer(self) -> Sealer:
-        return Sealer(
-            self._header.arrays, self._header.spec, supersede=lambda _: {}, announce=self._announce
-        )
 
     def _announce(self, entry: ShardEntry) -> None:
         self.catalogue = self.catalogue.with_entry(entry)

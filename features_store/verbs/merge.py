@@ -11,7 +11,7 @@ from features_store.errors import UsageError
 from features_store.metadata import StoreHeader, read_header, reconcile
 from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.store import Store
 from features_store.verbs.transfer import OnVideos, TransferReport, transfer
 
@@ -63,7 +63,7 @@ def _join(
         for store in stores:
             reconcile(header, replace(store.header, compression=header.compression), store=target)
             store.check_shards()
-        writer = stack.enter_context(StoreWriter(target, header, run_id=run_id))
+        writer = stack.enter_context(StoreSession(target, header, run_id=run_id))
         report = transfer(stores, writer, run_id=run_id, on_videos=on_videos)
         write_run(target, run_id, {"verb": verb, **to_plain(report)})
     return report

@@ -13,7 +13,7 @@ from features_store.locking import lock_store
 from features_store.metadata import read_header
 from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
-from features_store.session import StoreWriter, finish_pending
+from features_store.session import StoreSession, finish_pending
 from features_store.verbs.mender import Mender, age
 
 
@@ -62,7 +62,7 @@ def repair_store(store: Path) -> RepairReport:
         for partial in sorted((store / "shards").glob(f"*{PARTIAL}")):
             mender.check_partial(partial)
         (store / FILE_NAME).unlink(missing_ok=True)
-    with StoreWriter(store, header, run_id=report.run_id) as writer:
+    with StoreSession(store, header, run_id=report.run_id) as writer:
         report.damaged, report.adopted = mender.damaged, mender.adopted
         report.salvaged = [shard.name for shard in finished + writer.salvaged]
     catalogue = read_catalogue(store, spec_digest=header.spec.digest)

@@ -11,7 +11,7 @@ from features_store.format.layout import SHARD_BYTES
 from features_store.metadata import StoreHeader
 from features_store.plain import to_plain
 from features_store.runs import new_run_id, write_run
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.sources import SourceTerms
 from features_store.store import Store
 from features_store.verbs.transfer import OnVideos, TransferReport, transfer
@@ -153,7 +153,7 @@ def _copy(
         raise UsageError(f"{out} cannot be written over itself; give `out` another folder")
     run_id = new_run_id()
     store.check_shards()
-    with StoreWriter(out, header, run_id=run_id) as writer:
+    with StoreSession(out, header, run_id=run_id) as writer:
         report = transfer(
             [store], writer, run_id=run_id, ids=ids, shard_bytes=shard_bytes, on_videos=on_videos
         )

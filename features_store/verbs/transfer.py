@@ -15,7 +15,7 @@ from features_store.errors import StoreError
 from features_store.format.layout import SHARD_BYTES, split_units
 from features_store.format.records import VideoRecord
 from features_store.manifest import ManifestRow, extend_store_manifest
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.store import Store
 
 OnVideos = Callable[[int, int], None]  # videos copied so far, of how many
@@ -52,7 +52,7 @@ class _Place:
 
 def transfer(
     sources: Sequence[Store],
-    writer: StoreWriter,
+    writer: StoreSession,
     *,
     run_id: str,
     ids: Sequence[str] | None = None,
@@ -101,7 +101,7 @@ def _places(store: Store, position: int, ids: Sequence[str] | None) -> Iterator[
 
 
 def _missing(
-    places: Sequence[_Place], sources: Sequence[Store], writer: StoreWriter
+    places: Sequence[_Place], sources: Sequence[Store], writer: StoreSession
 ) -> list[_Place]:
     """Return the videos that the target lacks; refuse an id that stands for different videos."""
     missing: dict[str, _Place] = {}
@@ -144,7 +144,7 @@ def _manifest_rows(places: Sequence[_Place], sources: Sequence[Store]) -> list[M
 def _units(
     places: Sequence[_Place],
     sources: Sequence[Store],
-    writer: StoreWriter,
+    writer: StoreSession,
     *,
     shard_bytes: int,
 ) -> Iterator[Sequence[_Place]]:

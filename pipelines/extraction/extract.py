@@ -22,7 +22,7 @@ from features_store.ledger import read_failures
 from features_store.manifest import extend_store_manifest
 from features_store.metadata import StoreHeader, is_store, read_header
 from features_store.runs import new_run_id, write_run
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from pipelines.executors.deadline import Deadline
 from pipelines.extraction.header_cache import open_header_cache
 from pipelines.extraction.headers import check_said
@@ -74,7 +74,7 @@ def extract(
     pictures = PictureStack.of(options.sampling, header.views)
     pool = _decode_pool(computer, pictures, options)
     run_id = new_run_id()
-    with StoreWriter(Path(out), header, run_id=run_id) as writer, ExitStack() as stack:
+    with StoreSession(Path(out), header, run_id=run_id) as writer, ExitStack() as stack:
         for shard in writer.salvaged:
             logger.info("salvaged %s of a run that was killed", shard.name)
         plan = plan_extraction(
@@ -127,7 +127,7 @@ def _view_computer(
     )
 
 
-def _record_manifest(writer: StoreWriter, videos: Source) -> None:
+def _record_manifest(writer: StoreSession, videos: Source) -> None:
     differing = extend_store_manifest(writer.path, videos.rows)
     if differing:
         logger.warning(
@@ -136,7 +136,7 @@ def _record_manifest(writer: StoreWriter, videos: Source) -> None:
         )  # fmt: skip
 
 
-def _check_replaced(plan: ExtractionPlan, writer: StoreWriter, videos: Source) -> None:
+def _check_replaced(plan: ExtractionPlan, writer: StoreSession, videos: Source) -> None:
     """Say which videos are extracted again; refuse those of another folder with the same ids."""
     if not plan.replaced:
         return

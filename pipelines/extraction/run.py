@@ -12,7 +12,8 @@ from extract.decode.pool import DecodePool
 from extract.unit import UnitExtractor, VideoFailure, VideoJob
 from features_store.format.records import VideoRecord
 from features_store.ledger import append_failure, new_failure
-from features_store.session import StoreWriter, UnitWriter
+from features_store.session import StoreSession
+from features_store.unit_writer import UnitWriter
 from pipelines.executors.deadline import Deadline
 from pipelines.extraction.options import Partial
 from pipelines.extraction.plan import ExtractionPlan
@@ -70,7 +71,7 @@ class ExtractionReport:
 
 
 def new_report(
-    run_id: str, writer: StoreWriter, videos: Source, plan: ExtractionPlan
+    run_id: str, writer: StoreSession, videos: Source, plan: ExtractionPlan
 ) -> ExtractionReport:
     """Return what is known before the first video is decoded."""
     return ExtractionReport(
@@ -97,7 +98,7 @@ class Run:
 
     def __init__(
         self,
-        writer: StoreWriter,
+        writer: StoreSession,
         views: ViewComputer,
         report: ExtractionReport,
         deadline: Deadline,

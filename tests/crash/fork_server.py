@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from features_store.session import StoreWriter
+from features_store.session import StoreSession
 from features_store.shards.writer import ShardWriter
 from tests.crash.runs import Kill, Outcome
 from tests.crash.scenarios import CONTROLS, SCENARIOS
@@ -77,7 +77,7 @@ def _run_in_child(scenario: str, inputs: Path, store: Path, kill: Kill, sender: 
             os.kill(os.getpid(), signal.SIGKILL)  # from outside it could come after the next step
 
     ShardWriter.commit = _reported(ShardWriter.commit, report)  # type: ignore[method-assign]
-    StoreWriter.add_copies = _reported_copies(StoreWriter.add_copies, report)  # type: ignore
+    StoreSession.add_copies = _reported_copies(StoreSession.add_copies, report)  # type: ignore
     try:
         library.crash_arm(ctypes.c_long(kill.call), os.fsencode(store), ctypes.c_uint(kill.part))
         report()
@@ -103,7 +103,7 @@ def _reported(commit: Callable[..., Any], report: Callable[..., None]) -> Callab
 def _reported_copies(add: Callable[..., Any], report: Callable[..., None]) -> Callable[..., Any]:
     """Return `add_copies` so that it reports the videos of each shard that it has added."""
 
-    def add_and_report(writer: StoreWriter, videos: Any) -> Any:
+    def add_and_report(writer: StoreSession, videos: Any) -> Any:
         shard = add(writer, videos)
         for video in videos:
             report(id=video.record.id)

@@ -9,8 +9,9 @@ from pathlib import Path
 import h5py
 
 from features_store.format.layout import LayerShape
-from features_store.session import StoreWriter, UnitWriter
+from features_store.session import StoreSession
 from features_store.shards.writer import ShardWriter
+from features_store.unit_writer import UnitWriter
 from features_store.verbs.merge import append_stores
 from features_store.verbs.repair import repair_store
 from features_store.verbs.reshape import RepackOptions, repack_store
@@ -74,7 +75,7 @@ def _prepare_replaced(folder: Path) -> None:
 
 
 def _write_units(_: Path, store: Path) -> None:
-    with StoreWriter(store, HEADER, run_id=secrets.token_hex(8)) as writer:
+    with StoreSession(store, HEADER, run_id=secrets.token_hex(8)) as writer:
         for share, lengths in zip((0.5, 1), UNITS, strict=True):
             missing = {i: n for i, n in lengths.items() if not _is_there(writer, i, n)}
             if missing:
@@ -88,7 +89,7 @@ def _write_units(_: Path, store: Path) -> None:
                         _add_in_blocks(unit, video_id, length)
 
 
-def _is_there(writer: StoreWriter, video_id: str, length: int) -> bool:
+def _is_there(writer: StoreSession, video_id: str, length: int) -> bool:
     record = writer.find(video_id)
     return record is not None and record.length == length
 

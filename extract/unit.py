@@ -1,33 +1,16 @@
-"""Units of extraction: decode → batches packed across videos → cubes → a committed video each.
+"""Units of extraction as plain data: which videos, and what became of them.
 
-Decoding runs ahead in child processes, computing in threads, writing in one more. Queues are
-bounded everywhere, so memory depends neither on the length of a video nor on how many there are.
+A unit is what a worker does at a time. It can be written as JSON and sent anywhere.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from extract.compute.batching import BatchPacker, FrameBlock
-from extract.compute.behind import Behind
-from extract.compute.lanes import ComputeLanes
-from extract.compute.preprocess import frame_diffs
-from extract.compute.views import Batch, ComputedView, ViewComputer
-from extract.decode.pool import DecodePool, DecodeTask, Failed, Finished, Frames
-from extract.video.reader import VideoSummary
-from features_store.errors import REASONS, DecodeError
 from features_store.format.disk import file_sha256
-from features_store.format.layout import cube_path, diff_cube_path
-from features_store.format.records import VideoRecord
-from features_store.unit_writer import UnitWriter
-
-BATCHES_TO_WRITE = 2  # that may wait, computed
+from features_store.spec import canonical_json
 
 
 @dataclass(frozen=True)
@@ -39,231 +22,69 @@ class VideoJob:
     """
 
     video_id: str
-    path: Path
+    file: str
     start_seconds: float | None
     end_seconds: float | None
     max_frames: int
     media_bytes: int | None = None
     media_mtime_ns: int | None = None
 
+    @property
+    def path(self) -> Path:
+        """Of its file."""
+        return Path(self.file)
+
 
 @dataclass(frozen=True)
-class VideoFailure:
-    """One video that failed, or broke off after `num_frames` rows that are kept as they are."""
+class Unit:
+    """Videos that become a shard, or more where they are longer than was planned.
 
-    job: VideoJob
-    error: DecodeError
-    num_frames: int
-    is_kept: bool
-
-
-class UnitExtractor:
-    """Turns the jobs of units into committed videos, one stream of batches over all of them.
-
-    While a unit is sealed the next one is decoded and computed. The callbacks are called in the
-    thread that writes, one after the other, and none after `run`.
-
-    Args:
-        open_unit: opens what is written to, for the jobs of a unit; as a context manager it seals.
-        keep_partial: commit the frames of a video that breaks off, instead of forgetting them.
-        on_frames: called with the number of frames written, for progress.
-        on_failure: called before what it tells of is committed, so that no kill can hide it.
-        on_video: called once for each video when it is done, with its record if it has one.
+    Attributes:
+        name: of its shard, given when it is planned.
+        spec_digest: of the store that it is for.
     """
 
-    def __init__(
-        self,
-        computer: ViewComputer,
-        open_unit: Callable[[Sequence[VideoJob]], UnitWriter],
-        *,
-        keep_partial: bool,
-        on_frames: Callable[[int], None],
-        on_failure: Callable[[VideoFailure], None],
-        on_video: Callable[[VideoRecord | None], None],
-    ) -> None:
-        self._computer = computer
-        self._open_unit = open_unit
-        self._keep_partial = keep_partial
-        self._on_frames = on_frames
-        self._on_failure = on_failure
-        self._on_video = on_video
-        self._previous: dict[str, np.ndarray] = {}  # thumbnails of the last kept frame, by view
-        self._num_frames = 0  # of the video in work
+    name: str
+    spec_digest: str
+    videos: tuple[VideoJob, ...]
 
-    def run(
-        self,
-        units: Sequence[Sequence[VideoJob]],
-        pool: DecodePool,
-        *,
-        may_begin: Callable[[], bool],
-    ) -> None:
-        """Extract the jobs; a video that fails is reported and costs no other.
+    @property
+    def id(self) -> str:
+        """SHA-256 of what is asked for: the spec, and each video's id and span; nothing is read."""
+        asked = [[job.video_id, job.start_seconds, job.end_seconds] for job in self.videos]
+        document = {"spec_digest": self.spec_digest, "videos": asked}
+        return hashlib.sha256(canonical_json(document)).hexdigest()
 
-        Args:
-            may_begin: asked before each video is handed out; the first no ends the run.
-        """
-        self._units = units
-        self._places = [(unit, job) for unit, jobs in enumerate(units) for job in jobs]
-        self._next = 0  # position of the video in work
-        self._draw_keys: dict[int, str] = {}  # of videos whose frames are drawn
-        self._unit = -1
-        self._seals: list[Future[None]] = []
-        packer: BatchPacker[Finished | Failed] = BatchPacker(self._computer.computer.batch_size)
-        lanes: ComputeLanes[Batch, dict[str, ComputedView]] = ComputeLanes(
-            self._computer.computer.device
-        )
-        with (
-            ExitStack() as self._opened,
-            ThreadPoolExecutor(1, "seal") as self._sealing,
-            Behind("write", ahead=BATCHES_TO_WRITE) as writing,
-            lanes,
-        ):
-            jobs = [job for _, job in self._places]
-            for event in pool.decode(self._tasks(jobs, may_begin, is_drawn=pool.draws_frames)):
-                if isinstance(event, Frames):
-                    packer.add(FrameBlock(event.pixels, event.pts_seconds, event.frame_index))
-                else:
-                    packer.add(event)
-                for batch in packer.full():
-                    lanes.add(batch, self._computer.work(batch))
-                for batch, computed in lanes.ready():
-                    writing.call(self._record, batch, computed)
-            rest = packer.rest()
-            lanes.add(rest, self._computer.work(rest))
-            for batch, computed in lanes.rest():
-                writing.call(self._record, batch, computed)
-        for sealed in self._seals:
-            sealed.result()
-
-    def _tasks(
-        self, jobs: Sequence[VideoJob], may_begin: Callable[[], bool], *, is_drawn: bool
-    ) -> Iterator[DecodeTask]:
-        for i, job in enumerate(jobs):
-            if not may_begin():
-                return
-            key = _draw_key(job.path) if is_drawn else ""
-            if is_drawn:
-                self._draw_keys[i] = key
-            yield DecodeTask(i, str(job.path), job.start_seconds, job.end_seconds, draw_key=key)
-
-    def _record(self, batch: Batch, computed: dict[str, ComputedView] | None) -> None:
-        start = 0
-        for item in batch:
-            self._enter_unit()
-            if isinstance(item, FrameBlock):
-                assert computed is not None, "there are frames, so they were computed"
-                self._write(item, computed, slice(start, start + len(item)))
-                start += len(item)
-                continue
-            _, job = self._places[item.index]
-            self._draw_key = self._draw_keys.pop(item.index, None)
-            self._next = item.index + 1
-            if isinstance(item, Finished):
-                self._finish(job, item.summary)
-            else:
-                self._fail(job, item)
-
-    def _enter_unit(self) -> None:
-        """Have the unit of the video in work open, and the one before sealed, one at a time."""
-        unit, _ = self._places[self._next]
-        if unit != self._unit:
-            for sealed in self._seals:
-                sealed.result()
-            self._seals = [self._sealing.submit(self._opened.pop_all().close)]
-            self._writer = self._opened.enter_context(self._open_unit(self._units[unit]))
-            self._unit = unit
-
-    def _write(self, block: FrameBlock, computed: Mapping[str, ComputedView], rows: slice) -> None:
-        arrays = {"pts_seconds": block.pts_seconds, "frame_index": block.frame_index}
-        for view, (frames, before, diff_cubes) in computed.items():
-            for layer, cubes in frames.cubes.items():
-                arrays[cube_path(view, layer)] = cubes[rows]
-            for layer, cubes in diff_cubes.items():
-                arrays[diff_cube_path(view, layer)] = cubes[rows]
-            small = frames.thumbnails[rows]
-            arrays[f"diffs/{view}"] = (
-                frame_diffs(small, self._previous.get(view))
-                if before is None
-                else small - before[rows]
-            )
-            self._previous[view] = small[-1]
-        self._writer.write_rows(arrays)
-        self._num_frames += len(block)
-        self._on_frames(len(block))
-
-    def _finish(self, job: VideoJob, summary: VideoSummary) -> None:
-        try:
-            media = self._media_of(job)
-        except DecodeError as err:
-            self._drop(job, err)
-            return
-        self._commit(job, summary, media, status="ok")
-
-    def _fail(self, job: VideoJob, event: Failed) -> None:
-        """Drop a video that failed, or keep what was decoded before it broke off."""
-        breaks_off = REASONS[event.error.reason].breaks_off
-        if event.summary is None or not self._num_frames or not breaks_off:
-            self._drop(job, event.error)
-        elif not self._keep_partial:
-            self._drop(job, event.error, num_frames=self._num_frames)
-        else:
-            try:
-                media = self._media_of(job)
-            except DecodeError as err:
-                self._drop(job, err)
-                return
-            self._on_failure(VideoFailure(job, event.error, self._num_frames, is_kept=True))
-            self._commit(job, event.summary, media, status="partial")
-
-    def _commit(
-        self, job: VideoJob, summary: VideoSummary, media: dict[str, Any], *, status: str
-    ) -> None:
-        record = self._writer.commit(
-            id=job.video_id,
-            status=status,
-            start_seconds=np.nan if job.start_seconds is None else job.start_seconds,
-            end_seconds=np.nan if job.end_seconds is None else job.end_seconds,
-            source_fps=summary.fps,
-            duration_seconds=summary.duration_seconds,
-            num_frames=summary.num_frames,
-            width=summary.width,
-            height=summary.height,
-            rotation=summary.rotation,
-            crop=summary.crop_rectangle,
-            colour_matrix=summary.colour_matrix,
-            colour_range=summary.colour_range,
-            draws=summary.draws,
-            **media,
-        )
-        self._end(record)
-
-    def _media_of(self, job: VideoJob) -> dict[str, Any]:
-        """Return the file's identity; `DecodeError` if it is not the file that was planned."""
-        try:
-            media = media_fields(job.path)
-        except OSError as err:
-            message = f"{job.path} vanished while it was read: {err}"
-            raise DecodeError(message, reason="unreadable") from None
-        planned = job.media_bytes is None or (job.media_bytes, job.media_mtime_ns) == (
-            media["media_bytes"],
-            media["media_mtime_ns"],
-        )
-        if not planned or self._draw_key not in (None, media["media_sha256"]):
-            raise DecodeError(f"{job.path} changed while it was read", reason="unreadable")
-        return media
-
-    def _drop(self, job: VideoJob, error: DecodeError, *, num_frames: int = 0) -> None:
-        self._writer.abandon()
-        self._on_failure(VideoFailure(job, error, num_frames, is_kept=False))
-        self._end(None)
-
-    def _end(self, record: VideoRecord | None) -> None:
-        self._previous = {}
-        self._num_frames = 0
-        self._on_video(record)
+    @property
+    def num_frames(self) -> int:
+        """Upper estimate of its frames."""
+        return sum(job.max_frames for job in self.videos)
 
 
-def _draw_key(path: Path) -> str:
+@dataclass(frozen=True)
+class UnitReport:
+    """What became of a unit. Why videos failed is in the ledger.
+
+    Attributes:
+        unit: its id.
+        num_videos: that were done, in whatever way; fewer than it has where there was no time left.
+        num_partial, num_failed: those of them that broke off, or that the store does not have.
+        num_frames: written, those of videos that failed later among them.
+    """
+
+    unit: str
+    num_videos: int = 0
+    num_partial: int = 0
+    num_failed: int = 0
+    num_frames: int = 0
+
+    @property
+    def num_extracted(self) -> int:
+        """Videos that the store has now."""
+        return self.num_videos - self.num_failed
+
+
+def draw_key_of(path: Path) -> str:
     """Return the SHA-256 of a file, on which its draws depend: not on where it lies.
 
     Nothing is drawn of what is no regular file or cannot be read: whoever decodes it says why.

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from extract.decode.connection import receive, send
 from extract.decode.messages import (
     Credits,
     Decoded,
@@ -20,8 +21,6 @@ from extract.decode.messages import (
     Probed,
     Ready,
     ToWorker,
-    receive,
-    send,
 )
 from extract.decode.pool import (
     DecodePool,

@@ -13,17 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from extract.decode.channel import FrameRing, create_ring_file
-from extract.decode.messages import (
-    Credits,
-    Decoded,
-    Ended,
-    FromWorker,
-    Probed,
-    Ready,
-    ToWorker,
-    receive,
-    send,
-)
+from extract.decode.connection import receive, send
+from extract.decode.messages import Credits, Decoded, Ended, FromWorker, Probed, Ready, ToWorker
 from extract.decode.settings import DecodeSettings
 from features_store.plain import PlainError
 

@@ -4,16 +4,13 @@ It decodes one video after another into the ring and never has more than `num_sl
 that the parent has not taken. It ends when its parent does, even in the middle of a video.
 """
 
-import os
 import resource
-import select
-import signal
 import sys
-import threading
 from collections import deque
 from multiprocessing.connection import Connection
 
 from extract.decode.channel import FrameRing
+from extract.decode.connection import receive, send, serve_parent
 from extract.decode.messages import (
     Credits,
     Decoded,
@@ -22,8 +19,6 @@ from extract.decode.messages import (
     Probed,
     Ready,
     ToWorker,
-    receive,
-    send,
 )
 from extract.decode.settings import DecodeSettings
 from extract.video.header import probe
@@ -125,18 +120,6 @@ def _why(task: DecodeTask, err: DecodeError | MemoryError) -> tuple[str, str]:
     return "out of memory", f"{task.path!r} needs more than {limit / 1e9:.1f} GB to decode"
 
 
-def die_with_parent(connection: Connection, *, parent: int) -> None:
-    """End this process as soon as the parent hangs up or is replaced by another; never returns.
-
-    Meant for a thread of its own: the main one may be deep in a decoder that hangs.
-    """
-    poller = select.poll()
-    poller.register(connection.fileno(), 0)  # hang-ups alone
-    while not poller.poll(1000) and os.getppid() == parent:
-        pass
-    os._exit(0)
-
-
 def _limit_memory(num_bytes: int) -> None:
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if before == resource.RLIM_INFINITY or before > num_bytes:
@@ -145,13 +128,7 @@ def _limit_memory(num_bytes: int) -> None:
 
 def main(connection_descriptor: int, ring_descriptor: int) -> None:
     """Serve the parent at the other end of `connection_descriptor`."""
-    # Schedulers signal every process of a job. The parent alone decides what a signal means.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    connection = Connection(connection_descriptor)
-    threading.Thread(
-        target=die_with_parent, args=(connection,), kwargs={"parent": os.getppid()}, daemon=True
-    ).start()
+    connection = serve_parent(connection_descriptor)
     try:
         worker = DecodeWorker(connection, ring_descriptor=ring_descriptor)
         _limit_memory(worker.max_bytes)

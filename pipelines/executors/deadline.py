@@ -41,6 +41,19 @@ class Deadline:
         self._begun: deque[float] = deque()
         self._longest = 0.0
 
+    @classmethod
+    def until(cls, time_of_clock: float | None) -> Deadline:
+        """Return the deadline of another process, by the time at which no work may be left."""
+        deadline = cls(None)
+        if time_of_clock is not None:
+            deadline._stop = deadline._clock() + time_of_clock - time.time()
+        return deadline
+
+    @property
+    def time_of_clock(self) -> float | None:
+        """The time at which no work may be left, for other processes; None without a deadline."""
+        return None if self.seconds_left is None else time.time() + self.seconds_left
+
     @property
     def seconds_left(self) -> float | None:
         """Until what is in work is dropped; None without a deadline."""

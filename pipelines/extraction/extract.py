@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-
-import torch
 
 from extract.backbones import load_backbone
 from extract.compute.computer import CubeComputer
-from extract.compute.views import ViewComputer
-from extract.decode.pool import DecodePool, DecodeSettings
 from extract.video.pictures import PictureStack
 from features_store.errors import ContractError, CubereelError
 from features_store.ledger import read_failures
 from features_store.manifest import extend_store_manifest
-from features_store.metadata import StoreHeader, is_store, read_header
+from features_store.metadata import is_store, read_header
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreSession
 from pipelines.executors.deadline import Deadline
@@ -33,11 +30,11 @@ from pipelines.extraction.retries import Attempts
 from pipelines.extraction.run import ExtractionReport, Run, new_report
 from pipelines.extraction.sources import Source, read_source
 from pipelines.extraction.store_header import library_versions, new_header, precision_for
+from pipelines.extraction.work import UnitSettings, UnitWork, open_pool
 from pipelines.machine.compiling import choose_compiled
-from pipelines.machine.devices import build_computer, choose_nvdec, launch_at_once
+from pipelines.machine.devices import build_computer
 
 logger = logging.getLogger("cubereel")
-BATCHES_AHEAD = 8  # that each decoder may have in its ring
 DEFAULTS = ExtractionOptions()
 
 
@@ -71,64 +68,61 @@ def extract(
         batch_size=options.batch_size,
     )  # fmt: skip
     header = new_header(computer, network, options, root=videos.root, stored=stored)
-    pictures = PictureStack.of(options.sampling, header.views)
-    pool = _decode_pool(computer, pictures, options)
     run_id = new_run_id()
-    with StoreSession(Path(out), header, run_id=run_id) as writer, ExitStack() as stack:
-        for shard in writer.salvaged:
+    deadline = deadline or Deadline(None)
+    with StoreSession(Path(out), header, run_id=run_id) as store, ExitStack() as stack:
+        for shard in store.salvaged:
             logger.info("salvaged %s of a run that was killed", shard.name)
+        settings = _settings(store, computer, options, deadline)
+        pool = open_pool(store.header, computer, settings)
         plan = plan_extraction(
-            videos, options, arrays=header.arrays, find=writer.find,
-            attempts=Attempts(read_failures(writer.path)),
+            videos, options, store,
+            attempts=Attempts(read_failures(store.path)),
             cache=open_header_cache(options.header_cache, root=videos.root),
             # Its processes start only when there is something to do.
             read_headers=lambda paths: stack.enter_context(pool).probe(paths),
         )  # fmt: skip
-        _check_replaced(plan, writer, videos)
-        _record_manifest(writer, videos)
-        report = new_report(run_id, writer, videos, plan)
+        _check_replaced(plan, store, videos)
+        _record_manifest(store, videos)
+        report = new_report(run_id, store, videos, plan)
         with _timed(report, started, is_written=bool(plan.units)):
             if plan.units:
-                if not pool.worker_pids:
-                    stack.enter_context(pool)
-                deadline = deadline or Deadline(None)
+                num_pictures = PictureStack.of(options.sampling, header.views).num_pictures
                 computer = choose_compiled(
-                    options.compile, computer, num_frames=plan.num_frames * pictures.num_pictures,
+                    options.compile, computer, num_frames=plan.num_frames * num_pictures,
                     seconds_left=deadline.seconds_left,
                 )  # fmt: skip
                 report.is_compiled = computer.is_compiled
-                views = _view_computer(computer, pictures, header)
-                Run(writer, views, report, deadline, partial=options.partial).extract(plan, pool)
+                run = Run(store, report, plan)
+                if options.processes > 1:
+                    pool.close()
+                    in_worker = replace(settings, is_compiled=computer.is_compiled)
+                    run.in_processes(in_worker, options.processes)
+                else:
+                    run.here(UnitWork(settings, computer=computer, pool=pool, deadline=deadline))
     return report
 
 
-def _decode_pool(
-    computer: CubeComputer, pictures: PictureStack, options: ExtractionOptions
-) -> DecodePool:
-    settings = DecodeSettings(
-        preprocessing=computer.preprocessing,
-        sampling=options.sampling,
-        stack=pictures,
-        nvdec_device=choose_nvdec(options.decoder, computer.device),
-        slots=max(16, BATCHES_AHEAD * computer.batch_size // pictures.num_pictures),
-    )
-    return DecodePool(settings, workers=options.workers, timeout_seconds=options.timeout_seconds)
-
-
-def _view_computer(
-    computer: CubeComputer, pictures: PictureStack, header: StoreHeader
-) -> ViewComputer:
-    # While a shard is written nothing is encoded yet.
-    written = torch.float32 if header.dtype == "float32" else torch.float16
-    return ViewComputer(
-        launch_at_once(computer.cubes_as(written)),
-        stack=pictures,
-        has_diff_cubes=header.has_diff_cubes,
+def _settings(
+    store: StoreSession, computer: CubeComputer, options: ExtractionOptions, deadline: Deadline
+) -> UnitSettings:
+    cores = len(os.sched_getaffinity(0))
+    return UnitSettings(
+        store=str(store.path),
+        source=store.source,
+        weights=None if options.weights is None else str(options.weights),
+        device=str(computer.device),
+        batch_size=computer.batch_size,
+        workers=options.workers,
+        timeout_seconds=options.timeout_seconds,
+        keep_partial=options.partial == "keep",
+        threads=None if options.processes == 1 else max(1, cores // options.processes),
+        ends_at=deadline.time_of_clock,
     )
 
 
-def _record_manifest(writer: StoreSession, videos: Source) -> None:
-    differing = extend_store_manifest(writer.path, videos.rows)
+def _record_manifest(store: StoreSession, videos: Source) -> None:
+    differing = extend_store_manifest(store.path, videos.rows)
     if differing:
         logger.warning(
             "the source says otherwise of %d videos than the store's manifest.csv, which was kept; "
@@ -136,16 +130,16 @@ def _record_manifest(writer: StoreSession, videos: Source) -> None:
         )  # fmt: skip
 
 
-def _check_replaced(plan: ExtractionPlan, writer: StoreSession, videos: Source) -> None:
+def _check_replaced(plan: ExtractionPlan, store: StoreSession, videos: Source) -> None:
     """Say which videos are extracted again; refuse those of another folder with the same ids."""
     if not plan.replaced:
         return
     for video_id in plan.replaced:
-        stored = writer.find(video_id)
-        root = videos.root if stored is None else writer.header.source(stored.source).root
+        stored = store.find(video_id)
+        root = videos.root if stored is None else store.header.source(stored.source).root
         if str(root) != str(videos.root):
             raise ContractError(
-                f"videos below {videos.root} have ids that {writer.path} has from {root} (first: "
+                f"videos below {videos.root} have ids that {store.path} has from {root} (first: "
                 f"{video_id!r}); give both sources the same `root`, or write to another store"
             )
     logger.info("%d videos of the store are extracted again", len(plan.replaced))

@@ -148,10 +148,14 @@ class CubeOptions(ComputeOptions):
 class ExtractionOptions(CubeOptions):
     """What becomes of each video, and what the store says of all.
 
-    `rehash`, `partial`, `retry_failed` and `timeout_seconds` decide which videos are in a store
-    and when, never a number in it: they are not in its spec.
+    `rehash`, `partial`, `retry_failed`, `processes` and `timeout_seconds` decide which videos are
+    in a store and when, never a number in it: they are not in its spec.
     """
 
+    processes: Annotated[
+        int,
+        Option(help="Worker processes side by side, each with a network and decoders of its own."),
+    ] = 1
     timeout_seconds: Annotated[
         float, Option("--timeout", help="Seconds without progress after which a video has failed.")
     ] = 120.0

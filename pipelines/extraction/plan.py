@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 
-from extract.unit import VideoJob, media_fields
+from extract.unit import Unit, VideoJob, media_fields
 from extract.video.counts import NO_HEADER, FrameCount, count_frames
 from extract.video.header import VideoHeader
 from features_store.format.layout import SHARD_BYTES, ArraySpec, split_units
 from features_store.format.records import VideoRecord
 from features_store.ledger import Failure
 from features_store.manifest import ManifestRow
+from features_store.session import StoreSession
 from features_store.spec import Sampling
 from pipelines.extraction.header_cache import HeaderCache
 from pipelines.extraction.headers import ReadHeaders, survey_headers
@@ -21,12 +22,13 @@ from pipelines.extraction.options import ExtractionOptions
 from pipelines.extraction.retries import Attempts
 from pipelines.extraction.sources import Source
 
+UNITS_PER_PROCESS = 8  # so that all processes end at about the same time
 MIN_FRAME_BYTES = 16  # of a frame that repeats the one before, and its entry in an index
 
 
 @dataclass
 class ExtractionPlan:
-    """Units of jobs, and the videos that are done already.
+    """Units, and the videos that are done already.
 
     Attributes:
         done: ids that the store has, of files that are still the same.
@@ -35,7 +37,7 @@ class ExtractionPlan:
         replaced: ids in the units that the store has already.
     """
 
-    units: list[list[VideoJob]] = field(default_factory=list)
+    units: list[Unit] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
     failed_before: list[Failure] = field(default_factory=list)
@@ -44,20 +46,19 @@ class ExtractionPlan:
     @property
     def num_jobs(self) -> int:
         """Videos to extract."""
-        return sum(len(unit) for unit in self.units)
+        return sum(len(unit.videos) for unit in self.units)
 
     @property
     def num_frames(self) -> int:
         """Upper estimate of their frames."""
-        return sum(job.max_frames for unit in self.units for job in unit)
+        return sum(unit.num_frames for unit in self.units)
 
 
 def plan_extraction(
     source: Source,
     options: ExtractionOptions,
+    store: StoreSession,
     *,
-    arrays: list[ArraySpec],
-    find: Callable[[str], VideoRecord | None],
     attempts: Attempts,
     cache: HeaderCache,
     read_headers: ReadHeaders,
@@ -74,7 +75,7 @@ def plan_extraction(
     plan = ExtractionPlan()
     rows, jobs = [], []
     for row in source.rows:
-        path, record = source.path(row), find(row.video_id)
+        path, record = source.path(row), store.find(row.video_id)
         stored = record if record and _is_done(row, path, record, rehash=options.rehash) else None
         is_partial = stored is not None and stored.status == "partial"
         if stored is not None and (not is_partial or (partial == "keep" and not retry_failed)):
@@ -94,11 +95,24 @@ def plan_extraction(
         rows.append(row)
         jobs.append(job)
     headers = survey_headers(source.root, rows, cache=cache, read=read_headers).headers
+    arrays = store.header.arrays
     room = rooms(count_rows(rows, headers, options.sampling), arrays)
     jobs = [_with_room(job, num_frames) for job, num_frames in zip(jobs, room, strict=True)]
-    for positions in split_units([job.max_frames for job in jobs], row_bytes=row_bytes_of(arrays)):
-        plan.units.append([jobs[i] for i in positions])
+    plan.units = _cut(jobs, store, processes=options.processes)
     return plan
+
+
+def _cut(jobs: Sequence[VideoJob], store: StoreSession, *, processes: int) -> list[Unit]:
+    """Return units of consecutive videos; of few videos several for each process."""
+    lengths, row_bytes = [job.max_frames for job in jobs], row_bytes_of(store.header.arrays)
+    shard_bytes = SHARD_BYTES
+    if processes > 1:
+        most = row_bytes * sum(lengths) // (processes * UNITS_PER_PROCESS)
+        shard_bytes = min(max(most, 1), SHARD_BYTES)
+    return [
+        Unit(store.new_name(), store.header.spec.digest, tuple(jobs[i] for i in positions))
+        for positions in split_units(lengths, row_bytes=row_bytes, shard_bytes=shard_bytes)
+    ]
 
 
 def _is_done(row: ManifestRow, path: Path, record: VideoRecord, *, rehash: bool) -> bool:
@@ -125,7 +139,7 @@ def is_same_media(path: Path, record: VideoRecord, *, rehash: bool) -> bool:
 
 
 def _job(row: ManifestRow, path: Path) -> VideoJob:
-    job = VideoJob(row.video_id, path, row.start_seconds, row.end_seconds, max_frames=1)
+    job = VideoJob(row.video_id, str(path), row.start_seconds, row.end_seconds, max_frames=1)
     try:
         status = path.stat()
     except OSError:

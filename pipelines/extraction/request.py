@@ -21,6 +21,8 @@ def check_request(source: str | Path, options: ComputeOptions) -> None:
     if isinstance(options, CubeOptions):
         options.chosen_views  # noqa: B018  # checks their names
     if isinstance(options, ExtractionOptions):
+        if options.processes < 1:
+            raise UsageError(f"`processes` must be at least 1, got {options.processes}")
         if not 0 < options.timeout_seconds < inf:
             raise UsageError(
                 "`timeout_seconds` must be a number of seconds above 0, got "

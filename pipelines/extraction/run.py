@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from extract.compute.views import ViewComputer
-from extract.decode.pool import DecodePool
-from extract.unit import UnitExtractor, VideoFailure, VideoJob
-from features_store.format.records import VideoRecord
-from features_store.ledger import append_failure, new_failure
 from features_store.session import StoreSession
-from features_store.unit_writer import UnitWriter
-from pipelines.executors.deadline import Deadline
-from pipelines.extraction.options import Partial
+from features_store.shards.sealing import NewShard
+from pipelines.executors.local import LocalExecutor
 from pipelines.extraction.plan import ExtractionPlan
 from pipelines.extraction.sources import Source
+from pipelines.extraction.work import (
+    FramesWritten,
+    UnitSettings,
+    UnitWork,
+    VideoDone,
+    VideoFailed,
+)
 from pipelines.progress import ProgressLog
 
 logger = logging.getLogger("cubereel")
@@ -71,16 +73,16 @@ class ExtractionReport:
 
 
 def new_report(
-    run_id: str, writer: StoreSession, videos: Source, plan: ExtractionPlan
+    run_id: str, store: StoreSession, videos: Source, plan: ExtractionPlan
 ) -> ExtractionReport:
     """Return what is known before the first video is decoded."""
     return ExtractionReport(
         run_id,
-        str(writer.path),
+        str(store.path),
         len(videos.rows),
         len(plan.done),
         num_partial_before=len(plan.partial),
-        salvaged_shards=[shard.name for shard in writer.salvaged],
+        salvaged_shards=[shard.name for shard in store.salvaged],
         failed_before=[
             {"video_id": each.video_id, "reason": each.reason, "error": each.error}
             for each in plan.failed_before
@@ -89,79 +91,56 @@ def new_report(
 
 
 class Run:
-    """The units of a plan, one after the other, until all is done or the deadline is near.
+    """The units of a plan, until all is done or the deadline is near."""
 
-    Args:
-        views: computes the pictures of a frame that the pool sends.
-        partial: whether the frames of a video that breaks off are kept.
-    """
-
-    def __init__(
-        self,
-        writer: StoreSession,
-        views: ViewComputer,
-        report: ExtractionReport,
-        deadline: Deadline,
-        *,
-        partial: Partial,
-    ) -> None:
-        self._writer, self._views = writer, views
-        self._report, self._deadline = report, deadline
-        self._keep_partial = partial == "keep"
+    def __init__(self, store: StoreSession, report: ExtractionReport, plan: ExtractionPlan) -> None:
+        self._store, self._report, self._plan = store, report, plan
         self._num_ended = 0
 
-    def extract(self, plan: ExtractionPlan, pool: DecodePool) -> None:
-        """Extract the videos of a plan into the store and the report."""
+    def here(self, work: UnitWork) -> None:
+        """Extract in this process."""
+        with self._timed(), work, closing(work.run(self._plan.units, self._take)) as reports:
+            for _ in reports:
+                pass
+
+    def in_processes(self, settings: UnitSettings, processes: int) -> None:
+        """Extract in worker processes."""
+        with (
+            self._timed(),
+            LocalExecutor(UnitWork, settings, processes=processes, say=self._take) as executor,
+        ):
+            for _ in executor.run(self._plan.units):
+                pass
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
         begun = time.monotonic()
         try:
-            self._extract_units(plan, pool)
+            with ProgressLog("extract", total=self._plan.num_jobs, unit="videos") as self._progress:
+                yield
         finally:
             self._report.extracting_seconds = round(time.monotonic() - begun, 3)
-            self._report.stopped = self._num_ended < plan.num_jobs
+            self._report.stopped = self._num_ended < self._plan.num_jobs
             if not self._num_ended:
                 logger.warning(
                     "no video was done in %.0f s; %s, the first, is dropped and needs more time",
-                    self._report.extracting_seconds, plan.units[0][0].video_id,
+                    self._report.extracting_seconds, self._plan.units[0].videos[0].video_id,
                 )  # fmt: skip
 
-    def _extract_units(self, plan: ExtractionPlan, pool: DecodePool) -> None:
-        extractor = UnitExtractor(
-            self._views, self._open_unit, keep_partial=self._keep_partial,
-            on_frames=self._on_frames, on_failure=self._on_failure, on_video=self._on_video,
-        )  # fmt: skip
-        with ProgressLog("extract", total=plan.num_jobs, unit="videos") as self._progress:
-            extractor.run(plan.units, pool, may_begin=self._deadline.may_begin)
-
-    def _open_unit(self, jobs: Sequence[VideoJob]) -> UnitWriter:
-        rows = sum(job.max_frames for job in jobs)
-        return self._writer.unit(rows=rows, video_ids=[job.video_id for job in jobs])
-
-    def _on_frames(self, num_frames: int) -> None:
-        self._report.num_frames += num_frames
-        self._progress.show(f"({self._report.num_frames} frames)")
-
-    def _on_failure(self, failure: VideoFailure) -> None:
-        job, error = failure.job, failure.error
-        line = new_failure(
-            video_id=job.video_id,
-            path=str(job.path),
-            stage="decode",
-            reason=error.reason,
-            error=str(error),
-            outcome="partial" if failure.is_kept else "failed",
-            num_frames=failure.num_frames,
-            media_bytes=job.media_bytes,
-            media_mtime_ns=job.media_mtime_ns,
-            start_seconds=job.start_seconds,
-            end_seconds=job.end_seconds,
-        )
-        append_failure(self._writer.path, self._report.run_id, line)
-        listed = self._report.partial if failure.is_kept else self._report.failed
-        listed.append({"video_id": job.video_id, "reason": error.reason, "error": str(error)})
-        logger.warning("%s %s: %s", line.outcome, job.video_id, error)
-
-    def _on_video(self, record: VideoRecord | None) -> None:
-        self._num_ended += 1
-        self._report.num_extracted += record is not None
-        self._deadline.finished()
-        self._progress.step(f"({self._report.num_frames} frames)")
+    def _take(self, event: FramesWritten | VideoDone | VideoFailed | NewShard) -> None:
+        """Take note of what happened, or list a shard."""
+        report = self._report
+        if isinstance(event, NewShard):
+            self._store.publish(event)
+        elif isinstance(event, FramesWritten):
+            report.num_frames += event.num_frames
+            self._progress.show(f"({report.num_frames} frames)")
+        elif isinstance(event, VideoFailed):
+            listed = report.partial if event.outcome == "partial" else report.failed
+            listed.append(
+                {"video_id": event.video_id, "reason": event.reason, "error": event.error}
+            )
+        else:
+            self._num_ended += 1
+            report.num_extracted += event.is_stored
+            self._progress.step(f"({report.num_frames} frames)")

@@ -86,8 +86,21 @@ def choose_compiled(
     return chosen
 
 
+def use_compiled(computer: CubeComputer) -> CubeComputer:
+    """Return the computer compiled, as `choose_compiled` has found it to be of use.
+
+    Raises:
+        MachineError: compiling fails.
+    """
+    return load_compiled(computer, _folder_of(computer))
+
+
+def _folder_of(computer: CubeComputer) -> Path:
+    return cache_folder("compiled") / machine_digest(computer)
+
+
 def _choose(asked: Compile, computer: CubeComputer, num_frames: float) -> tuple[CubeComputer, str]:
-    folder = cache_folder("compiled") / machine_digest(computer)
+    folder = _folder_of(computer)
     verdict_file = folder / f"{compiling_digest(computer)}.json"
     verdict = read_verdict(verdict_file)
     if asked == "auto" and verdict is None and _is_short(computer, num_frames):

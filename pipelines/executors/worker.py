@@ -1,0 +1,122 @@
+"""A worker process: ``python -P -m pipelines.executors.worker CONNECTION_FD``.
+
+It does one kind of work until the parent hangs up. SIGTERM, which the parent sends where it stops
+itself, ends it in good order: what is committed is handed over first.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing.connection import Connection
+from threading import Lock
+from types import FrameType
+from typing import Any
+
+from extract.decode.connection import receive, send, serve_parent
+from features_store.errors import ContractError
+from features_store.plain import from_plain, to_plain
+from pipelines.executors.messages import (
+    Assigned,
+    Begin,
+    Failed,
+    FromWorker,
+    Idle,
+    Logged,
+    NoMore,
+    Reported,
+    Said,
+    ToWorker,
+    Wanted,
+)
+from pipelines.executors.work import Work
+
+
+class _Stopped(BaseException):
+    """The parent stops."""
+
+
+class Worker:
+    """Does the jobs that come in over a connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sending = Lock()  # the work speaks from several threads
+
+    def serve(self) -> None:
+        """Work until the parent hangs up (`EOFError` or `OSError`)."""
+        begin: Begin = receive(self._connection, ToWorker)
+        sys.path[:] = begin.path
+        kind = _find(begin.work)
+        with kind(from_plain(kind.Settings, begin.settings)) as work:  # type: ignore[call-arg]
+            while True:
+                first: Assigned | NoMore = receive(self._connection, ToWorker)
+                if isinstance(first, Assigned):
+                    for report in work.run(self._jobs(kind, first), self._say):
+                        self.send(Reported(to_plain(report)))
+                    self.send(Idle())
+
+    def send(self, message: FromWorker) -> None:
+        """Send a message to the parent."""
+        with self._sending:
+            send(self._connection, message)
+
+    def _say(self, event: object) -> None:
+        self.send(Said(type(event).__name__, to_plain(event)))
+
+    def _jobs(self, kind: type[Work], first: Assigned) -> Iterator[Any]:
+        message: Assigned | NoMore = first
+        while isinstance(message, Assigned):
+            yield from_plain(kind.Job, message.job)
+            self.send(Wanted())
+            message = receive(self._connection, ToWorker)
+
+
+def _find(name: str) -> type[Work]:
+    module, _, wanted = name.partition(":")
+    kind = getattr(import_module(module), wanted)
+    if not (isinstance(kind, type) and issubclass(kind, Work)):
+        raise ContractError(f"{name} is no kind of work")
+    return kind
+
+
+class _ToParent(logging.Handler):
+    """Sends log lines to the parent, which says them as its own."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a line."""
+        self._worker.send(Logged(record.levelno, record.getMessage()))
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # leaving takes seconds
+    raise _Stopped
+
+
+def main(descriptor: int) -> None:
+    """Serve the parent at the other end of a socket."""
+    connection = serve_parent(descriptor)
+    signal.signal(signal.SIGTERM, _stop)
+    worker = Worker(connection)
+    logger = logging.getLogger("cubereel")
+    logger.handlers, logger.level = [_ToParent(worker)], logging.WARNING
+    try:
+        worker.serve()
+    except (_Stopped, EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except Exception as err:  # whatever it is, the parent raises it, and stops its workers
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with suppress(OSError):
+            worker.send(Failed.by(err))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -63,6 +63,10 @@ class ProgressLog:
         self._done += 1
         self.show(note)
 
+    def advance(self, number: int) -> None:
+        """Count what was done before."""
+        self._done += number
+
     def reach(self, done: int, total: int) -> None:
         """Show a count and what it is of, which may not have been known before."""
         self._done, self._total = done, total

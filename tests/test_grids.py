@@ -17,10 +17,12 @@ from tests.stores import header, make_store
 from train.data.clips import Clips
 from train.data.windows import WindowPlan
 from train.fitting.config import TrainConfig
+from train.fitting.loop import Candidate
 from train.heads import HeadChoice, head_class
 from train.protocol import runs as protocol
 from train.protocol.grid import Row, grid_names, load_grid, parse_grid
-from train.protocol.run_folder import KeptFits, read_fit
+from train.protocol.jobs import FitJob
+from train.protocol.run_folder import RunFolder
 from train.protocol.runs import Fit
 from train.scores.metrics import bootstrap_scores, paired_interval
 
@@ -151,17 +153,16 @@ def test_a_run_that_was_stopped_goes_on(store, tmp_path, monkeypatch):
     whole = _run(store, tmp_path / "whole", seeds=2)
 
     def stop_after(num_fits):
-        keep = KeptFits._keep
+        keep = RunFolder.keep
 
-        def keep_or_stop(self, name, *rest):
+        def keep_or_stop(self, *done):
             nonlocal num_fits
-            if not (self.fits / f"{name}.json").exists():
-                num_fits -= 1
-                if num_fits < 0:
-                    raise KeyboardInterrupt
-            return keep(self, name, *rest)
+            num_fits -= 1
+            if num_fits < 0:
+                raise KeyboardInterrupt
+            keep(self, *done)
 
-        monkeypatch.setattr(KeptFits, "_keep", keep_or_stop)
+        monkeypatch.setattr(RunFolder, "keep", keep_or_stop)
 
     for num_fits in (1, 3, 5):
         with monkeypatch.context() as patch:
@@ -273,13 +274,13 @@ def test_a_damaged_record_is_named(store, tmp_path):
 
 def test_a_fit_comes_back_as_it_was(tmp_path):
     fit = Fit(np.random.default_rng(0).random((3, 2)), [0.5, 0.1], 7, 1.25)
-    kept = KeptFits(tmp_path, "h", save_head=lambda *_: None, on_fit=lambda _: None)
+    folder, job = RunFolder(tmp_path), FitJob("h", 0, 1, Candidate(0.1, 0.0))
+    folder.record(job).parent.mkdir(parents=True)
 
-    kept.validation("x", lambda: (None, fit))
-    back = read_fit(tmp_path / "fits" / "h" / "x.json")
+    folder.keep(job, fit)
+    back = folder.read(job)
     np.testing.assert_array_equal(back.probs, fit.probs)
     assert (back.train_losses, back.num_parameters, back.seconds) == ([0.5, 0.1], 7, 1.25)
-    assert kept.seconds == 1.25
 
 
 def test_a_difference_to_itself_is_nothing_and_a_better_head_is_above():

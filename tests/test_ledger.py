@@ -243,7 +243,7 @@ def test_a_file_that_changes_while_it_is_read_is_extracted_again(cubereel, video
                 shutil.copy(tmp_path / "whole.mp4", changing)
             return media_fields(path)
 
-        patch.setattr("extract.unit.media_fields", replaced_first)
+        patch.setattr("extract.extractor.media_fields", replaced_first)
         report = run(cubereel, videos, store)[1]
     assert {"dark/0.mp4": "unreadable"}.items() <= {
         each["video_id"]: each["reason"] for each in report["failed"]

@@ -1,45 +1,19 @@
-"""The ring of frames in memory that a decode worker and its parent share.
-
-It is an unlinked file: it disappears with its last user, however that ends.
-"""
+"""The ring of frames in memory that a decode worker and its parent share."""
 
 import mmap
-import os
-import tempfile
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
 
-from features_store.errors import MachineError
+from features_store.format.shared_memory import unlinked_file
 
 _HEADER_BYTES = 64  # the progress counter, alone in its cache line
 
 
 def create_ring_file(*, num_slots: int, frame_size: tuple[int, int]) -> IO[bytes]:
-    """Return an unlinked file with room for `num_slots` frames, in memory when possible.
-
-    Raises:
-        MachineError: there is no room, neither in memory nor on disk.
-    """
-    size = _ring_bytes(num_slots, frame_size)
-    for directory in (Path("/dev/shm"), Path(tempfile.gettempdir())):
-        try:
-            file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 (the caller closes it)
-        except OSError:
-            continue
-        try:
-            # Reserved now: a full file system would otherwise kill the writer with SIGBUS.
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError:
-            file.close()
-            continue
-        return file
-    raise MachineError(
-        f"no room for {size / 1e6:.0f} MB of decoded frames in /dev/shm or "
-        f"{tempfile.gettempdir()}; free some, or use fewer slots or workers"
-    )
+    """Return a file with room for `num_slots` frames; `MachineError` where there is none."""
+    return unlinked_file(_ring_bytes(num_slots, frame_size), what="decoded frames")
 
 
 def _ring_bytes(num_slots: int, frame_size: tuple[int, int]) -> int:

@@ -90,6 +90,13 @@ class TrainOptions:
         Path | None,
         typer.Option(help="The backbone's weights, for heads that train its last layers."),
     ] = None
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Worker processes that fit side by side; else one a core where that pays.",
+        ),
+    ] = None
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto"
     revision: Annotated[
         str | None,

@@ -1,25 +1,69 @@
-"""A row of the table as it is fitted: a head that can be built, its clips, its configuration."""
+"""What the fits of a run have in common: its rows as they are fitted, its videos, its splits.
+
+`FitSettings` says it in plain data, from which any process makes the same `Table`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from features_store.spec import Spec
-from pipelines.progress import ProgressLog
-from pipelines.training.report import TrainReport
+from features_store.store import Store
+from pipelines.machine.devices import choose_device
 from pipelines.training.tails import give_tail
-from train.fitting.checkpoint import Checkpoint, save_checkpoint
-from train.fitting.config import TrainConfig
+from train.data.pages import SharedPages
+from train.fitting.checkpoint import Checkpoint, library_versions
+from train.fitting.config import TrainConfig, parse_config
 from train.fitting.loop import Candidate, candidates
 from train.fitting.tasks import task_of
-from train.heads import Head, HeadChoice, head_class, head_options
-from train.protocol.grid import Row, folder_name
-from train.protocol.run_folder import KeptFits, claim
-from train.protocol.runs import FoldResult, Labelled, run_folds
-from train.protocol.splits import Split
+from train.heads import HeadChoice, head_class, head_options
+from train.protocol.grid import Row
+from train.protocol.jobs import FitJob
+from train.protocol.labelled import LoadedVideos, load_labelled, make_splits
+from train.protocol.runs import Labelled
+from train.protocol.splits import Split, split_hash
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """A row as plain data; see `train.protocol.grid.Row`."""
+
+    label: str
+    head: str
+    layers: tuple[str | int, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, row: Row) -> RowSettings:
+        """Return what says the same as a row."""
+        return cls(row.label, row.choice.label, row.layers, row.settings)
+
+    @property
+    def row(self) -> Row:
+        """The row."""
+        return Row(self.label, HeadChoice.parse(self.head), self.layers, self.settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """What a process must know to do any fit of a run.
+
+    Attributes:
+        config: options of `TrainConfig` that the user gave.
+        pages: descriptor of the file in which the clips lie; None where each process reads them.
+    """
+
+    store: str
+    revision: str
+    rows: tuple[RowSettings, ...]
+    folds: int | None
+    config: Mapping[str, Any]
+    device: str
+    weights: str | None
+    run: str
+    pages: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,80 +80,77 @@ class PlannedHead:
         """What validation chooses from."""
         return candidates(head_class(self.choice.name), self.config)
 
-    def differs_from(self, config: TrainConfig) -> dict[str, Any]:
-        """Return the training options in which this row is not what the run was told."""
-        own, common = self.config.model_dump(), config.model_dump()
-        return {name: own[name] for name in own if own[name] != common[name] and name != "layers"}
+    @property
+    def document(self) -> dict[str, Any]:
+        """What its fits are made from, as JSON."""
+        return {
+            "head": self.choice.name,
+            "label": self.label,
+            "options": head_options(self.choice.name) | dict(self.choice.options),
+            "candidates": [asdict(candidate) for candidate in self.candidates],
+            "config": self.config.model_dump(),
+        }
 
 
-def plan_head(
-    row: Row, data: Labelled, *, config: TrainConfig, weights: str | Path | None
-) -> PlannedHead:
+@dataclass(frozen=True)
+class Table:
+    """All that the names in a job stand for."""
+
+    loaded: LoadedVideos
+    heads: dict[str, PlannedHead]
+    splits: list[Split]
+
+    @classmethod
+    def load(cls, store: Store, settings: FitSettings, pages: SharedPages | None) -> Table:
+        """Read labels and clips, and split the videos.
+
+        Args:
+            pages: in which the clips lie, or are to lie.
+
+        Raises:
+            UsageError: a head cannot be built, or a row's options do not go together.
+            ContractError: videos without labels, or an empty split.
+        """
+        config = parse_config(dict(settings.config))
+        loaded = load_labelled(store, config, choose_device(settings.device), pages=pages)
+        heads = [_plan(each.row, loaded.data, config, settings.weights) for each in settings.rows]
+        splits = make_splits(store, loaded.data, folds=settings.folds, config=config)
+        return cls(loaded, {head.label: head for head in heads}, splits)
+
+    def checkpoint(self, job: FitJob, store: Store) -> Checkpoint:
+        """Return what is said of the head that a job fits."""
+        head, split = self.heads[job.head], self.splits[job.fold]
+        clips, spec = head.data.clips, store.header.spec
+        return Checkpoint(
+            head=head.choice.name,
+            options=dict(head.choice.options),
+            layers=clips.input_shape.layers,
+            diff_grid=clips.input_shape.diff_grid,
+            classes=head.data.classes,
+            config=head.config,
+            spec=spec.to_json(),
+            spec_digest=spec.digest,
+            revision=store.revision,
+            fold=job.fold,
+            seed=job.seed,
+            split_hash=split_hash(clips.video_ids, split),
+            test_ids=tuple(clips.video_ids[i] for i in split.test),
+            versions=library_versions(),
+        )
+
+
+def _plan(row: Row, data: Labelled, config: TrainConfig, weights: str | None) -> PlannedHead:
     """Return a row as it will be fitted.
 
     Args:
         config: what the whole run is told.
         weights: of the store's backbone, for a head that takes a tail.
-
-    Raises:
-        UsageError: the head cannot be built, or the row's options do not go together.
     """
     layers = row.layer_names(data.clips.layers)
     own = replace(data, clips=data.clips.of_layers(layers))
-    spec = data.clips.store.header.spec
+    spec: Spec = data.clips.store.header.spec
     choice = give_tail(row.choice, spec, layer=layers[-1], weights=weights)
     choice.build(own.clips, len(data.classes))
     own_config = row.config(config).model_copy(update={"layers": tuple(layers)})
     task_of(own_config)  # a row may ask for votes where there are none
     return PlannedHead(row.label, choice, own, own_config)
-
-
-def fit_planned(
-    head: PlannedHead, splits: Sequence[Split], report: TrainReport
-) -> tuple[list[FoldResult], float]:
-    """Return a head's results and the seconds that its fits took, in this run or before."""
-    run, num_seeds = Path(report.run), report.num_seeds
-    name = head.choice.name
-    said = {
-        "head": name,
-        "label": head.label,
-        "options": head_options(name) | dict(head.choice.options),
-        "candidates": [asdict(candidate) for candidate in head.candidates],
-        "config": head.config.model_dump(),
-    }
-    claim(run / "fits" / folder_name(head.label) / "row.json", said)
-
-    def save_head(path: Path, fitted: Head, fold: int, seed: int) -> None:
-        save_checkpoint(path, fitted, _checkpoint(head, splits[fold], report, fold, seed))
-
-    fits_of_fold = len(splits[0].inner) * len(head.candidates) + num_seeds
-    progress = ProgressLog(head.label, total=len(splits) * fits_of_fold, unit="fits")
-    with progress:
-        kept = KeptFits(run, head.label, save_head=save_head, on_fit=progress.step)
-        results = run_folds(
-            head.choice, head.data, splits, config=head.config, num_seeds=num_seeds, keeper=kept
-        )
-    return results, kept.seconds
-
-
-def _checkpoint(
-    head: PlannedHead, split: Split, report: TrainReport, fold: int, seed: int
-) -> Checkpoint:
-    clips = head.data.clips
-    spec: Spec = clips.store.header.spec
-    return Checkpoint(
-        head=head.choice.name,
-        options=dict(head.choice.options),
-        layers=clips.input_shape.layers,
-        diff_grid=clips.input_shape.diff_grid,
-        classes=head.data.classes,
-        config=head.config,
-        spec=spec.to_json(),
-        spec_digest=spec.digest,
-        revision=report.revision,
-        fold=fold,
-        seed=seed,
-        split_hash=report.split_hashes[fold],
-        test_ids=tuple(clips.video_ids[i] for i in split.test),
-        versions=report.versions,
-    )

@@ -5,28 +5,31 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from extract.compute.machine import keep_freed_memory
+import numpy as np
+
+from features_store.errors import UsageError
 from features_store.format.disk import check_folder, write_atomically
 from features_store.store import Store
 from pipelines.machine.devices import choose_device
-from pipelines.training.planned import PlannedHead, fit_planned, plan_head
-from pipelines.training.predictions import write_predictions
+from pipelines.progress import ProgressLog
+from pipelines.training.executor import FitExecutor, most_processes
+from pipelines.training.planned import FitSettings, RowSettings, Table
 from pipelines.training.report import TrainReport, begin_report, identity
 from pipelines.training.request import check_request
+from pipelines.training.table import TableRow, fill_table, rows_of_table
 from pipelines.training.tails import refuse_idle_weights
+from pipelines.training.work import FitWork
+from train.data.pages import SharedPages
 from train.fitting.config import TrainConfig
-from train.fitting.tasks import task_of
 from train.heads.registry import refuse_wrong_options
 from train.protocol.grid import Row
-from train.protocol.labelled import load_labelled, make_splits
-from train.protocol.results import Pooled, chosen_by_validation, head_row, pool_tests
-from train.protocol.run_folder import claim
-from train.protocol.runs import FoldResult, Labelled
-from train.protocol.splits import Split
+from train.protocol.jobs import FitJob
+from train.protocol.run_folder import RunFolder, claim
 
 logger = logging.getLogger("cubereel")
 
@@ -42,6 +45,7 @@ def train(
     config: TrainConfig | None = None,
     weights: str | Path | None = None,
     revision: str | None = None,
+    processes: int | None = None,
 ) -> TrainReport:
     """Select, fit and test heads on the videos of a store; called again, it goes on.
 
@@ -50,10 +54,12 @@ def train(
             what others are compared with.
         folds: cross-validate over groups; None takes the column ``split`` of the manifest.
         out: run folder; by default a dated one below ``runs``. Fits that it holds are not done
-            again.
+            again, and heads of its table stay in it.
         weights: of the store's backbone, for heads that train its last layers.
         revision: of the store, by its first digits; None is the newest. What others add meanwhile
             is not seen.
+        processes: that fit side by side; None takes one for each core of a CPU as soon as that is
+            worth while. Results do not depend on it.
 
     Raises:
         UsageError: an unknown head or option, before anything is read; fits of something else in
@@ -67,53 +73,74 @@ def train(
     for row in rows:
         refuse_wrong_options(row.choice.name, dict(row.choice.options))
     refuse_idle_weights([row.choice for row in rows], weights)
-    keep_freed_memory()
-    with Store(store, revision=revision) as opened:
+    with Store(store, revision=revision) as opened, SharedPages() as pages:
         opened.check_shards()
-        loaded = load_labelled(opened, config, choose_device(device))
-        data = loaded.data
-        planned = [plan_head(row, data, config=config, weights=weights) for row in rows]
-        splits = make_splits(opened, data, folds=folds, config=config)
         run = Path(out) if out is not None else default_run_folder(opened.path)
-        report = begin_report(opened, loaded, splits, run=run, config=config, num_seeds=seeds)
+        settings = FitSettings(
+            store=str(opened.path),
+            revision=opened.revision,
+            rows=tuple(RowSettings.of(row) for row in rows),
+            folds=folds,
+            config=config.model_dump(exclude_unset=True),
+            device=str(choose_device(device)),
+            weights=None if weights is None else str(weights),
+            run=str(run),
+        )
+        is_shared = (processes or most_processes(settings)) > 1
+        table = Table.load(opened, settings, pages if is_shared else None)
+        data, splits = table.loaded.data, table.splits
+        report = begin_report(opened, table.loaded, splits, run=run, config=config, num_seeds=seeds)
         check_folder(run)
+        folder = RunFolder(run)
         claim(run / "run.json", identity(report, data))
+        for head in table.heads.values():
+            claim(folder.row(head.label), head.document)
         if out is None:
             logger.info("run folder %s; with `out` %s a run that was stopped goes on", run, run)
-        results = _fit_all(planned, data, splits, report, config)
-        write_predictions(run / "predictions.csv", results, data, splits, task=task_of(config))
+        table_rows = rows_of_table(folder, list(table.heads.values()), num_seeds=seeds)
+        settings = replace(settings, pages=pages.descriptor)
+        work = FitWork(settings, store=opened, table=table)
+        with FitExecutor(work, settings, processes=processes) as executor:
+            _fit_all(table_rows, table, folder, executor)
+        fill_table(table_rows, folder, report, data=data, splits=splits, config=config)
         document = json.dumps(asdict(report), indent=1).encode()
         write_atomically(run / "results.json", document)
     return report
 
 
 def _fit_all(
-    heads: Sequence[PlannedHead],
-    data: Labelled,
-    splits: Sequence[Split],
-    report: TrainReport,
-    config: TrainConfig,
-) -> dict[str, list[FoldResult]]:
-    """Fit and test every head; write its row into the report, and what validation chose."""
-    task = task_of(config)
-    results: dict[str, list[FoldResult]] = {}
-    reference: Pooled | None = None
-    for head in heads:
-        fits, seconds = fit_planned(head, splits, report)
-        pooled = pool_tests(fits, data, splits, task=task)
-        reference = reference or pooled
-        report.heads.append(
-            head_row(
-                head.label, fits, pooled,
-                reference=reference, layers=head.data.clips.layers, seconds=seconds,
-                settings=head.differs_from(config),
+    rows: Sequence[TableRow], table: Table, folder: RunFolder, executor: FitExecutor
+) -> None:
+    """Do what is not done of the rows that are asked for: first what validation chooses by."""
+    asked = [row for row in rows if row.label in table.heads]
+    data, splits = table.loaded.data, table.splits
+    validation = [job for row in asked for job in row.validation(splits)]
+    num_tests = sum(row.num_seeds for row in asked) * len(splits)
+    with ProgressLog("train", total=len(validation) + num_tests, unit="fits") as progress:
+        _run(validation, folder, executor, progress)
+        tests = [j for r in asked for j in r.tests(r.selections(folder, data, splits))]
+        _run(tests, folder, executor, progress)
+
+
+def _run(
+    jobs: Sequence[FitJob], folder: RunFolder, executor: FitExecutor, progress: ProgressLog
+) -> None:
+    """Do those of the jobs that are not done.
+
+    Raises:
+        UsageError: a fit diverged that is to be tested.
+    """
+    missing = folder.missing(jobs)
+    progress.advance(len(jobs) - len(missing))
+    with closing(executor.run(missing)) as done:
+        for each in done:
+            progress.step(f"{each.job.head} {each.job.name}")
+    for job in jobs:
+        if job.inner is None and not np.isfinite(folder.read(job).probs).all():
+            raise UsageError(
+                f"{job.head} diverged in fold {job.fold}, seed {job.seed}, at learning rate "
+                f"{job.candidate.learning_rate:g}; give smaller `learning_rates`"
             )
-        )  # fmt: skip
-        results[head.label] = fits
-    if len(heads) > 1:
-        assert reference is not None
-        report.chosen = chosen_by_validation(results, data, splits, task=task, reference=reference)
-    return results
 
 
 def default_run_folder(store: Path) -> Path:

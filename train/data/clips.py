@@ -11,11 +11,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from features_store.errors import UsageError
-from features_store.format.layout import DIFF_GRID, cube_path
+from features_store.format.layout import DIFF_GRID, ArraySpec, cube_path
 from features_store.store import Store
 from features_store.views import CENTER
 from train.data.batch import Batch, InputShape
 from train.data.kinds import FrameOrder
+from train.data.pages import SharedPages
 from train.data.windows import WindowPlan, reordered
 
 Positions = Sequence[int] | np.ndarray
@@ -39,6 +40,7 @@ class Clips:
             same for the same videos. Frame differences stay with their frame.
         memory_bytes: clips are kept in memory when they all fit into this; by default a third of
             the machine's, or of what is free on a GPU.
+        pages: which other processes map too; they are for clips in the memory of the machine.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Clips:
         frame_order: FrameOrder = "forward",
         device: torch.device | None = None,
         memory_bytes: int | None = None,
+        pages: SharedPages | None = None,
     ) -> None:
         self.store = store
         self.video_ids = list(video_ids)
@@ -78,7 +81,7 @@ class Clips:
         limit = device_memory_bytes(self.device) // 3 if memory_bytes is None else memory_bytes
         self._cached: list[Tensor] | None = None
         if self.num_bytes <= limit:
-            self._cached = [block.to(self.device) for block in self._read_all()]
+            self._cached = self._read_all(pages)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -146,13 +149,25 @@ class Clips:
         """Return the video (position in `video_ids`) of each clip."""
         return np.array([self.clips[p].video for p in positions], np.int64)
 
-    def _read_all(self) -> list[Tensor]:
-        return self._read(range(len(self.clips)))
+    def _read_all(self, pages: SharedPages | None) -> list[Tensor]:
+        if pages is None or self.device.type != "cpu":
+            return [block.to(self.device) for block in self._read(range(len(self.clips)))]
+        blocks = pages.blocks(
+            [(self._shape(len(self.clips), array), array.dtype) for array in self._arrays],
+            fill=lambda blocks: self._read_into(blocks, range(len(self.clips))),
+        )
+        return [torch.from_numpy(block) for block in blocks]
 
     def _read(self, positions: Positions) -> list[Tensor]:
-        """Return one tensor (n, T, …) per array, zero where a clip is shorter than T."""
-        shape = (len(positions), self.windows.num_steps)
-        blocks = [np.zeros((*shape, *array.row_shape), array.dtype) for array in self._arrays]
+        blocks = [np.zeros(self._shape(len(positions), a), a.dtype) for a in self._arrays]
+        self._read_into(blocks, positions)
+        return [torch.from_numpy(block) for block in blocks]
+
+    def _shape(self, num_clips: int, array: ArraySpec) -> tuple[int, ...]:
+        return (num_clips, self.windows.num_steps, *array.row_shape)
+
+    def _read_into(self, blocks: Sequence[np.ndarray], positions: Positions) -> None:
+        """Fill one block (n, T, …) per array; it stays zero where a clip is shorter than T."""
         for i, position in enumerate(positions):
             clip = self.clips[position]
             first, last = int(clip.rows.min()), int(clip.rows.max())
@@ -162,7 +177,6 @@ class Clips:
                     self.video_ids[clip.video], array.path, start=first, stop=last + 1, copy=False
                 )
                 block[i, : len(clip.rows)] = span[clip.rows - first]
-        return [torch.from_numpy(block) for block in blocks]
 
 
 def _fitted(windows: WindowPlan, store: Store) -> WindowPlan:

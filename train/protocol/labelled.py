@@ -16,6 +16,7 @@ from features_store.manifest import ManifestRow
 from features_store.store import Store
 from train.data.clips import Clips
 from train.data.labels import Labels
+from train.data.pages import SharedPages
 from train.fitting.config import TrainConfig
 from train.fitting.tasks import Task, task_of
 from train.protocol.runs import Labelled
@@ -119,8 +120,13 @@ class LoadedVideos:
     missing: list[str]
 
 
-def load_labelled(store: Store, config: TrainConfig, device: torch.device) -> LoadedVideos:
+def load_labelled(
+    store: Store, config: TrainConfig, device: torch.device, *, pages: SharedPages | None = None
+) -> LoadedVideos:
     """Return the labelled videos of a store; log how many are left out.
+
+    Args:
+        pages: in which the clips lie, or are to lie.
 
     Raises:
         ContractError: the store's manifest has too few classes, or labels that the configuration
@@ -149,6 +155,7 @@ def load_labelled(store: Store, config: TrainConfig, device: torch.device) -> Lo
         layers=config.layers,
         view=config.view,
         device=device,
+        pages=pages,
     )
     data = Labelled(clips, known.labels, known.groups, known.classes)
     has_groups = any(row.group for row in known.rows)

@@ -11,7 +11,7 @@ A fit is done when its record is there; records are written whole or not at all.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,9 @@ import numpy as np
 
 from features_store.errors import ContractError, UsageError
 from features_store.format.disk import remove_leftovers, write_atomically
-from train.fitting.loop import Candidate
-from train.heads import Head
 from train.protocol.grid import folder_name
-from train.protocol.runs import Fit, MakeFit
-
-SaveHead = Callable[[Path, Head, int, int], None]
+from train.protocol.jobs import FitJob
+from train.protocol.runs import Fit
 
 
 def claim(path: Path, document: Mapping[str, Any]) -> None:
@@ -34,9 +31,10 @@ def claim(path: Path, document: Mapping[str, Any]) -> None:
         UsageError: fits of something else lie there, naming each field that differs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
     asked = json.loads(json.dumps(document))
     if path.exists():
-        there = _read_json(path)
+        there = read_document(path)
         differ = [
             f"{key}: there {there.get(key)!r}, asked for {asked.get(key)!r}"
             for key in sorted({*there, *asked})
@@ -51,73 +49,64 @@ def claim(path: Path, document: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(asked, indent=1).encode())
 
 
-class KeptFits:
-    """The fits of one head in a run folder; see `train.protocol.runs.FitKeeper`.
+class RunFolder:
+    """The jobs of a run that are done, and what came of them."""
 
-    Args:
-        save_head: writes a checkpoint; called with its path, the head, fold and seed.
-        on_fit: called with the fit's name once it is there.
-    """
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    def __init__(
-        self,
-        run: Path,
-        label: str,
-        *,
-        save_head: SaveHead,
-        on_fit: Callable[[str], None],
-    ) -> None:
-        self.fits = run / "fits" / folder_name(label)
-        self.checkpoints = run / "checkpoints" / folder_name(label)
-        self._save_head, self._on_fit = save_head, on_fit
-        self.seconds = 0.0
-        self.fits.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.fits)
+    def row(self, head: str) -> Path:
+        """Return where it stands what the fits of a head are made from."""
+        return self.path / "fits" / folder_name(head) / "row.json"
 
-    def validation(self, name: str, make: MakeFit) -> Fit:
-        """Return the fit of that name, made now unless it is there."""
-        return self._keep(name, make, lambda _: None)
+    def record(self, job: FitJob) -> Path:
+        """Return where a job's fit is kept."""
+        return self.path / "fits" / folder_name(job.head) / f"{job.name}.json"
 
-    def test(self, fold: int, seed: int, candidate: Candidate, make: MakeFit) -> Fit:
-        """Return the fit of a fold and seed with what validation chose; made now, its head too."""
-        place = f"fold{fold}-seed{seed}"
-        path = self.checkpoints / place
-        return self._keep(
-            f"{place}-{candidate.name}", make, lambda head: self._save_head(path, head, fold, seed)
-        )
+    def checkpoint(self, job: FitJob) -> Path:
+        """Return where the weights of a tested fit are kept; a suffix is still missing."""
+        place = f"fold{job.fold}-seed{job.seed}"
+        return self.path / "checkpoints" / folder_name(job.head) / place
 
-    def _keep(self, name: str, make: MakeFit, save: Callable[[Head], None]) -> Fit:
-        path = self.fits / f"{name}.json"
-        if path.exists():
-            fit = read_fit(path)
-        else:
-            head, fit = make()
-            save(head)
-            document = fit.__dict__ | {"probs": fit.probs.tolist()}
-            write_atomically(path, json.dumps(document).encode())
-        self.seconds += fit.seconds
-        self._on_fit(name)
-        return fit
+    def missing(self, jobs: Iterable[FitJob]) -> list[FitJob]:
+        """Return the jobs that are not done."""
+        return [job for job in jobs if not self.record(job).exists()]
 
+    def keep(self, job: FitJob, fit: Fit) -> None:
+        """Say that a job is done, after whatever else is to be kept of it."""
+        document = fit.__dict__ | {"probs": fit.probs.tolist()}
+        write_atomically(self.record(job), json.dumps(document).encode())
 
-def read_fit(path: Path) -> Fit:
-    """Return a fit that was kept.
+    def results(self) -> dict[str, int]:
+        """Return the heads of the table that was written last, and how many seeds each has."""
+        path = self.path / "results.json"
+        if not path.exists():
+            return {}
+        try:
+            return {row["head"]: len(row["seeds"]) for row in read_document(path)["heads"]}
+        except (KeyError, TypeError) as err:
+            raise ContractError(f"{path} is no table of results ({err}); remove it") from err
 
-    Raises:
-        ContractError: the file is none.
-    """
-    document = _read_json(path)
-    try:
-        probs = np.array(document.pop("probs"), float)
-        _, _ = probs.shape  # a ValueError unless it has videos and classes
-        return Fit(probs, **document)
-    except (KeyError, TypeError, ValueError) as err:
-        raise ContractError(f"{path} is no record of a fit ({err}); remove it") from err
+    def read(self, job: FitJob) -> Fit:
+        """Return the fit of a job that is done.
+
+        Raises:
+            ContractError: there is none, or the file is none.
+        """
+        path = self.record(job)
+        document = read_document(path)
+        try:
+            probs = np.array(document.pop("probs"), float)
+            _, _ = probs.shape  # a ValueError unless it has videos and classes
+            return Fit(probs, **document)
+        except (KeyError, TypeError, ValueError) as err:
+            raise ContractError(f"{path} is no record of a fit ({err}); remove it") from err
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a run says; raise `ContractError` if it cannot be read."""
     try:
         document: dict[str, Any] = dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as err:
+    except (OSError, ValueError, TypeError) as err:
         raise ContractError(f"{path} cannot be read ({err}); remove it to start anew") from err
     return document

@@ -1,0 +1,94 @@
+"""Where the fits of a run are done: here, or side by side in worker processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from types import TracebackType
+
+from pipelines.executors.local import LocalExecutor
+from pipelines.training.planned import FitSettings
+from pipelines.training.work import FitDone, FitWork
+from train.heads import HeadChoice
+from train.heads.names import MODULES
+from train.heads.own import own_name
+from train.protocol.jobs import FitJob
+
+logger = logging.getLogger("cubereel")
+PATIENCE_SECONDS = 5.0  # of fitting here, before it is worth while to start processes
+PROCESS_BYTES = 2 * 2**30  # of the machine's memory, for each of them
+
+
+class FitExecutor:
+    """Does jobs; a context manager.
+
+    Args:
+        work: of this process.
+        processes: worker processes; with 1 all is done here. None begins here and goes on in one
+            process for each core when the fits take longer than processes take to start.
+    """
+
+    def __init__(self, work: FitWork, settings: FitSettings, *, processes: int | None) -> None:
+        self._work = work
+        self._is_patient = processes is None
+        self._num_processes = processes or most_processes(settings)
+        descriptors = () if settings.pages is None else (settings.pages,)
+        self._workers = LocalExecutor(
+            FitWork,
+            settings,
+            processes=self._num_processes,
+            say=lambda _: None,
+            descriptors=descriptors,
+        )
+        self._seconds_here = 0.0
+
+    def __enter__(self) -> FitExecutor:
+        self._work.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._workers.__exit__(kind, error, traceback)
+        self._work.__exit__()
+
+    def run(self, jobs: Sequence[FitJob]) -> Generator[FitDone, None, None]:
+        """Yield what became of each job."""
+        left = deque(jobs)
+        yield from self._work.run(self._to_do_here(left), lambda _: None)
+        if left:
+            if not self._workers.pids:
+                logger.info("fitting goes on in %d processes", self._num_processes)
+            yield from self._workers.run(list(left))
+
+    def _to_do_here(self, left: deque[FitJob]) -> Iterator[FitJob]:
+        """Yield the jobs that this process is to do, and take them away."""
+        while left and self._is_here(len(left)):
+            started = time.monotonic()
+            yield left.popleft()
+            self._seconds_here += time.monotonic() - started
+
+    def _is_here(self, num_left: int) -> bool:
+        if self._num_processes == 1:
+            return True
+        is_short = self._seconds_here < PATIENCE_SECONDS or num_left == 1
+        return self._is_patient and not self._workers.pids and is_short
+
+
+def most_processes(settings: FitSettings) -> int:
+    """Return how many processes may fit side by side if nobody says.
+
+    One on a GPU, and where a head is known to this process alone; else one for each core, as far as
+    the memory reaches.
+    """
+    names = [HeadChoice.parse(row.head).name for row in settings.rows]
+    if settings.device != "cpu" or any(n not in MODULES and not own_name(n) for n in names):
+        return 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // PROCESS_BYTES))

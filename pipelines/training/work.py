@@ -1,0 +1,90 @@
+"""Fitting heads as work: what a process sets up once, and how it does fit after fit."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from extract.compute.machine import keep_freed_memory
+from features_store.store import Store
+from pipelines.executors.work import Say, Work
+from pipelines.machine.devices import choose_device
+from pipelines.training.planned import FitSettings, PlannedHead, Table
+from train.data.pages import SharedPages
+from train.fitting.checkpoint import save_checkpoint
+from train.fitting.condensed import condensed_for
+from train.protocol.jobs import FitJob
+from train.protocol.run_folder import RunFolder
+from train.protocol.runs import Labelled, run_fit
+
+
+@dataclass(frozen=True)
+class FitDone:
+    """A job is done: its record is in the run folder."""
+
+    job: FitJob
+
+
+class FitWork(Work):
+    """Does the jobs of a run, and keeps each in the run folder.
+
+    On a CPU a fit computes in one thread: its result depends neither on the number of processes nor
+    on that of cores.
+
+    Args:
+        store, table: those of the settings, where this process has them already.
+    """
+
+    Settings, Job, Report, Event = FitSettings, FitJob, FitDone, FitDone
+
+    def __init__(
+        self, settings: FitSettings, *, store: Store | None = None, table: Table | None = None
+    ) -> None:
+        self._stack = ExitStack()
+        self._is_on_cpu = choose_device(settings.device).type == "cpu"
+        self._store = store or self._stack.enter_context(
+            Store(settings.store, revision=settings.revision)
+        )
+        pages = None if settings.pages is None else SharedPages(settings.pages)
+        self._table = table or Table.load(self._store, settings, pages)
+        self._folder = RunFolder(Path(settings.run))
+        self._condensed: tuple[str, Labelled] | None = None
+
+    def __enter__(self) -> FitWork:
+        keep_freed_memory()
+        if self._is_on_cpu:
+            self._stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store, and let torch compute as before."""
+        self._stack.close()
+
+    def run(self, jobs: Iterable[FitJob], say: Say) -> Generator[FitDone, None, None]:
+        """Do jobs; those of one head together, since their clips may be condensed for it."""
+        for job in jobs:
+            yield self._do(job)
+
+    def _do(self, job: FitJob) -> FitDone:
+        head, split = self._table.heads[job.head], self._table.splits[job.fold]
+        fitted, fit = run_fit(job, head.choice, self._data_of(head), split, head.config)
+        if job.inner is None:
+            checkpoint = self._table.checkpoint(job, self._store)
+            save_checkpoint(self._folder.checkpoint(job), fitted, checkpoint)
+        self._folder.keep(job, fit)
+        return FitDone(job)
+
+    def _data_of(self, head: PlannedHead) -> Labelled:
+        """Return a head's videos, their clips condensed if it needs no more; for one head."""
+        if self._condensed is None or self._condensed[0] != head.label:
+            self._condensed = None
+            built = head.choice.build(head.data.clips, len(head.data.classes))
+            with torch.no_grad():
+                clips = condensed_for(head.data.clips, built, batch_size=head.config.batch_size)
+            self._condensed = head.label, replace(head.data, clips=clips)
+        return self._condensed[1]

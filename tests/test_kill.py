@@ -1,14 +1,19 @@
 """Signals to a command line that extracts; `test_crash` kills what writes a store everywhere."""
 
+import json
+import random
 import signal
 import subprocess
 import time
 
 import pytest
 
+from features_store.format.layout import LayerShape
+from features_store.verbs.diff import diff_stores
 from features_store.verbs.verify import verify_store
 from tests.clips import write_classes
 from tests.commands import start
+from tests.stores import header, make_store
 
 EXTRACT = ("--backbone", "tiny:conv", "--fps", "10", "--batch-size", "4")
 
@@ -23,10 +28,12 @@ def _wait_for_rows(store, process):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("num_signals", [1, 3])
-def test_a_polite_signal_seals_what_is_done_and_says_resume(videos, tmp_path, num_signals):
+@pytest.mark.parametrize(("num_signals", "processes"), [(1, 1), (3, 1), (1, 2)])
+def test_a_polite_signal_seals_what_is_done_and_says_resume(
+    videos, tmp_path, num_signals, processes
+):
     store = tmp_path / "s.cubes"
-    with start("extract", videos, "--out", store, *EXTRACT) as process:
+    with start("extract", videos, "--out", store, *EXTRACT, "--processes", processes) as process:
         _wait_for_rows(store, process)
         time.sleep(0.3)
         for _ in range(num_signals):  # schedulers and people do not wait for the first to work
@@ -51,6 +58,82 @@ def test_no_worker_outlives_a_killed_run(videos, tmp_path):
         time.sleep(0.05)
 
     assert not any(map(_is_alive, workers))
+
+
+NUM_KILLS = 20
+
+
+def _killed_at_random(arguments, *, is_begun, seconds, rng):
+    """Run a command; kill it at random once it has begun. Return whether it was killed."""
+    with start(*arguments) as process:
+        while not is_begun() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, seconds))
+        process.send_signal(signal.SIGKILL)
+        output = process.communicate()[0]
+    assert process.returncode in (0, -signal.SIGKILL), output
+    return process.returncode != 0
+
+
+@pytest.mark.slow
+def test_units_in_processes_that_are_killed_twenty_times_come_out_equal(tmp_path):
+    videos = write_classes(tmp_path / "videos", per_class=20, num_frames=60)
+    options = (*EXTRACT, "--compile", "off", "--processes", 2)
+    with start("extract", videos, "--out", tmp_path / "whole.cubes", *options) as process:
+        process.communicate()
+    rng, kills, number = random.Random(0), 0, 0
+    while kills < NUM_KILLS:
+        number += 1
+        store = tmp_path / f"{number}.cubes"
+        arguments = ("extract", videos, "--out", store, *options)
+        while _killed_at_random(
+            arguments, is_begun=lambda: any((store / "shards").glob("*.partial")),  # noqa: B023
+            seconds=1.5, rng=rng,
+        ):  # fmt: skip
+            kills += 1
+        assert verify_store(store, full=True).problems == []
+        assert diff_stores(tmp_path / "whole.cubes", store).is_identical
+    print(f"{kills} kills in {number} stores, all equal")
+
+
+@pytest.mark.slow
+def test_fits_in_processes_that_are_killed_twenty_times_come_out_equal(tmp_path):
+    store = tmp_path / "s.cubes"
+    videos = {f"{label}/{i}": 12 for label in ("a", "b") for i in range(40)}
+    make_store(store, videos, store_header=header(layers=(LayerShape("top", 7, 256),)))
+    arguments = ("train", store, "--folds", 4, "--seeds", 2, "--epochs", 10, "--processes", 2,
+                 "--head", "mean-pool", "--head", "soft-attention", "--device", "cpu", "--out")  # fmt: skip
+    with start(*arguments, tmp_path / "whole") as process:
+        output = process.communicate()[0]
+    assert process.returncode == 0, output
+    rng, kills, number = random.Random(0), 0, 0
+    while kills < NUM_KILLS:
+        number += 1
+        run = tmp_path / f"run{number}"
+
+        def is_begun(run=run, before=0):
+            return len(list((run / "fits").rglob("fold*.json"))) > before
+
+        before = 0
+        while _killed_at_random(
+            (*arguments, run), is_begun=lambda: is_begun(before=before),  # noqa: B023
+            seconds=2.0, rng=rng,
+        ):  # fmt: skip
+            kills += 1
+            before = len(list((run / "fits").rglob("fold*.json")))
+        _assert_same_run(tmp_path / "whole", run)
+    print(f"{kills} kills in {number} runs, all equal")
+
+
+def _assert_same_run(whole, run):
+    for path in whole.rglob("*"):
+        other = run / path.relative_to(whole)
+        if path.suffix in (".safetensors", ".csv"):
+            assert path.read_bytes() == other.read_bytes(), path
+    tables = [json.loads((each / "results.json").read_text())["heads"] for each in (whole, run)]
+    for row in tables[0] + tables[1]:
+        del row["seconds"]
+    assert tables[0] == tables[1]
 
 
 def _children(pid: int) -> list[int]:

@@ -132,7 +132,7 @@ class LocalExecutor:
         for worker in self._workers:
             worker.stop()
         until = time.monotonic() + STOP_SECONDS
-        left = {worker.connection: worker for worker in self._workers if not worker.is_idle}
+        left = {each.connection: each for each in self._workers if each.is_at_work}
         while left and (ready := wait(list(left), max(0.0, until - time.monotonic()))):
             for connection in [each for each in left if each in ready]:
                 # The error on its way says more than what goes wrong in leaving.
@@ -176,6 +176,11 @@ class _Worker:
     def pid(self) -> int:
         """Process id."""
         return self._process.pid
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it has a job, and has not ended."""
+        return not self.is_idle and not self.connection.closed
 
     def assign(self, job: object) -> None:
         """Give it a job."""

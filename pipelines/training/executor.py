@@ -18,7 +18,7 @@ from train.heads.own import own_name
 from train.protocol.jobs import FitJob
 
 logger = logging.getLogger("cubereel")
-PATIENCE_SECONDS = 5.0  # of fitting here, before it is worth while to start processes
+WORTH_SECONDS = 20.0  # of fitting that is left, from which on it pays to start processes
 PROCESS_BYTES = 2 * 2**30  # of the machine's memory, for each of them
 
 
@@ -28,7 +28,7 @@ class FitExecutor:
     Args:
         work: of this process.
         processes: worker processes; with 1 all is done here. None begins here and goes on in one
-            process for each core when the fits take longer than processes take to start.
+            process for each core as soon as a fit shows that this pays.
     """
 
     def __init__(self, work: FitWork, settings: FitSettings, *, processes: int | None) -> None:
@@ -43,7 +43,7 @@ class FitExecutor:
             say=lambda _: None,
             descriptors=descriptors,
         )
-        self._seconds_here = 0.0
+        self._last_seconds = 0.0  # of the last fit here
 
     def __enter__(self) -> FitExecutor:
         self._work.__enter__()
@@ -72,12 +72,12 @@ class FitExecutor:
         while left and self._is_here(len(left)):
             started = time.monotonic()
             yield left.popleft()
-            self._seconds_here += time.monotonic() - started
+            self._last_seconds = time.monotonic() - started
 
     def _is_here(self, num_left: int) -> bool:
         if self._num_processes == 1:
             return True
-        is_short = self._seconds_here < PATIENCE_SECONDS or num_left == 1
+        is_short = num_left == 1 or num_left * self._last_seconds < WORTH_SECONDS
         return self._is_patient and not self._workers.pids and is_short
 
 

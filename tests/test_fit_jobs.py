@@ -1,0 +1,131 @@
+"""Fits as plain data, and a run folder as the jobs that are done: here, or in several processes."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features_store.errors import ContractError
+from features_store.plain import from_plain, to_plain
+from pipelines.training.planned import FitSettings, RowSettings
+from pipelines.training.train import train
+from tests.stores import header, make_store
+from tests.test_grids import LAYERS
+from train.data.pages import SharedPages
+from train.fitting.config import TrainConfig
+from train.fitting.loop import Candidate
+from train.protocol.grid import Row, grid_names, load_grid
+from train.protocol.jobs import FitJob
+
+RATE = st.floats(1e-9, 1e6)
+HEADS = ["mean-pool", "soft-attention:hidden=4"]
+CONFIG = TrainConfig(clip_frames=3, epochs=2, batch_size=4, learning_rates=(0.01, 0.1))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stores") / "s.cubes"
+    videos = {f"{label}/{i}": 5 for label in ("a", "b") for i in range(4)}
+    make_store(path, videos, store_header=header(layers=LAYERS))
+    return path
+
+
+def _train(store, out, **said):
+    options = {"heads": HEADS, "folds": 2, "seeds": 2, "config": CONFIG} | said
+    return train(store, out=out, device="cpu", **options)
+
+
+@given(st.text(max_size=9), st.integers(0, 99), st.none() | st.integers(0, 9), RATE, RATE)
+def test_a_job_is_json_and_comes_back(head, fold, inner, rate, decay):
+    job = FitJob(head, fold, inner, Candidate(rate, decay), seed=3)
+    assert from_plain(FitJob, json.loads(json.dumps(to_plain(job)))) == job
+
+
+@pytest.mark.parametrize("name", grid_names())
+def test_rows_of_a_grid_are_json_and_come_back(name):
+    rows = load_grid(name, [("dropout", "0.25")] if name == "papers" else [])
+    settings = FitSettings(
+        store="s", revision="r", rows=tuple(map(RowSettings.of, rows)), folds=None,
+        config=CONFIG.model_dump(exclude_unset=True), device="cpu", weights=None, run="x",
+    )  # fmt: skip
+    back = from_plain(FitSettings, json.loads(json.dumps(to_plain(settings))))
+    assert back.rows == settings.rows
+    assert [each.row for each in back.rows] == [_tuples(row) for row in rows]
+
+
+def _tuples(row):
+    return Row(row.label, row.choice, tuple(row.layers), row.settings)
+
+
+def test_clips_that_another_process_has_read_are_mapped():
+    kinds = [((3, 2), torch.empty(0).numpy().dtype), ((5,), torch.empty(0).byte().numpy().dtype)]
+
+    def fill(blocks):
+        blocks[0][:] = 7
+        blocks[1][-1] = 9
+
+    def refuse(_):
+        raise AssertionError("it is filled already")
+
+    with SharedPages() as pages:
+        first = pages.blocks(kinds, fill)
+        second = SharedPages(pages.descriptor).blocks(kinds, refuse)
+    first[0][0, 0] = 5
+    assert second[0].tolist() == [[5, 7], [7, 7], [7, 7]]
+    assert second[1].tolist() == [0, 0, 0, 0, 9]
+
+
+def test_results_do_not_depend_on_the_number_of_processes(store, tmp_path):
+    before = torch.get_num_threads()
+    one = _train(store, tmp_path / "1", processes=1)
+    two = _train(store, tmp_path / "2", processes=2)
+
+    assert torch.get_num_threads() == before
+    assert _without_seconds(one) == _without_seconds(two)
+    for path in sorted((tmp_path / "1").rglob("*")):
+        other = tmp_path / "2" / path.relative_to(tmp_path / "1")
+        if path.suffix == ".safetensors" or path.name == "predictions.csv":
+            assert path.read_bytes() == other.read_bytes()
+        assert other.exists()
+
+
+def _without_seconds(report):
+    return [{k: v for k, v in row.__dict__.items() if k != "seconds"} for row in report.heads]
+
+
+def test_heads_are_added_to_the_table_of_a_run(store, tmp_path):
+    first = _train(store, tmp_path, heads=HEADS[:1])
+    both = _train(store, tmp_path, heads=["max-lstm:hidden=3"], seeds=1)
+    assert [row.head for row in both.heads] == ["mean-pool", "max-lstm:hidden=3"]
+    assert both.heads[0] == first.heads[0]
+    assert [len(row.seeds) for row in both.heads] == [2, 1]
+    assert set(both.chosen["head_of_fold"]) <= {row.head for row in both.heads}
+    lines = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert len(lines) == 1 + 8 * 2 + 8 * 1
+
+    again = _train(store, tmp_path, heads=["mean-pool"])
+    assert [row.head for row in again.heads] == ["mean-pool", "max-lstm:hidden=3"]
+    turned = _train(store, tmp_path, heads=["max-lstm:hidden=3", "mean-pool"], seeds=1)
+    assert [row.head for row in turned.heads] == ["max-lstm:hidden=3", "mean-pool"]
+    assert turned.heads[0].difference == 0
+
+
+@pytest.mark.parametrize("lost", ["row.json", "fold1-seed1-*.json", "fold0-inner0-*.json"])
+def test_a_row_whose_fits_are_gone_is_named(store, tmp_path, lost):
+    _train(store, tmp_path, heads=HEADS[:1])
+    for path in (tmp_path / "fits" / "mean-pool").glob(lost):
+        path.unlink()
+    with pytest.raises(ContractError, match=r"fits/mean-pool/.*\.json cannot be read"):
+        _train(store, tmp_path, heads=["max-lstm:hidden=3"])
+    report = _train(store, tmp_path, heads=["mean-pool", "max-lstm:hidden=3"])
+    assert len(report.heads) == 2
+
+
+def test_a_table_that_cannot_be_read_is_named(store, tmp_path):
+    _train(store, tmp_path, heads=HEADS[:1])
+    for text in ("{", '{"heads": 3}', '{"heads": [{"head": "x"}]}', "[]"):
+        (tmp_path / "results.json").write_text(text)
+        with pytest.raises(ContractError, match=r"results\.json .*remove it"):
+            _train(store, tmp_path, heads=HEADS[:1])

@@ -92,7 +92,7 @@ def test_units_in_processes_that_are_killed_twenty_times_come_out_equal(tmp_path
         ):  # fmt: skip
             kills += 1
         assert verify_store(store, full=True).problems == []
-        assert diff_stores(tmp_path / "whole.cubes", store).is_identical
+        assert diff_stores(tmp_path / "whole.cubes", store).identical
     print(f"{kills} kills in {number} stores, all equal")
 
 
@@ -101,8 +101,9 @@ def test_fits_in_processes_that_are_killed_twenty_times_come_out_equal(tmp_path)
     store = tmp_path / "s.cubes"
     videos = {f"{label}/{i}": 12 for label in ("a", "b") for i in range(40)}
     make_store(store, videos, store_header=header(layers=(LayerShape("top", 7, 256),)))
-    arguments = ("train", store, "--folds", 4, "--seeds", 2, "--epochs", 10, "--processes", 2,
-                 "--head", "mean-pool", "--head", "soft-attention", "--device", "cpu", "--out")  # fmt: skip
+    heads = ("--head", "mean-pool", "--head", "soft-attention", "--device", "cpu")
+    options = ("--folds", 4, "--seeds", 2, "--epochs", 10, "--processes", 2)
+    arguments = ("train", store, *heads, *options, "--out")
     with start(*arguments, tmp_path / "whole") as process:
         output = process.communicate()[0]
     assert process.returncode == 0, output
@@ -111,16 +112,15 @@ def test_fits_in_processes_that_are_killed_twenty_times_come_out_equal(tmp_path)
         number += 1
         run = tmp_path / f"run{number}"
 
-        def is_begun(run=run, before=0):
-            return len(list((run / "fits").rglob("fold*.json"))) > before
+        def num_fits():
+            return len(list((run / "fits").rglob("fold*.json")))  # noqa: B023
 
-        before = 0
+        before = num_fits()
         while _killed_at_random(
-            (*arguments, run), is_begun=lambda: is_begun(before=before),  # noqa: B023
+            (*arguments, run), is_begun=lambda: num_fits() > before,  # noqa: B023
             seconds=2.0, rng=rng,
         ):  # fmt: skip
-            kills += 1
-            before = len(list((run / "fits").rglob("fold*.json")))
+            kills, before = kills + 1, num_fits()
         _assert_same_run(tmp_path / "whole", run)
     print(f"{kills} kills in {number} runs, all equal")
 

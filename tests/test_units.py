@@ -127,11 +127,11 @@ def test_what_a_worker_meets_is_said_as_if_it_were_here(videos, tmp_path, monkey
 
     in_processes = run_module.Run.in_processes
 
-    def changed(self, settings, processes):
+    def changed(self, *arguments, **options):
         stored = read_header(tmp_path / "s.cubes")
         spec = replace(stored.spec, weights_sha256="0" * 64)
         write_header(tmp_path / "s.cubes", replace(stored, spec=spec))
-        in_processes(self, settings, processes)
+        in_processes(self, *arguments, **options)
 
     monkeypatch.setattr(run_module.Run, "in_processes", changed)
     with pytest.raises(SpecMismatchError, match="weights_sha256"):

@@ -30,12 +30,14 @@ def train(
 ) -> None:
     """Fit one head or several on cached cubes and test them on videos they never saw."""
     from pipelines.configuration import merge_settings, parse_settings
+    from pipelines.executors.registry import require_executor
     from pipelines.training.request import check_request, read_table
 
     # What is wrong is said before seconds of importing: pydantic comes late, torch last.
     merged = merge_settings(options.config, options.of_training())
     rows = read_table(options.heads, options.grid, parse_settings(options.settings))
     check_request(rows, folds=options.folds, seeds=options.seeds)
+    require_executor(options.cluster)
     from features_store.metadata import read_header
     from train.fitting.config import parse_config
 
@@ -46,7 +48,7 @@ def train(
     report = run(
         store, heads=rows, folds=options.folds, seeds=options.seeds, out=options.out,
         device=options.device, config=config, weights=options.weights, revision=options.revision,
-        processes=options.processes,
+        processes=options.processes, cluster=options.cluster,
     )  # fmt: skip
     if as_json:
         print_json(report)

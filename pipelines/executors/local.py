@@ -80,6 +80,11 @@ class LocalExecutor:
             worker.end()
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there are worker processes."""
+        return bool(self._workers)
+
+    @property
     def pids(self) -> list[int]:
         """Process ids of the workers."""
         return [worker.pid for worker in self._workers]

@@ -97,7 +97,7 @@ def extract(
                 if options.processes > 1:
                     pool.close()
                     in_worker = replace(settings, is_compiled=computer.is_compiled)
-                    run.in_processes(in_worker, options.processes)
+                    run.in_processes(in_worker, options.processes, cluster=options.cluster)
                 else:
                     run.here(UnitWork(settings, computer=computer, pool=pool, deadline=deadline))
     return report

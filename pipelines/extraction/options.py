@@ -17,6 +17,7 @@ from features_store.errors import UsageError
 from features_store.format.encodings import Compression, Dtype
 from features_store.spec import Decoder, Fit, Sampling
 from features_store.views import VIEWS, choose_views
+from pipelines.executors.registry import EXECUTORS
 from pipelines.machine.choices import AskedPrecision, Compile
 
 Partial = Literal["keep", "drop"]
@@ -156,6 +157,7 @@ class ExtractionOptions(CubeOptions):
         int,
         Option(help="Worker processes side by side, each with a network and decoders of its own."),
     ] = 1
+    cluster: Annotated[str, Option(help=f"Where they run: {', '.join(EXECUTORS)}.")] = "local"
     timeout_seconds: Annotated[
         float, Option("--timeout", help="Seconds without progress after which a video has failed.")
     ] = 120.0

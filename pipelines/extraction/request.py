@@ -7,6 +7,7 @@ from pathlib import Path
 
 from extract.backbones.sources import split_name
 from features_store.errors import UsageError
+from pipelines.executors.registry import require_executor
 from pipelines.extraction.options import ComputeOptions, CubeOptions, ExtractionOptions
 from pipelines.extraction.sources import require_source
 
@@ -23,6 +24,7 @@ def check_request(source: str | Path, options: ComputeOptions) -> None:
     if isinstance(options, ExtractionOptions):
         if options.processes < 1:
             raise UsageError(f"`processes` must be at least 1, got {options.processes}")
+        require_executor(options.cluster)
         if not 0 < options.timeout_seconds < inf:
             raise UsageError(
                 "`timeout_seconds` must be a number of seconds above 0, got "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from features_store.session import StoreSession
 from features_store.shards.sealing import NewShard
-from pipelines.executors.local import LocalExecutor
+from pipelines.executors.registry import make_executor
 from pipelines.extraction.plan import ExtractionPlan
 from pipelines.extraction.sources import Source
 from pipelines.extraction.work import (
@@ -103,12 +103,10 @@ class Run:
             for _ in reports:
                 pass
 
-    def in_processes(self, settings: UnitSettings, processes: int) -> None:
+    def in_processes(self, settings: UnitSettings, processes: int, *, cluster: str) -> None:
         """Extract in worker processes."""
-        with (
-            self._timed(),
-            LocalExecutor(UnitWork, settings, processes=processes, say=self._take) as executor,
-        ):
+        executor = make_executor(cluster, UnitWork, settings, processes=processes, say=self._take)
+        with self._timed(), executor:
             for _ in executor.run(self._plan.units):
                 pass
 

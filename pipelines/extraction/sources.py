@@ -9,16 +9,27 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 from features_store.errors import ContractError, UsageError
 from features_store.format.records import check_id
-from features_store.manifest import FILE_NAME, ManifestRow, read_manifest, span_id
+from features_store.manifest import ManifestRow, span_id
+from pipelines.extraction import adapters
 
-VIDEO_SUFFIXES = (
-    *(".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
-)
+# Modules of `pipelines.extraction.adapters`; the first that recognises a source reads it.
+ADAPTERS = ("manifest_csv", "class_folders", "text_list")
+
+
+class Adapter(Protocol):
+    """What reads one form in which data sets come; a module."""
+
+    def recognises(self, source: Path) -> bool:
+        """Whether a source is of this form."""
+
+    def read_rows(self, source: Path) -> list[ManifestRow]:
+        """Return what it says of each video; relative paths begin at its folder."""
 
 
 @dataclass(frozen=True)
@@ -47,54 +58,16 @@ def read_source(source: Path, *, root: Path | None = None) -> Source:
         ContractError: it holds no videos, or its manifest is wrong.
     """
     require_source(source)
-    if source.is_dir() and (source / FILE_NAME).is_file():
-        source = source / FILE_NAME
-    if source.is_dir():
-        rows = _class_folders(source)
-        folder = source
-    else:
-        rows = read_manifest(source) if source.suffix == ".csv" else _text_list(source)
-        folder = source.parent
+    modules = (import_module(f"{adapters.__name__}.{name}") for name in ADAPTERS)
+    adapter: Adapter = next(module for module in modules if module.recognises(source))
+    rows = adapter.read_rows(source)
     if not rows:
         raise ContractError(
             f"{source} names no video; a folder of class folders, a CSV with a column 'path' "
             "or a list of paths, one a line, is expected"
         )
+    folder = source if source.is_dir() else source.parent
     return _relative_to(_choose_root(rows, folder, root), rows, folder)
-
-
-def _class_folders(folder: Path) -> list[ManifestRow]:
-    """Return every video below a folder, labelled by the folder it lies in."""
-    rows = []
-    seen = set()
-    top = str(folder)
-    for parent, folders, files in os.walk(top, followlinks=True, onerror=_raise):
-        if (real := os.path.realpath(parent)) in seen:
-            continue  # links that lead round in a circle
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        below = parent[len(top) :].strip("/")
-        for name in sorted(files):
-            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
-                path = f"{below}/{name}" if below else name
-                rows.append(ManifestRow("", path, label=below.rpartition("/")[2]))
-    return rows
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _text_list(path: Path) -> list[ManifestRow]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as err:
-        raise ContractError(
-            f"{path} is neither a folder nor a readable text list: {err}; "
-            "to extract one video, list it in a text file"
-        ) from err
-    names = [line.strip() for line in lines]
-    return [ManifestRow("", name) for name in names if name and not name.startswith("#")]
 
 
 def _choose_root(rows: Sequence[ManifestRow], folder: Path, root: Path | None) -> Path:

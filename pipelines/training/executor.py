@@ -7,9 +7,10 @@ import os
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from types import TracebackType
+from contextlib import ExitStack
+from typing import Any
 
-from pipelines.executors.local import LocalExecutor
+from pipelines.executors.registry import make_executor
 from pipelines.training.planned import FitSettings
 from pipelines.training.work import FitDone, FitWork
 from train.heads import HeadChoice
@@ -27,16 +28,20 @@ class FitExecutor:
 
     Args:
         work: of this process.
+        cluster: where worker processes run.
         processes: worker processes; with 1 all is done here. None begins here and goes on in one
             process for each core as soon as a fit shows that this pays.
     """
 
-    def __init__(self, work: FitWork, settings: FitSettings, *, processes: int | None) -> None:
+    def __init__(
+        self, work: FitWork, settings: FitSettings, *, processes: int | None, cluster: str
+    ) -> None:
         self._work = work
         self._is_patient = processes is None
         self._num_processes = processes or most_processes(settings)
         descriptors = () if settings.pages is None else (settings.pages,)
-        self._workers = LocalExecutor(
+        self._workers = make_executor(
+            cluster,
             FitWork,
             settings,
             processes=self._num_processes,
@@ -46,24 +51,21 @@ class FitExecutor:
         self._last_seconds = 0.0  # of the last fit here
 
     def __enter__(self) -> FitExecutor:
-        self._work.__enter__()
+        with ExitStack() as stack:
+            stack.enter_context(self._work)
+            stack.enter_context(self._workers)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._workers.__exit__(kind, error, traceback)
-        self._work.__exit__()
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def run(self, jobs: Sequence[FitJob]) -> Generator[FitDone, None, None]:
         """Yield what became of each job."""
         left = deque(jobs)
         yield from self._work.run(self._to_do_here(left), lambda _: None)
         if left:
-            if not self._workers.pids:
+            if not self._workers.has_begun:
                 logger.info("fitting goes on in %d processes", self._num_processes)
             yield from self._workers.run(list(left))
 
@@ -78,7 +80,7 @@ class FitExecutor:
         if self._num_processes == 1:
             return True
         is_short = num_left == 1 or num_left * self._last_seconds < WORTH_SECONDS
-        return self._is_patient and not self._workers.pids and is_short
+        return self._is_patient and not self._workers.has_begun and is_short
 
 
 def most_processes(settings: FitSettings) -> int:

@@ -46,6 +46,7 @@ def train(
     weights: str | Path | None = None,
     revision: str | None = None,
     processes: int | None = None,
+    cluster: str = "local",
 ) -> TrainReport:
     """Select, fit and test heads on the videos of a store; called again, it goes on.
 
@@ -60,6 +61,7 @@ def train(
             is not seen.
         processes: that fit side by side; None takes one for each core of a CPU as soon as that is
             worth while. Results do not depend on it.
+        cluster: where these processes run, by the name of an executor.
 
     Raises:
         UsageError: an unknown head or option, before anything is read; fits of something else in
@@ -100,7 +102,7 @@ def train(
         table_rows = rows_of_table(folder, list(table.heads.values()), num_seeds=seeds)
         settings = replace(settings, pages=pages.descriptor)
         work = FitWork(settings, store=opened, table=table)
-        with FitExecutor(work, settings, processes=processes) as executor:
+        with FitExecutor(work, settings, processes=processes, cluster=cluster) as executor:
             _fit_all(table_rows, table, folder, executor)
         fill_table(table_rows, folder, report, data=data, splits=splits, config=config)
         document = json.dumps(asdict(report), indent=1).encode()

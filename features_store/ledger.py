@@ -47,11 +47,11 @@ def new_failure(**said: Any) -> Failure:
     return Failure(**said, host=os.uname().nodename, time=now)
 
 
-def append_failure(store: Path, run_id: str, failure: Failure) -> None:
-    """Append one line to ``failures/<run>.jsonl``."""
+def append_failure(store: Path, unit: str, failure: Failure) -> None:
+    """Append one line to ``failures/<unit>.jsonl``; each unit has a file of its own."""
     folder = store / "failures"
     folder.mkdir(exist_ok=True)
-    with (folder / f"{run_id}.jsonl").open("a") as file:
+    with (folder / f"{unit}.jsonl").open("a") as file:
         file.write(json.dumps(to_plain(failure)) + "\n")
 
 

@@ -2,7 +2,8 @@
 
 The class, its constructor and its docstring stay the only declaration. What can be read is what
 heads have: a class attribute, keyword parameters with a constant as default, and annotations that
-are bool, int, float, str, a Literal or a name for one; a contract test compares it with `inspect`.
+are bool, int, float, str, a Literal, one of them with bounds, or a name for one; a contract test
+compares it with `inspect`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import annotated_types
 
 from train.heads.names import MODULES
 from train.heads.options import NOT_OPTIONS
@@ -103,6 +106,8 @@ def _type(source: ModuleSource, annotation: ast.expr | None) -> Any:
         case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
             found = ast.literal_eval(choices)
             return Literal[found]
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, *bounds])):
+            return Annotated[_type(source, kind), *(_bound(source, bound) for bound in bounds)]
         case ast.Name(id=name):
             place, node = _look_up(source, name)
             if isinstance(node, ast.Assign):
@@ -111,9 +116,22 @@ def _type(source: ModuleSource, annotation: ast.expr | None) -> Any:
     raise ValueError(f"{source.file}: an option is a bool, int, float, str or Literal, not {said}")
 
 
+def _bound(source: ModuleSource, bound: ast.expr) -> Any:
+    match bound:
+        case ast.Call(func=ast.Name(id=name), args=[limit]) if hasattr(annotated_types, name):
+            return getattr(annotated_types, name)(_constant(source, limit))
+    raise ValueError(
+        f"{source.file}: a bound is a class of annotated_types, not {ast.unparse(bound)}"
+    )
+
+
 def _constant(source: ModuleSource, value: ast.expr | None) -> Any:
     if value is None:
         raise ValueError(f"{source.file}: an option has no default")
+    if isinstance(value, ast.Name):
+        place, node = _look_up(source, value.id)
+        if isinstance(node, ast.Assign):
+            return _constant(place, node.value)
     try:
         return ast.literal_eval(value)
     except ValueError:

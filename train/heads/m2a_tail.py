@@ -20,7 +20,7 @@ from train.heads.base import Head
 from train.heads.blocks.classifier import PooledClassifier, average_consensus
 from train.heads.blocks.m2a import LastMotion, M2ABlock, M2AOutput, Mechanism
 from train.heads.blocks.masked import masked_mean
-from train.heads.options import check_option
+from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 from train.heads.temporal_shift import check_can_shift, temporal_shift
 
@@ -52,14 +52,12 @@ class M2ATail(Head):
         tail: nn.Module,
         mechanism: Mechanism = "motion+attention",
         last: LastMotion = "faithful",
-        reduction: int = 8,
+        reduction: PositiveInt = 8,
         shift: bool = False,
-        dropout: float = 0.5,
+        dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
         grid_size, dim = shape.top
-        check_option("reduction", reduction, at_least=1, below=dim + 1)
-        check_option("dropout", dropout, at_least=0, below=1)
         if shift:
             check_can_shift(dim)
         self.shift = shift
@@ -85,11 +83,8 @@ class M2ATail(Head):
                 for batch in batches
             )
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
+    def forward(self, batch: Batch) -> HeadOutput:
         """See `Head`."""
-        self.refuse_attention(attention)
         block: M2AOutput = self.block(batch.top, batch.mask)
         logits = average_consensus(self.classify(self._features(batch, block)), batch.mask)
         maps = {"activation": block.activation}

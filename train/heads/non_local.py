@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import AttentionForm, Head
+from train.heads.base import AttentionForm, AttentionMap, Head
 from train.heads.blocks.cells import CellSets
 from train.heads.blocks.classifier import PooledClassifier
 from train.heads.blocks.masked import masked_softmax, mean_cube
-from train.heads.options import check_option
+from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -33,11 +33,14 @@ class NonLocal(Head):
     attention_form: AttentionForm = "clip"
 
     def __init__(
-        self, *, shape: InputShape, num_classes: int, hidden: int = 128, dropout: float = 0.5
+        self,
+        *,
+        shape: InputShape,
+        num_classes: int,
+        hidden: PositiveInt = 128,
+        dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("hidden", hidden, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
         _, dim = shape.top
         self.query = nn.Linear(dim, hidden, bias=False)  # W_θ
         self.key = nn.Linear(dim, hidden, bias=False)  # W_φ
@@ -49,15 +52,8 @@ class NonLocal(Head):
         """Fit mean and std of the mean cube, to which the block adds."""
         self.classify.fit(mean_cube(batch.top, batch.mask) for batch in batches)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """See `Head`; `attention` is used as given, it need not sum to one.
-
-        Raises:
-            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
-        """
-        self.check_attention(attention, batch)
+    def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
+        """See `Head`."""
         sets = CellSets(batch.mask, self.shape.top[0], "spatio-temporal")
         cells = sets.group(batch.top)
         if attention is None:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
@@ -45,10 +44,7 @@ class MeanPool(Head):
         """Fit mean and std of the features to the training clips."""
         self.standardise.fit(self.condensed(batch)["features"] for batch in batches)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
+    def forward(self, batch: Batch) -> HeadOutput:
         """See `Head`."""
-        self.refuse_attention(attention)
         logits = self.classify(self.standardise(self.condensed(batch)["features"]))
         return HeadOutput(logits=logits.unsqueeze(1), maps={}, losses={})

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import Head
+from train.heads.base import AttentionMap, Head
 from train.heads.blocks.cells import CellSets, Extent, pool_to_grid
 from train.heads.blocks.classifier import PooledClassifier
 from train.heads.blocks.interaction import (
@@ -26,7 +26,7 @@ from train.heads.blocks.interaction import (
 )
 from train.heads.blocks.masked import masked_mean
 from train.heads.blocks.standardise import Standardise
-from train.heads.options import check_option
+from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -64,16 +64,14 @@ class PyramidAttention(Head):
         shape: InputShape,
         num_classes: int,
         attention: Extent = "spatial",
-        bases: int = 49,
+        bases: PositiveInt = 49,
         fusion: Fusion = "sum",
-        dropout: float = 0.5,
-        variance: float = 1e-5,
-        orthogonality: float = 1e-5,
-        complementary: float = 1e-3,
+        dropout: Dropout = 0.5,
+        variance: NonNegativeFloat = 1e-5,
+        orthogonality: NonNegativeFloat = 1e-5,
+        complementary: NonNegativeFloat = 1e-3,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("bases", bases, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
         self.weigh_losses(
             variance=variance, orthogonality=orthogonality, complementary=complementary
         )
@@ -94,15 +92,8 @@ class PyramidAttention(Head):
             self.standardise.fit(torch.cat(self._first_cells(batch), -1) for batch in batches)
             self.classify.fit(self._pooled_clips(batch) for batch in batches)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """See `Head`; `attention` is used as given, it need not sum to one.
-
-        Raises:
-            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
-        """
-        self.check_attention(attention, batch)
+    def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
+        """See `Head`."""
         sets, scales = self._sets(batch.cubes, batch.mask)
         attended = self._attend(scales, sets)
         weights = self._weights(attended, sets) if attention is None else sets.from_map(attention)

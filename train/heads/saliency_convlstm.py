@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import AttentionForm, Head
+from train.heads.base import AttentionForm, AttentionMap, Head
 from train.heads.blocks.conv3x3 import Conv3x3
 from train.heads.blocks.conv_lstm import ConvLSTMCell
 from train.heads.blocks.masked import masked_mean, masked_softmax
@@ -24,7 +24,7 @@ from train.heads.blocks.saliency_losses import (
     total_variation_penalty,
     unimodality_penalty,
 )
-from train.heads.options import check_option
+from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 from train.heads.soft_attention import ContentAttention
 
@@ -109,17 +109,15 @@ class SaliencyConvLSTM(Head):
         shape: InputShape,
         num_classes: int,
         attention: Literal["spatio-temporal", "spatial", "temporal"] = "spatio-temporal",
-        hidden: int = 64,
+        hidden: PositiveInt = 64,
         energy: Literal["tanh", "linear", "detached"] = "tanh",
-        dropout: float = 0.2,
-        total_variation: float = 1e-5,
-        contrast: float = 1e-4,
-        unimodality: float = 1.0,
+        dropout: Dropout = 0.2,
+        total_variation: NonNegativeFloat = 1e-5,
+        contrast: NonNegativeFloat = 1e-4,
+        unimodality: NonNegativeFloat = 1.0,
         scaling: Literal["batch", "code"] = "batch",
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("hidden", hidden, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
         self.weigh_losses(
             total_variation=total_variation, contrast=contrast, unimodality=unimodality
         )
@@ -138,15 +136,8 @@ class SaliencyConvLSTM(Head):
         self.conv_lstm = ConvLSTMCell(dim, hidden)
         self.classify = nn.Linear(hidden, num_classes)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """See `Head`; `attention` is used as given in the place of the mask.
-
-        Raises:
-            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
-        """
-        self.check_attention(attention, batch)
+    def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
+        """See `Head`; `attention` takes the place of the mask."""
         # Valid frames only, one behind the other: padding must not enter the batch statistics.
         frames = rearrange(self._drop_channels(batch.top)[batch.mask], "n h w d -> n d h w")
         if attention is not None:

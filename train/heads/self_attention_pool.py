@@ -3,15 +3,14 @@
 from collections.abc import Iterable
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import Head
+from train.heads.base import AttentionMap, Head
 from train.heads.blocks.cells import CellSets, Extent
 from train.heads.blocks.classifier import PooledClassifier
 from train.heads.blocks.masked import masked_softmax, mean_cube
-from train.heads.options import check_option
+from train.heads.options import Dropout
 from train.heads.registry import register_head
 
 
@@ -35,10 +34,9 @@ class SelfAttentionPool(Head):
         shape: InputShape,
         num_classes: int,
         attention: Extent = "spatial",
-        dropout: float = 0.5,
+        dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("dropout", dropout, at_least=0, below=1)
         _, dim = shape.top
         self.extent: Extent = attention
         self.attention_form = "frame" if attention == "spatial" else "clip"
@@ -49,15 +47,8 @@ class SelfAttentionPool(Head):
         """Fit mean and std of the mean cube, which is what uniform attention would classify."""
         self.classify.fit(mean_cube(batch.top, batch.mask) for batch in batches)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """See `Head`; `attention` is used as given, it need not sum to one.
-
-        Raises:
-            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
-        """
-        self.check_attention(attention, batch)
+    def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
+        """See `Head`."""
         sets = CellSets(batch.mask, self.shape.top[0], self.extent)
         cells = sets.group(batch.top)
         if attention is None:

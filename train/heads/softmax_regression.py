@@ -3,8 +3,7 @@
 from typing import ClassVar
 
 from einops import rearrange
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
@@ -30,10 +29,7 @@ class SoftmaxRegression(Head):
         # A random start would stay in the weights of all inputs that say nothing.
         nn.init.zeros_(self.classify.weight)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
+    def forward(self, batch: Batch) -> HeadOutput:
         """See `Head`."""
-        self.refuse_attention(attention)
         logits = self.classify(rearrange(batch.top, "b t h w d -> b t (h w d)"))
         return HeadOutput(logits=logits, maps={}, losses={})

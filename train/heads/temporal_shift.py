@@ -14,7 +14,7 @@ from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
 from train.heads.blocks.classifier import PooledClassifier, average_consensus
 from train.heads.blocks.masked import masked_mean, zero_masked
-from train.heads.options import check_option
+from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 
 FOLD_DIV = 8
@@ -59,11 +59,14 @@ class TemporalShiftHead(Head):
     weight_decay: ClassVar[float] = 1e-2
 
     def __init__(
-        self, *, shape: InputShape, num_classes: int, hidden: int = 128, dropout: float = 0.5
+        self,
+        *,
+        shape: InputShape,
+        num_classes: int,
+        hidden: PositiveInt = 128,
+        dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("hidden", hidden, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
         _, dim = shape.top
         check_can_shift(dim)
         self.mix = nn.Linear(dim, hidden)
@@ -74,11 +77,8 @@ class TemporalShiftHead(Head):
         with torch.no_grad():
             self.classify.fit(masked_mean(self._frames(batch), batch.mask) for batch in batches)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
+    def forward(self, batch: Batch) -> HeadOutput:
         """See `Head`."""
-        self.refuse_attention(attention)
         logits = self.classify(self._frames(batch))
         return HeadOutput(logits=average_consensus(logits, batch.mask), maps={}, losses={})
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from train.heads.blocks.masked import masked_softmax, zero_masked
+from train.heads.options import check_option
 
 Mechanism = Literal["motion+attention", "motion", "attention"]
 LastMotion = Literal["faithful", "zero", "replicate"]
@@ -57,6 +58,7 @@ class M2ABlock(nn.Module):
         last: LastMotion = "faithful",
     ) -> None:
         super().__init__()
+        check_option("reduction", reduction, at_least=1, below=dim + 1)
         self.mechanism: Mechanism = mechanism
         self.last: LastMotion = last
         # A bias cancels in every difference of two frames; no other term would see it.

@@ -1,6 +1,5 @@
 """Temporal shift (Lin, Gan, Han 2019, arXiv 1811.08383) and a small head on it: a yardstick."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -10,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from features_store.errors import UsageError
-from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import Head
-from train.heads.blocks.classifier import PooledClassifier, average_consensus
-from train.heads.blocks.masked import masked_mean, zero_masked
+from train.data.batch import Batch, InputShape
+from train.heads.blocks.classifier import PooledClassifier
+from train.heads.blocks.masked import zero_masked
+from train.heads.consensus import ConsensusHead
 from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 
@@ -47,7 +46,7 @@ def check_can_shift(dim: int) -> None:
 
 
 @register_head("temporal-shift")
-class TemporalShiftHead(Head):
+class TemporalShiftHead(ConsensusHead):
     """Shift, 1×1 convolution, ReLU, mean over cells, linear layer, mean logits over valid frames.
 
     In the paper a shift stands in each residual block of a network that is trained with it; this is
@@ -72,16 +71,7 @@ class TemporalShiftHead(Head):
         self.mix = nn.Linear(dim, hidden)
         self.classify = PooledClassifier(hidden, num_classes, dropout=dropout)
 
-    def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Fit mean and std of what the layer, not yet trained, makes of the training clips."""
-        with torch.no_grad():
-            self.classify.fit(masked_mean(self._frames(batch), batch.mask) for batch in batches)
-
-    def forward(self, batch: Batch) -> HeadOutput:
-        """See `Head`."""
-        logits = self.classify(self._frames(batch))
-        return HeadOutput(logits=average_consensus(logits, batch.mask), maps={}, losses={})
-
-    def _frames(self, batch: Batch) -> Float[Tensor, "b t n"]:
+    def features(self, batch: Batch) -> tuple[Float[Tensor, "b t n"], dict[str, Tensor]]:
+        """Return the mixed frames, averaged over cells."""
         mixed: Tensor = self.mix(temporal_shift(batch.top, batch.mask)).relu()
-        return reduce(mixed, "b t h w n -> b t n", "mean")
+        return reduce(mixed, "b t h w n -> b t n", "mean"), {}

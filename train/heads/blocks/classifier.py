@@ -1,12 +1,11 @@
-"""The end of a head that pools: one linear layer, and the mean of its logits over a clip."""
+"""The end of a head that pools: one linear layer on standardised features."""
 
 from collections.abc import Iterable
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
-from train.heads.blocks.masked import masked_mean
 from train.heads.blocks.standardise import Standardise
 
 
@@ -35,10 +34,3 @@ class PooledClassifier(nn.Module):
         standard = F.dropout(self.standardise(features), self.dropout, self.training)
         logits: Tensor = self.linear(standard)
         return logits
-
-
-def average_consensus(
-    logits: Float[Tensor, "b t classes"], mask: Bool[Tensor, "b t"]
-) -> Float[Tensor, "b 1 classes"]:
-    """Return the mean of the logits of the valid frames, before the softmax (TSN's consensus)."""
-    return masked_mean(logits, mask).unsqueeze(1)

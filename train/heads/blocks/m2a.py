@@ -30,6 +30,12 @@ class M2AOutput:
     activation: Float[Tensor, "b t k k"]
     frame_attention: Float[Tensor, "b t t"] | None
 
+    @property
+    def maps(self) -> dict[str, Tensor]:
+        """What can be shown of it, by name."""
+        maps = {"activation": self.activation, "frame_attention": self.frame_attention}
+        return {name: values for name, values in maps.items() if values is not None}
+
 
 class M2ABlock(nn.Module):
     """x ⊙ σ(up(v)) + x, where v is what frames say of each other after 1×1 convolution to D/8.

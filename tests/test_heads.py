@@ -360,16 +360,16 @@ def test_options_are_those_of_the_constructor():
 
 def test_a_name_cannot_be_registered_twice():
     with pytest.raises(
-        ValueError, match=r"'mean-pool' is already registered, by train\.heads\.pooling"
+        ValueError, match=r"'mean-pool' is already registered, by train\.heads\.linear"
     ):
         register_head("mean-pool")(Head)
 
 
 def test_a_head_of_ours_that_the_table_does_not_have_is_refused():
     class Misnamed(Head):
-        __module__ = "train.heads.pooling"
+        __module__ = "train.heads.linear"
 
-    with pytest.raises(ValueError, match=r"train\.heads\.pooling registers a head 'mean-pol' that"):
+    with pytest.raises(ValueError, match=r"train\.heads\.linear registers a head 'mean-pol' that"):
         register_head("mean-pol")(Misnamed)
     with pytest.raises(ValueError, match=r"'hm-an' is already registered, by train\.heads\.hm_an"):
         register_head("hm-an")(Misnamed)

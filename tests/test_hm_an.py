@@ -21,6 +21,8 @@ from train.fitting.config import TrainConfig
 from train.fitting.loop import Candidate, fit
 from train.heads import build_head
 from train.heads.blocks.gumbel import (
+    LOWEST_TEMPERATURE,
+    AdaptiveTemperature,
     gumbel_noise,
     gumbel_sigmoid,
     gumbel_softmax,
@@ -39,7 +41,6 @@ from train.heads.blocks.hm_lstm import (
     operations,
     without_boundaries,
 )
-from train.heads.blocks.temperature import LOWEST_TEMPERATURE, AdaptiveTemperature
 
 B, T, D, N = 3, 12, 5, 4
 

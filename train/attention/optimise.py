@@ -18,7 +18,7 @@ from features_store.errors import UsageError
 from train.data.batch import Batch, HeadOutput
 from train.heads.base import AttentionForm, Head
 from train.heads.blocks.masked import masked_softmax, zero_masked
-from train.heads.blocks.saliency_losses import total_variation_penalty
+from train.heads.blocks.penalties import total_variation_penalty
 
 
 @dataclass(frozen=True)

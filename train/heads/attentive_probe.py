@@ -66,7 +66,6 @@ class AttentiveProbe(Head):
     """
 
     source: ClassVar[str] = "Bardes et al. 2024, arXiv 2404.08471, place not at hand"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True
     attention_form: AttentionForm = "clip"

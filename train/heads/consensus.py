@@ -9,8 +9,8 @@ from torch import Tensor
 
 from train.data.batch import Batch, HeadOutput
 from train.heads.base import Head
-from train.heads.blocks.classifier import PooledClassifier
 from train.heads.blocks.masked import masked_mean
+from train.heads.blocks.standardise import PooledClassifier
 
 
 class ConsensusHead(Head):

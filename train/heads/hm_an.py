@@ -21,6 +21,11 @@ from torch import Tensor, nn
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionMap, Head
 from train.heads.blocks.gumbel import (
+    LOWEST_TEMPERATURE,
+    AdaptiveTemperature,
+    AnnealingClock,
+    annealed_slope,
+    annealed_temperature,
     gumbel_noise,
     gumbel_sigmoid,
     gumbel_softmax,
@@ -38,13 +43,6 @@ from train.heads.blocks.hm_lstm import (
 )
 from train.heads.blocks.masked import mean_cube, zero_masked
 from train.heads.blocks.recurrent import InitialState
-from train.heads.blocks.temperature import (
-    LOWEST_TEMPERATURE,
-    AdaptiveTemperature,
-    AnnealingClock,
-    annealed_slope,
-    annealed_temperature,
-)
 from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 from train.heads.soft_attention import ContentAttention
@@ -86,7 +84,6 @@ class HMAN(Head):
     """
 
     source: ClassVar[str] = "Yan, Smith, Lu, Zhang 2017, arXiv 1708.07590, abstract"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True
 

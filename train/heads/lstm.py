@@ -27,7 +27,6 @@ class PooledLSTM(Head):
 
     pool: ClassVar[Literal["mean", "max"]]
     source: ClassVar[str] = "Sharma, Kiros, Salakhutdinov 2015, arXiv 1511.04119, section 4.1"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-5
 
     def __init__(

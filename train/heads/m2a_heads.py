@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from train.data.batch import Batch, InputShape
-from train.heads.blocks.classifier import PooledClassifier
 from train.heads.blocks.differences import Diffs, diff_features, diff_size
 from train.heads.blocks.m2a import LastMotion, M2ABlock, M2AOutput, Mechanism
+from train.heads.blocks.standardise import PooledClassifier
 from train.heads.consensus import ConsensusHead
 from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
@@ -36,7 +36,6 @@ class M2AHead(ConsensusHead):
     """
 
     source: ClassVar[str] = "Gebotys, Wong, Clausi 2021, arXiv 2111.09976, abstract"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
 
     def __init__(

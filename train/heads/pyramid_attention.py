@@ -15,7 +15,6 @@ from torch import Tensor
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionMap, Head
 from train.heads.blocks.cells import CellSets, Extent, pool_to_grid
-from train.heads.blocks.classifier import PooledClassifier
 from train.heads.blocks.interaction import (
     CellAttention,
     Fusion,
@@ -25,7 +24,7 @@ from train.heads.blocks.interaction import (
     variance_term,
 )
 from train.heads.blocks.masked import masked_mean
-from train.heads.blocks.standardise import Standardise
+from train.heads.blocks.standardise import PooledClassifier, Standardise
 from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 
@@ -54,7 +53,6 @@ class PyramidAttention(Head):
     """
 
     source: ClassVar[str] = "Du et al. 2018, arXiv 1808.01106, figure 1 and equation 6"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True
 

@@ -16,14 +16,14 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionForm, AttentionMap, Head
 from train.heads.blocks.conv3x3 import Conv3x3
-from train.heads.blocks.conv_lstm import ConvLSTMCell
 from train.heads.blocks.masked import masked_mean, masked_softmax
-from train.heads.blocks.saliency_losses import (
+from train.heads.blocks.penalties import (
     contrast_penalty,
     root_mean_unimodality_penalty,
     total_variation_penalty,
     unimodality_penalty,
 )
+from train.heads.blocks.recurrent import ConvLSTMCell
 from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 from train.heads.soft_attention import ContentAttention
@@ -98,7 +98,6 @@ class SaliencyConvLSTM(Head):
     """
 
     source: ClassVar[str] = "Meng et al. 2019, arXiv 1810.04511, place not at hand"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-4
     takes_attention: ClassVar[bool] = True
     attention_form: AttentionForm = "cell"

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionMap, Head
-from train.heads.blocks.doubly_stochastic import doubly_stochastic_penalty
 from train.heads.blocks.masked import mean_cube, zero_masked
+from train.heads.blocks.penalties import doubly_stochastic_penalty
 from train.heads.blocks.recurrent import InitialState, LSTMState, OutputModule, StackedLSTM
 from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
@@ -101,7 +101,6 @@ class SoftAttention(Head):
     """
 
     source: ClassVar[str] = "Sharma, Kiros, Salakhutdinov 2015, arXiv 1511.04119, equation 4"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from features_store.errors import UsageError
 from train.data.batch import Batch, InputShape
-from train.heads.blocks.classifier import PooledClassifier
 from train.heads.blocks.masked import zero_masked
+from train.heads.blocks.standardise import PooledClassifier
 from train.heads.consensus import ConsensusHead
 from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
@@ -54,7 +54,6 @@ class TemporalShiftHead(ConsensusHead):
     """
 
     source: ClassVar[str] = "Lin, Gan, Han 2019, arXiv 1811.08383, section 3"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
 
     def __init__(

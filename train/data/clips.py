@@ -70,15 +70,17 @@ class Clips:
             raise UsageError(
                 f"no view {view!r} in {store.path}; it holds: {', '.join(store.header.views)}"
             )
-        self._paths = {name: cube_path(view, store.header.layer(name).name) for name in self.layers}
         arrays = {array.path: array for array in store.header.arrays}
-        self._arrays = [arrays[path] for path in self._paths.values()]
+        self._arrays = [
+            arrays[cube_path(view, store.header.layer(name).name)] for name in self.layers
+        ]
         if store.header.has_diffs:
             self._arrays.append(arrays[f"diffs/{view}"])
         limit = device_memory_bytes(self.device) // 3 if memory_bytes is None else memory_bytes
         self._cached: list[Tensor] | None = None
         if self.num_bytes <= limit:
-            self._cached = [block.to(self.device) for block in self._read_all()]
+            everything = self._read(range(len(self.clips)))
+            self._cached = [block.to(self.device) for block in everything]
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -127,7 +129,6 @@ class Clips:
         others = range(len(self.layers), len(self._arrays))  # the differences, where there are any
         part = copy.copy(self)
         part.layers = list(layers)
-        part._paths = {name: self._paths[name] for name in layers}
         part._arrays = [self._arrays[i] for i in (*chosen, *others)]
         if self._cached is not None:
             part._cached = [self._cached[i] for i in (*chosen, *others)]
@@ -145,9 +146,6 @@ class Clips:
     def videos_of(self, positions: np.ndarray) -> Int[np.ndarray, " n"]:
         """Return the video (position in `video_ids`) of each clip."""
         return np.array([self.clips[p].video for p in positions], np.int64)
-
-    def _read_all(self) -> list[Tensor]:
-        return self._read(range(len(self.clips)))
 
     def _read(self, positions: Positions) -> list[Tensor]:
         """Return one tensor (n, T, …) per array, zero where a clip is shorter than T."""

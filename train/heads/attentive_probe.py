@@ -81,14 +81,13 @@ class AttentiveProbe(Head):
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
         check_heads(hidden, heads)
-        _, self.dim = shape.top
         self.dropout = dropout
         self.pool = QueryPooling(self.dim, hidden, num_heads=heads)
         self.classify = nn.Linear(hidden, num_classes)
 
     def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
         """See `Head`."""
-        sets = CellSets(batch.mask, self.shape.top[0], "spatio-temporal")
+        sets = CellSets(batch.mask, self.grid_size, "spatio-temporal")
         # A scale and shift of the normalised cells would be absorbed by keys and values.
         cells = F.layer_norm(sets.group(batch.top), (self.dim,))
         if attention is None:

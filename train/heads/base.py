@@ -31,6 +31,7 @@ class Head(nn.Module, ABC):
         takes_attention: whether `forward` accepts `attention=`.
         attention_form: what it replaces: weights that sum to one over the cells of a frame, or of
             all frames of a clip, or a mask of which each "cell" is between 0 and 1 by itself.
+        grid_size, dim: K and D of the top layer.
         loss_weights: how much each of `HeadOutput.losses` counts beside the cross-entropy.
         takes_tail: whether the constructor wants `tail`: what the network that the cubes came from
             has after the top layer, (n, D, K, K) to (n, D', K', K'), which the head trains.
@@ -48,6 +49,7 @@ class Head(nn.Module, ABC):
         super().__init__()
         check_option("num_classes", num_classes, at_least=1)
         self.shape = shape
+        self.grid_size, self.dim = shape.top
         self.num_classes = num_classes
         self.loss_weights: dict[str, float] = {}
 

@@ -44,7 +44,7 @@ class CellPooling(Head):
 
     def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
         """See `Head`."""
-        sets = CellSets(batch.mask, self.shape.top[0], self.extent)
+        sets = CellSets(batch.mask, self.grid_size, self.extent)
         cells = sets.group(batch.top)
         weights = self.weigh(cells, sets.valid) if attention is None else sets.from_map(attention)
         logits = self.classify(self.features(batch, sets.pool(cells, weights)))
@@ -71,11 +71,10 @@ class SelfAttentionPool(CellPooling):
         dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        _, dim = shape.top
         self.extent = attention
         self.attention_form = "frame" if attention == "spatial" else "clip"
-        self.score = nn.Linear(dim, 1, bias=False)
-        self.classify = PooledClassifier(dim, num_classes, dropout=dropout)
+        self.score = nn.Linear(self.dim, 1, bias=False)
+        self.classify = PooledClassifier(self.dim, num_classes, dropout=dropout)
 
     def weigh(
         self, cells: Float[Tensor, "sets n d"], valid: Bool[Tensor, "sets n"]
@@ -105,13 +104,12 @@ class NonLocal(CellPooling):
         dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        _, dim = shape.top
         self.extent, self.attention_form = "spatio-temporal", "clip"
-        self.query = nn.Linear(dim, hidden, bias=False)  # W_θ
-        self.key = nn.Linear(dim, hidden, bias=False)  # W_φ
-        self.value = nn.Linear(dim, hidden, bias=False)  # W_g
-        self.output = nn.Linear(hidden, dim, bias=False)  # W_z
-        self.classify = PooledClassifier(dim, num_classes, dropout=dropout)
+        self.query = nn.Linear(self.dim, hidden, bias=False)  # W_θ
+        self.key = nn.Linear(self.dim, hidden, bias=False)  # W_φ
+        self.value = nn.Linear(self.dim, hidden, bias=False)  # W_g
+        self.output = nn.Linear(hidden, self.dim, bias=False)  # W_z
+        self.classify = PooledClassifier(self.dim, num_classes, dropout=dropout)
 
     def weigh(
         self, cells: Float[Tensor, "sets n d"], valid: Bool[Tensor, "sets n"]

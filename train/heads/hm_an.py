@@ -105,13 +105,12 @@ class HMAN(Head):
         anneal_epochs: PositiveInt = 10,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        _, dim = shape.top
         self.is_hard, self.query, self.boundary = attention == "hard", query, boundary
         self.temperature, self.tau = temperature, tau
         query_size = layers * hidden if query == "all" else hidden
-        self.attend = ContentAttention(query_size, dim, attention_size)
-        self.initial_state = InitialState(dim, hidden, num_layers=layers)
-        self.lstm = HMLSTM(dim, hidden, num_layers=layers, top_boundary=top_boundary)
+        self.attend = ContentAttention(query_size, self.dim, attention_size)
+        self.initial_state = InitialState(self.dim, hidden, num_layers=layers)
+        self.lstm = HMLSTM(self.dim, hidden, num_layers=layers, top_boundary=top_boundary)
         self.output = GatedOutput(hidden, num_classes, num_layers=layers, dropout=dropout)
         adapts = temperature == "adaptive"
         self.attention_temperature = (

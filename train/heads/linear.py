@@ -63,8 +63,7 @@ class SoftmaxRegression(Head):
 
     def __init__(self, *, shape: InputShape, num_classes: int) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        grid_size, dim = shape.top
-        self.classify = _zero_linear(grid_size**2 * dim, num_classes)
+        self.classify = _zero_linear(self.grid_size**2 * self.dim, num_classes)
 
     def forward(self, batch: Batch) -> HeadOutput:
         """See `Head`."""

@@ -40,12 +40,11 @@ class PooledLSTM(Head):
         diffs: Diffs = "none",
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        _, dim = shape.top
         num_diffs = diff_size(diffs, shape)
         self.diffs: Diffs = diffs
         self.standardise = Standardise(num_diffs)
-        self.initial_state = InitialState(dim, hidden, num_layers=layers)
-        self.lstm = StackedLSTM(dim + num_diffs, hidden, num_layers=layers)
+        self.initial_state = InitialState(self.dim, hidden, num_layers=layers)
+        self.lstm = StackedLSTM(self.dim + num_diffs, hidden, num_layers=layers)
         self.output = OutputModule(hidden, num_classes, dropout=dropout)
 
     def condense(self, batch: Batch) -> dict[str, Tensor]:

@@ -51,14 +51,13 @@ class M2AHead(ConsensusHead):
         diffs: Diffs = "none",
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        _, dim = shape.top
         if shift:
-            check_can_shift(dim)
+            check_can_shift(self.dim)
         self.shift = shift
         self.diffs: Diffs = diffs
-        self.block = M2ABlock(dim, reduction=reduction, mechanism=mechanism, last=last)
+        self.block = M2ABlock(self.dim, reduction=reduction, mechanism=mechanism, last=last)
         self.classify = PooledClassifier(
-            dim + diff_size(diffs, shape), num_classes, dropout=dropout
+            self.dim + diff_size(diffs, shape), num_classes, dropout=dropout
         )
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b t f"], dict[str, Tensor]]:
@@ -104,16 +103,16 @@ class M2ATail(ConsensusHead):
         dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        grid_size, dim = shape.top
         if shift:
-            check_can_shift(dim)
+            check_can_shift(self.dim)
         self.shift = shift
-        self.block = M2ABlock(dim, reduction=reduction, mechanism=mechanism, last=last)
+        self.block = M2ABlock(self.dim, reduction=reduction, mechanism=mechanism, last=last)
         # Cubes come with the channels last already.
         self.tail = deepcopy(tail).requires_grad_(True).to(memory_format=torch.channels_last)
         self.train()
         with torch.no_grad():
-            num_features = self.tail(torch.zeros(1, dim, grid_size, grid_size)).shape[1]
+            zeros = torch.zeros(1, self.dim, self.grid_size, self.grid_size)
+            num_features = self.tail(zeros).shape[1]
         self.classify = PooledClassifier(num_features, num_classes, dropout=dropout)
 
     def train(self, mode: bool = True) -> "M2ATail":

@@ -95,10 +95,10 @@ class PyramidAttention(Head):
         sets, scales = self._sets(batch.cubes, batch.mask)
         attended = self._attend(scales, sets)
         weights = self._weights(attended, sets) if attention is None else sets.from_map(attention)
-        grid_size, _ = self.shape.top
         per_frame = "(b t) m (h w) -> b t m h w"
         axes = per_frame if self.extent == "spatial" else "b m (t h w) -> b t m h w"
-        bases = rearrange(attended.rows, axes, b=batch.mask.shape[0], h=grid_size, w=grid_size)
+        B, K = len(batch.mask), self.grid_size
+        bases = rearrange(attended.rows, axes, b=B, h=K, w=K)
         return HeadOutput(
             logits=self.classify(sets.pool(scales[-1], weights)),
             maps={"spatial": sets.to_map(weights), "bases": bases},
@@ -109,9 +109,8 @@ class PyramidAttention(Head):
         self, cubes: Mapping[str, Tensor], mask: Bool[Tensor, "b t"]
     ) -> tuple[CellSets, list[Float[Tensor, "s n _"]]]:
         """Return the cells of every layer on the top's grid."""
-        grid_size, _ = self.shape.top
-        sets = CellSets(mask, grid_size, self.extent)
-        return sets, [sets.group(pool_to_grid(layer, grid_size)) for layer in cubes.values()]
+        sets = CellSets(mask, self.grid_size, self.extent)
+        return sets, [sets.group(pool_to_grid(layer, self.grid_size)) for layer in cubes.values()]
 
     def _first_cells(self, batch: Batch) -> list[Float[Tensor, "n _"]]:
         first = {name: cubes[:, :1] for name, cubes in batch.cubes.items()}

@@ -120,19 +120,18 @@ class SaliencyConvLSTM(Head):
         self.weigh_losses(
             total_variation=total_variation, contrast=contrast, unimodality=unimodality
         )
-        _, dim = shape.top
         self.dropout, self.scaling = dropout, scaling
-        self.saliency = saliency_mask(dim, hidden) if attention != "temporal" else None
-        self.initial_hidden = conv_stack(dim, hidden)
-        self.initial_cell_state = conv_stack(dim, hidden)
+        self.saliency = saliency_mask(self.dim, hidden) if attention != "temporal" else None
+        self.initial_hidden = conv_stack(self.dim, hidden)
+        self.initial_cell_state = conv_stack(self.dim, hidden)
         self.energy: ContentAttention | LinearEnergy | None = None
         if attention != "spatial":
             self.energy = (
-                ContentAttention(hidden, dim, hidden)
+                ContentAttention(hidden, self.dim, hidden)
                 if energy == "tanh"
-                else LinearEnergy(dim, detached=energy == "detached")
+                else LinearEnergy(self.dim, detached=energy == "detached")
             )
-        self.conv_lstm = ConvLSTMCell(dim, hidden)
+        self.conv_lstm = ConvLSTMCell(self.dim, hidden)
         self.classify = nn.Linear(hidden, num_classes)
 
     def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:

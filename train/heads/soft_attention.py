@@ -120,14 +120,14 @@ class SoftAttention(Head):
         inverse_temperature: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        _, dim = shape.top
         self.weigh_losses(doubly_stochastic=doubly_stochastic)
         self.query, self.scaling = query, scaling
         self.inverse_temperature = inverse_temperature
         self.attend = build_attention(attention, hidden, shape, attention_size)
-        self.initial_state = InitialState(dim, hidden, num_layers=layers)
+        self.initial_state = InitialState(self.dim, hidden, num_layers=layers)
         is_own = query == "own"
-        self.lstm = StackedLSTM(dim, hidden, num_layers=layers, beside_size=dim if is_own else 0)
+        beside_size = self.dim if is_own else 0
+        self.lstm = StackedLSTM(self.dim, hidden, num_layers=layers, beside_size=beside_size)
         self.output = OutputModule(hidden, num_classes, dropout=dropout)
         # Of the layers below the top, bottom first.
         self.attend_below = nn.ModuleList(
@@ -154,7 +154,7 @@ class SoftAttention(Head):
         """Return the doubly stochastic penalty beside a mean of CE over frames and clips."""
         penalty = doubly_stochastic_penalty(spatial, mask)
         if self.scaling == "code":
-            penalty = penalty / self.shape.top[0] ** 2
+            penalty = penalty / self.grid_size**2
         return (penalty / mask.sum(1).clamp(min=1)).mean()
 
     def _recur(

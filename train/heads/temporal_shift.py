@@ -65,9 +65,8 @@ class TemporalShiftHead(ConsensusHead):
         dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        _, dim = shape.top
-        check_can_shift(dim)
-        self.mix = nn.Linear(dim, hidden)
+        check_can_shift(self.dim)
+        self.mix = nn.Linear(self.dim, hidden)
         self.classify = PooledClassifier(hidden, num_classes, dropout=dropout)
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b t n"], dict[str, Tensor]]:

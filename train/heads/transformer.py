@@ -41,9 +41,8 @@ class Transformer(Head):
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
         check_heads(hidden, heads)
-        _, dim = shape.top
-        self.standardise = Standardise(dim)
-        self.embed = nn.Linear(dim, hidden)
+        self.standardise = Standardise(self.dim)
+        self.embed = nn.Linear(self.dim, hidden)
         layer = nn.TransformerEncoderLayer(
             hidden,
             heads,

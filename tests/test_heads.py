@@ -461,6 +461,17 @@ def test_bounds_may_be_written_with_pydantic_s_field(value):
         build_head("option-types", shape=shape_of(7), num_classes=2, even=value)
 
 
+@pytest.mark.usefixtures("option_types")
+def test_attention_is_checked_before_a_head_of_one_s_own_is_asked(monkeypatch):
+    head, batch = build(("option-types", {})), clips()
+
+    with pytest.raises(UsageError, match="'option-types' has no attention to replace"):
+        head(batch, attention=torch.ones(batch.top.shape[:4]))
+    monkeypatch.setattr(OptionTypes, "takes_attention", True)
+    with pytest.raises(UsageError, match=r"\(3, 5, 7, 7\) as the cubes, got \(3, 5, 49, 49\)"):
+        head(batch, attention=torch.ones(3, 5, 49, 49))
+
+
 # --- Parts ---------------------------------------------------------------------------------------
 
 

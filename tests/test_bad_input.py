@@ -149,7 +149,7 @@ def store(tmp_path_factory):
         (("--head", "soft-atention"), 2, "did you mean 'soft-attention'?"),
         (("--head", "avg-lstm", "--set", "hiden=3"), 2, "no option 'hiden'; did you mean 'hidden'"),
         (("--head", "avg-lstm", "--set", "hidden"), 2, "--set must be name=value"),
-        (("--head", "avg-lstm:hidden=x"), 2, "must be a whole number, got 'x'"),
+        (("--head", "avg-lstm:hidden=x"), 2, "must be a whole number, at least 1, got 'x'"),
         (("--head", "mean-pool", "--folds", 9), 2, "between 2 and the number of groups (4)"),
         (("--head", "mean-pool", "--layer", "tip"), 3, "no layer 'tip'; it holds: top"),
         (("--head", "mean-pool", "--epochs", 0), 2, "epochs"),

@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
+import math
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import torch
+from pydantic import Field
 from torch import nn
 
 from features_store.errors import UsageError
@@ -314,15 +316,16 @@ def test_an_option_of_a_head_without_any_is_refused():
 
 
 BAD_VALUES = [
-    ("layers", "three", "'layers' must be a whole number, got 'three'"),
-    ("layers", True, "'layers' must be a whole number, got True"),
-    ("layers", 1.5, "'layers' must be a whole number, got 1.5"),
-    ("layers", "0", "'layers' must be at least 1, got 0"),
-    ("hidden", 0, "'hidden' must be at least 1, got 0"),
-    ("dropout", "1", "'dropout' must be at least 0 and below 1, got 1.0"),
-    ("dropout", "nan", "'dropout' must be a finite number, got 'nan'"),
-    ("doubly_stochastic", -1, "'doubly_stochastic' must be at least 0, got -1.0"),
-    ("inverse_temperature", -1, "'inverse_temperature' must be at least 0, got -1.0"),
+    ("layers", "three", "'layers' must be a whole number, at least 1, got 'three'"),
+    ("layers", True, "'layers' must be a whole number, at least 1, got True"),
+    ("layers", 1.5, "'layers' must be a whole number, at least 1, got 1.5"),
+    ("layers", "0", "'layers' must be a whole number, at least 1, got '0'"),
+    ("hidden", 0, "'hidden' must be a whole number, at least 1, got 0"),
+    ("dropout", "1", "'dropout' must be a finite number, at least 0 and below 1, got '1'"),
+    ("dropout", "nan", "'dropout' must be a finite number, at least 0 and below 1, got 'nan'"),
+    ("dropout", math.inf, "'dropout' must be a finite number, at least 0 and below 1, got inf"),
+    ("doubly_stochastic", -1, "'doubly_stochastic' must be a finite number, at least 0, got -1"),
+    ("inverse_temperature", True, "'inverse_temperature' must be a finite number, .*, got True"),
     ("attention", "both", "'attention' must be one of location, content, got 'both'"),
 ]
 
@@ -357,16 +360,16 @@ def test_options_are_those_of_the_constructor():
 
 def test_a_name_cannot_be_registered_twice():
     with pytest.raises(
-        ValueError, match=r"'mean-pool' is already registered, by train\.heads\.pooling"
+        ValueError, match=r"'mean-pool' is already registered, by train\.heads\.linear"
     ):
         register_head("mean-pool")(Head)
 
 
 def test_a_head_of_ours_that_the_table_does_not_have_is_refused():
     class Misnamed(Head):
-        __module__ = "train.heads.pooling"
+        __module__ = "train.heads.linear"
 
-    with pytest.raises(ValueError, match=r"train\.heads\.pooling registers a head 'mean-pol' that"):
+    with pytest.raises(ValueError, match=r"train\.heads\.linear registers a head 'mean-pol' that"):
         register_head("mean-pol")(Misnamed)
     with pytest.raises(ValueError, match=r"'hm-an' is already registered, by train\.heads\.hm_an"):
         register_head("hm-an")(Misnamed)
@@ -412,9 +415,11 @@ class OptionTypes(Head):
         ratio: float = 0.5,
         word: str = "",
         choice: Literal["a", "b"] = "a",
+        level: Literal[1, 2] = 1,
+        even: Annotated[int, Field(gt=0, le=8, multiple_of=2)] = 2,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        self.options = (flag, count, ratio, word, choice)
+        self.options = (flag, count, ratio, word, choice, level, even)
 
     def forward(self, batch, *, attention=None):
         raise NotImplementedError
@@ -429,10 +434,11 @@ def option_types(monkeypatch):
 @pytest.mark.usefixtures("option_types")
 def test_words_of_the_command_line_become_values():
     words = {"flag": "yes", "count": "3", "ratio": "1e-2", "word": "7", "choice": "b"}
+    words |= {"level": "2", "even": "8"}
 
     head = build_head("option-types", shape=shape_of(7), num_classes=2, **words)
 
-    assert head.options == (True, 3, 0.01, "7", "b")
+    assert head.options == (True, 3, 0.01, "7", "b", 2, 8)
 
 
 @pytest.mark.usefixtures("option_types")
@@ -441,9 +447,29 @@ def test_false_is_a_value_and_not_a_refusal():
 
     head = build_head("option-types", shape=shape_of(7), num_classes=2, **falsy)
 
-    assert head.options == (False, 0, 0.0, "", "a")
+    assert head.options == (False, 0, 0.0, "", "a", 1, 2)
     with pytest.raises(UsageError, match="'flag' must be true or false, got 'maybe'"):
         build_head("option-types", shape=shape_of(7), num_classes=2, flag="maybe")
+
+
+@pytest.mark.usefixtures("option_types")
+@pytest.mark.parametrize("value", [0, "10", 3])
+def test_bounds_may_be_written_with_pydantic_s_field(value):
+    expected = f"a whole number, above 0 and at most 8 and a multiple of 2, got {value!r}"
+
+    with pytest.raises(UsageError, match=f"'even' must be {expected}"):
+        build_head("option-types", shape=shape_of(7), num_classes=2, even=value)
+
+
+@pytest.mark.usefixtures("option_types")
+def test_attention_is_checked_before_a_head_of_one_s_own_is_asked(monkeypatch):
+    head, batch = build(("option-types", {})), clips()
+
+    with pytest.raises(UsageError, match="'option-types' has no attention to replace"):
+        head(batch, attention=torch.ones(batch.top.shape[:4]))
+    monkeypatch.setattr(OptionTypes, "takes_attention", True)
+    with pytest.raises(UsageError, match=r"\(3, 5, 7, 7\) as the cubes, got \(3, 5, 49, 49\)"):
+        head(batch, attention=torch.ones(3, 5, 49, 49))
 
 
 # --- Parts ---------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from train.fitting.losses import clip_probabilities, sequence_cross_entropy
-from train.heads.blocks.doubly_stochastic import doubly_stochastic_penalty
+from train.heads.blocks.penalties import doubly_stochastic_penalty
 
 DATA = Path(__file__).parent / "data"
 NUM_FRAMES, GRID = 30, 7

@@ -173,7 +173,7 @@ def test_the_shift_comes_after_the_block_and_before_the_layers():
 
 BAD_OPTIONS = [
     ({"reduction": 9}, "option 'reduction' must be at least 1 and below 9, got 9"),
-    ({"dropout": 1}, "option 'dropout' must be at least 0 and below 1, got 1"),
+    ({"dropout": 1}, "'dropout' must be a finite number, at least 0 and below 1, got 1"),
     ({"dim": 7, "reduction": 2, "shift": True}, "moves an eighth of the channels"),
     ({"diffs": "cubes"}, "'m2a-tail' has no option 'diffs'"),
     ({"tail_lr": 1}, "'m2a-tail' has no option 'tail_lr'"),

@@ -9,13 +9,13 @@ from tests.batches import batch_of, padded_batch, randn, random_batch
 from tests.oracles import TIGHT, load_oracle
 from train.data.batch import Batch, InputShape
 from train.heads import build_head
-from train.heads.blocks.conv_lstm import ConvLSTMCell
-from train.heads.blocks.saliency_losses import (
+from train.heads.blocks.penalties import (
     contrast_penalty,
     root_mean_unimodality_penalty,
     total_variation_penalty,
     unimodality_penalty,
 )
+from train.heads.blocks.recurrent import ConvLSTMCell
 from train.heads.saliency_convlstm import LinearEnergy
 from train.heads.soft_attention import ContentAttention
 

@@ -10,7 +10,7 @@ from train.fitting.config import TrainConfig
 from train.fitting.loop import Candidate, make_optimiser
 from train.fitting.losses import sequence_cross_entropy
 from train.heads import build_head
-from train.heads.blocks.doubly_stochastic import doubly_stochastic_penalty
+from train.heads.blocks.penalties import doubly_stochastic_penalty
 
 FORMS = ["location", "content"]
 QUERIES = ["top", "bottom", "own"]

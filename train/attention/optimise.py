@@ -10,15 +10,15 @@ and one with an attention for each of several heads (attentive-probe) a single o
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from features_store.errors import UsageError
 from train.data.batch import Batch, HeadOutput
 from train.heads.base import AttentionForm, Head
+from train.heads.blocks.cells import CellSets
 from train.heads.blocks.masked import masked_softmax, zero_masked
-from train.heads.blocks.saliency_losses import total_variation_penalty
+from train.heads.blocks.penalties import total_variation_penalty
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,9 @@ def weights_of(
     """Return free values as attention: a softmax over frame or clip, or the sigmoid of each."""
     if form == "cell":
         return zero_masked(values.sigmoid(), mask)
-    if form == "frame":
-        return zero_masked(values.flatten(2).softmax(-1).reshape(values.shape), mask)
-    valid = mask[:, :, None, None].expand(values.shape)
-    weights = masked_softmax(rearrange(values, "b t h w -> b 1 (t h w)"), valid.flatten(1))
-    return weights.reshape(values.shape)
+    sets = CellSets(mask, values.shape[2], "spatial" if form == "frame" else "spatio-temporal")
+    scores = sets.from_map(values).unsqueeze(1)
+    return sets.to_map(masked_softmax(scores, sets.valid).squeeze(1))
 
 
 def label_log_prob(

@@ -73,9 +73,10 @@ class Clips:
             raise UsageError(
                 f"no view {view!r} in {store.path}; it holds: {', '.join(store.header.views)}"
             )
-        self._paths = {name: cube_path(view, store.header.layer(name).name) for name in self.layers}
         arrays = {array.path: array for array in store.header.arrays}
-        self._arrays = [arrays[path] for path in self._paths.values()]
+        self._arrays = [
+            arrays[cube_path(view, store.header.layer(name).name)] for name in self.layers
+        ]
         if store.header.has_diffs:
             self._arrays.append(arrays[f"diffs/{view}"])
         limit = device_memory_bytes(self.device) // 3 if memory_bytes is None else memory_bytes
@@ -130,7 +131,6 @@ class Clips:
         others = range(len(self.layers), len(self._arrays))  # the differences, where there are any
         part = copy.copy(self)
         part.layers = list(layers)
-        part._paths = {name: self._paths[name] for name in layers}
         part._arrays = [self._arrays[i] for i in (*chosen, *others)]
         if self._cached is not None:
             part._cached = [self._cached[i] for i in (*chosen, *others)]

@@ -21,7 +21,7 @@ from train.data.batch import InputShape
 from train.fitting.config import TrainConfig
 from train.heads import Head, build_head, head_class
 from train.heads.own import own_name
-from train.heads.registry import refuse_unknown_options
+from train.heads.registry import refuse_wrong_options
 
 logger = logging.getLogger("cubereel")
 
@@ -90,7 +90,7 @@ def load_checkpoint(
     if own_name(checkpoint.head):
         file = sys.modules[head_class(checkpoint.head).__module__].__file__
         logger.info("head %s comes from %s", checkpoint.head, file)
-    refuse_unknown_options(checkpoint.head, checkpoint.options)
+    refuse_wrong_options(checkpoint.head, checkpoint.options)
     head = build_head(
         checkpoint.head,
         shape=InputShape(checkpoint.layers, checkpoint.diff_grid),

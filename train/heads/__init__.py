@@ -3,8 +3,9 @@
 A new head is a file with `@register_head` and a line in `MODULES` of `train.heads.names`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from features_store.lazy import lazy_names
 
 if TYPE_CHECKING:
     from train.heads.base import Head as Head
@@ -17,22 +18,10 @@ if TYPE_CHECKING:
     from train.heads.registry import register_head as register_head
 
 _MODULES = {
-    "Head": "base",
-    "HeadChoice": "choice",
-    "build_head": "registry",
-    "declared_head": "declared",
-    "head_class": "registry",
-    "head_options": "registry",
-    "list_heads": "names",
-    "register_head": "registry",
+    "base": ("Head",),
+    "choice": ("HeadChoice",),
+    "declared": ("declared_head",),
+    "names": ("list_heads",),
+    "registry": ("build_head", "head_class", "head_options", "register_head"),
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f"train.heads.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

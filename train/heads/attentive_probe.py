@@ -14,10 +14,10 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from features_store.errors import UsageError
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import AttentionForm, Head
+from train.heads.base import AttentionForm, AttentionMap, Head
 from train.heads.blocks.cells import CellSets
 from train.heads.blocks.masked import masked_softmax
-from train.heads.options import check_option
+from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -66,7 +66,6 @@ class AttentiveProbe(Head):
     """
 
     source: ClassVar[str] = "Bardes et al. 2024, arXiv 2404.08471, place not at hand"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True
     attention_form: AttentionForm = "clip"
@@ -76,28 +75,19 @@ class AttentiveProbe(Head):
         *,
         shape: InputShape,
         num_classes: int,
-        hidden: int = 256,
-        heads: int = 8,
-        dropout: float = 0.5,
+        hidden: PositiveInt = 256,
+        heads: PositiveInt = 8,
+        dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
         check_heads(hidden, heads)
-        check_option("dropout", dropout, at_least=0, below=1)
-        _, self.dim = shape.top
         self.dropout = dropout
         self.pool = QueryPooling(self.dim, hidden, num_heads=heads)
         self.classify = nn.Linear(hidden, num_classes)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """See `Head`; `attention` is used as given, it need not sum to one.
-
-        Raises:
-            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
-        """
-        self.check_attention(attention, batch)
-        sets = CellSets(batch.mask, self.shape.top[0], "spatio-temporal")
+    def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
+        """See `Head`."""
+        sets = CellSets(batch.mask, self.grid_size, "spatio-temporal")
         # A scale and shift of the normalised cells would be absorbed by keys and values.
         cells = F.layer_norm(sets.group(batch.top), (self.dim,))
         if attention is None:
@@ -113,7 +103,5 @@ class AttentiveProbe(Head):
 
 def check_heads(hidden: int, heads: int) -> None:
     """Raise `UsageError` unless `hidden` can be divided among `heads`."""
-    check_option("hidden", hidden, at_least=1)
-    check_option("heads", heads, at_least=1)
     if hidden % heads:
         raise UsageError(f"option 'hidden' must be a multiple of heads ({heads}), got {hidden}")

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.options import check_option
 
 AttentionForm = Literal["frame", "clip", "cell"]
+AttentionMap = Float[Tensor, "b t k k"]
 
 
 class Head(nn.Module, ABC):
@@ -19,6 +20,7 @@ class Head(nn.Module, ABC):
 
     A subclass has a keyword-only constructor: `shape`, `num_classes`, then its own options with
     defaults and annotations of bool, int, float, str or Literal, from which `build_head` validates.
+    Bounds of a number are in its annotation, as `PositiveInt` has them.
 
     Attributes:
         head_name: the name it is registered under.
@@ -29,6 +31,8 @@ class Head(nn.Module, ABC):
         takes_attention: whether `forward` accepts `attention=`.
         attention_form: what it replaces: weights that sum to one over the cells of a frame, or of
             all frames of a clip, or a mask of which each "cell" is between 0 and 1 by itself.
+        grid_size, dim: K and D of the top layer.
+        loss_weights: how much each of `HeadOutput.losses` counts beside the cross-entropy.
         takes_tail: whether the constructor wants `tail`: what the network that the cubes came from
             has after the top layer, (n, D, K, K) to (n, D', K', K'), which the head trains.
     """
@@ -45,13 +49,9 @@ class Head(nn.Module, ABC):
         super().__init__()
         check_option("num_classes", num_classes, at_least=1)
         self.shape = shape
+        self.grid_size, self.dim = shape.top
         self.num_classes = num_classes
-        self._loss_weights: dict[str, float] = {}
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """How much each of `HeadOutput.losses` counts beside the cross-entropy."""
-        return self._loss_weights
+        self.loss_weights: dict[str, float] = {}
 
     def weigh_losses(self, **weights: float) -> None:
         """Set `loss_weights`, each from the option of its name.
@@ -61,16 +61,32 @@ class Head(nn.Module, ABC):
         """
         for name, weight in weights.items():
             check_option(name, weight, at_least=0)
-        self._loss_weights = weights
+        self.loss_weights = weights
 
-    @abstractmethod
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """Return logits, maps and losses; `attention` replaces the weights the head would compute.
+    def __call__(self, batch: Batch, *, attention: Tensor | None = None) -> HeadOutput:
+        """Return logits, maps and losses of these clips.
+
+        Args:
+            attention: replaces the weights that the head would compute; it is used as given and
+                need not sum to one.
 
         Raises:
-            UsageError: `attention` was given to a head that has none.
+            UsageError: the head has no attention, or this one has another shape than the cubes'
+                (B, T, K, K).
+        """
+        given = {}
+        if attention is not None:
+            self._check_attention(attention, batch)
+            given["attention"] = attention
+        output: HeadOutput = super().__call__(batch, **given)
+        return output
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> HeadOutput:
+        """Return logits, maps and losses.
+
+        Where `takes_attention`, it has one more argument, ``*, attention: AttentionMap | None =
+        None``; calling the head checks it first.
         """
 
     def condense(self, batch: Batch) -> dict[str, Tensor] | None:
@@ -93,23 +109,14 @@ class Head(nn.Module, ABC):
         `batches` are those of one epoch, and are read whenever they are iterated over.
         """
 
-    def check_attention(self, attention: Tensor | None, batch: Batch) -> None:
-        """Raise `UsageError` when `attention` has another shape than the cubes' (B, T, K, K)."""
-        if attention is not None and attention.shape != batch.top.shape[:4]:
-            raise UsageError(
-                f"attention must be (B, T, K, K) = {tuple(batch.top.shape[:4])} as the cubes, "
-                f"got {tuple(attention.shape)}"
-            )
-
-    def refuse_attention(self, attention: Tensor | None) -> None:
-        """Raise `UsageError` when `attention` is given; for heads that have nothing to replace."""
-        if attention is not None:
+    def _check_attention(self, attention: Tensor, batch: Batch) -> None:
+        if not self.takes_attention:
             raise UsageError(
                 f"head {self.head_name!r} has no attention to replace; "
                 "attention= works with heads that return a 'spatial' map, such as 'soft-attention'"
             )
-
-    if TYPE_CHECKING:  # nn.Module says that a call returns Any
-
-        def __call__(self, batch: Batch, *, attention: Tensor | None = None) -> HeadOutput:
-            """See `forward`."""
+        if attention.shape != batch.top.shape[:4]:
+            raise UsageError(
+                f"attention must be (B, T, K, K) = {tuple(batch.top.shape[:4])} as the cubes, "
+                f"got {tuple(attention.shape)}"
+            )

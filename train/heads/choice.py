@@ -55,8 +55,8 @@ class HeadChoice:
     def check(self) -> None:
         """Say what is wrong as far as it shows without torch.
 
-        The bounds of numbers are the constructor's to say, and the options of a head that is not
-        ours are known when its module was run.
+        Bounds that depend on the shape of cubes are the constructor's to say, and the options of a
+        head that is not ours are known when its module was run.
 
         Raises:
             UsageError: an unknown head or option, or a value that the option does not take.
@@ -75,11 +75,11 @@ class HeadChoice:
         """Return a new head for these clips, on their device.
 
         Raises:
-            UsageError: as of `check`, or a number out of bounds.
+            UsageError: as of `check`, or a number out of bounds that the shape sets.
         """
-        from train.heads.registry import build_head, refuse_unknown_options
+        from train.heads.registry import build_head, refuse_wrong_options
 
-        refuse_unknown_options(self.name, dict(self.options))
+        refuse_wrong_options(self.name, dict(self.options))
         head = build_head(
             self.name,
             shape=clips.input_shape,

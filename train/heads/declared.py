@@ -2,22 +2,28 @@
 
 The class, its constructor and its docstring stay the only declaration. What can be read is what
 heads have: a class attribute, keyword parameters with a constant as default, and annotations that
-are bool, int, float, str, a Literal or a name for one; a contract test compares it with `inspect`.
+are bool, int, float, str, a Literal, one of them with bounds, or a name for one that a module of
+ours assigns; a contract test compares it with `inspect`.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from train.heads.names import MODULES
 from train.heads.options import NOT_OPTIONS
 from train.heads.sources import ModuleSource, find_source
 
-_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
+_KNOWN: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
+_KNOWN |= {"Annotated": Annotated, "Literal": Literal}
+_BOUNDS = {"Ge": Ge, "Gt": Gt, "Le": Le, "Lt": Lt}
 
 
 @dataclass(frozen=True)
@@ -63,61 +69,55 @@ def _registered_name(cls: ast.ClassDef) -> str | None:
 
 def _options(source: ModuleSource, cls: ast.ClassDef) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return annotation and default of each option of the constructor, its own or inherited."""
-    for place, base in _with_bases(source, cls):
-        for node in base.body:
-            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-                options = [(arg, value) for arg, value in pairs if arg.arg not in NOT_OPTIONS]
-                types = {arg.arg: _type(place, arg.annotation) for arg, _ in options}
-                return types, {arg.arg: _constant(place, value) for arg, value in options}
+    for place, node in _members(source, cls):
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            options = [(arg, value) for arg, value in pairs if arg.arg not in NOT_OPTIONS]
+            types = {arg.arg: _evaluate(place, arg.annotation) for arg, _ in options}
+            return types, {arg.arg: _evaluate(place, value) for arg, value in options}
     raise ValueError(f"class {cls.name} in {source.file} has no constructor")
 
 
 def _attribute(source: ModuleSource, cls: ast.ClassDef, name: str) -> Any:
-    for place, base in _with_bases(source, cls):
-        for node in base.body:
-            match node:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=found), value=value)
-                    | ast.Assign(targets=[ast.Name(id=found)], value=value)
-                ) if found == name:
-                    return _constant(place, value)
+    for place, node in _members(source, cls):
+        match node:
+            case (
+                ast.AnnAssign(target=ast.Name(id=found), value=value)
+                | ast.Assign(targets=[ast.Name(id=found)], value=value)
+            ) if found == name:
+                return _evaluate(place, value)
     raise ValueError(f"class {cls.name} in {source.file} says no {name!r}")
 
 
-def _with_bases(
-    source: ModuleSource, cls: ast.ClassDef
-) -> Iterator[tuple[ModuleSource, ast.ClassDef]]:
-    """Yield a class and those that it inherits from, each with its module, as far as ours go."""
-    yield source, cls
+def _members(source: ModuleSource, cls: ast.ClassDef) -> Iterator[tuple[ModuleSource, ast.stmt]]:
+    """Yield what stands in a class and those that it inherits from, with its module."""
+    yield from ((source, node) for node in cls.body)
     for base in cls.bases:
         place, node = _look_up(source, ast.unparse(base))
         if isinstance(node, ast.ClassDef):
-            yield from _with_bases(place, node)
+            yield from _members(place, node)
 
 
-def _type(source: ModuleSource, annotation: ast.expr | None) -> Any:
-    match annotation:
-        case ast.Name(id=name) if name in _TYPES:
-            return _TYPES[name]
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
-            found = ast.literal_eval(choices)
-            return Literal[found]
+def _evaluate(source: ModuleSource, expression: ast.expr | None) -> Any:
+    """Return the value of an annotation or a default; nothing is run."""
+    match expression:
+        case ast.Name(id=name) if name in _KNOWN:
+            return _KNOWN[name]
         case ast.Name(id=name):
-            place, node = _look_up(source, name)
-            if isinstance(node, ast.Assign):
-                return _type(place, node.value)
-    said = "nothing" if annotation is None else ast.unparse(annotation)
-    raise ValueError(f"{source.file}: an option is a bool, int, float, str or Literal, not {said}")
-
-
-def _constant(source: ModuleSource, value: ast.expr | None) -> Any:
-    if value is None:
-        raise ValueError(f"{source.file}: an option has no default")
-    try:
-        return ast.literal_eval(value)
-    except ValueError:
-        raise ValueError(f"{source.file}: {ast.unparse(value)} is no constant") from None
+            place, assigned = _look_up(source, name)
+            if isinstance(assigned, ast.Assign):
+                return _evaluate(place, assigned.value)
+        case ast.Subscript(value=ast.Name(), slice=ast.Tuple(elts=parts)):
+            return _evaluate(source, expression.value)[tuple(_evaluate(source, p) for p in parts)]
+        case ast.Subscript(value=ast.Name(), slice=part):
+            return _evaluate(source, expression.value)[_evaluate(source, part)]
+        case ast.Call(func=ast.Name(id=name), args=[bound]) if name in _BOUNDS:
+            return _BOUNDS[name](_evaluate(source, bound))
+        case ast.expr():
+            with suppress(ValueError):
+                return ast.literal_eval(expression)
+    said = "nothing" if expression is None else ast.unparse(expression)
+    raise ValueError(f"{source.file}: an option needs a type and a constant, not {said}")
 
 
 def _look_up(source: ModuleSource, name: str) -> tuple[ModuleSource, ast.stmt | None]:

@@ -10,16 +10,22 @@ Sharma et al. (2015).
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
+from annotated_types import Ge
 from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import Head
+from train.heads.base import AttentionMap, Head
 from train.heads.blocks.gumbel import (
+    LOWEST_TEMPERATURE,
+    AdaptiveTemperature,
+    AnnealingClock,
+    annealed_slope,
+    annealed_temperature,
     gumbel_noise,
     gumbel_sigmoid,
     gumbel_softmax,
@@ -37,14 +43,7 @@ from train.heads.blocks.hm_lstm import (
 )
 from train.heads.blocks.masked import mean_cube, zero_masked
 from train.heads.blocks.recurrent import InitialState
-from train.heads.blocks.temperature import (
-    LOWEST_TEMPERATURE,
-    AdaptiveTemperature,
-    AnnealingClock,
-    annealed_slope,
-    annealed_temperature,
-)
-from train.heads.options import check_option
+from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 from train.heads.soft_attention import ContentAttention
 
@@ -85,7 +84,6 @@ class HMAN(Head):
     """
 
     source: ClassVar[str] = "Yan, Smith, Lu, Zhang 2017, arXiv 1708.07590, abstract"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True
 
@@ -95,31 +93,24 @@ class HMAN(Head):
         shape: InputShape,
         num_classes: int,
         attention: Literal["soft", "hard"] = "hard",
-        attention_size: int = 128,
+        attention_size: PositiveInt = 128,
         query: Literal["bottom", "top", "all"] = "bottom",
-        layers: int = 3,
-        hidden: int = 128,
-        dropout: float = 0.5,
+        layers: PositiveInt = 3,
+        hidden: PositiveInt = 128,
+        dropout: Dropout = 0.5,
         boundary: Literal["gumbel", "slope"] = "gumbel",
         top_boundary: bool = False,
         temperature: Literal["constant", "annealed", "adaptive"] = "adaptive",
-        tau: float = 0.5,
-        anneal_epochs: int = 10,
+        tau: Annotated[float, Ge(LOWEST_TEMPERATURE)] = 0.5,
+        anneal_epochs: PositiveInt = 10,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("attention_size", attention_size, at_least=1)
-        check_option("layers", layers, at_least=1)
-        check_option("hidden", hidden, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
-        check_option("tau", tau, at_least=LOWEST_TEMPERATURE)
-        check_option("anneal_epochs", anneal_epochs, at_least=1)
-        _, dim = shape.top
         self.is_hard, self.query, self.boundary = attention == "hard", query, boundary
         self.temperature, self.tau = temperature, tau
         query_size = layers * hidden if query == "all" else hidden
-        self.attend = ContentAttention(query_size, dim, attention_size)
-        self.initial_state = InitialState(dim, hidden, num_layers=layers)
-        self.lstm = HMLSTM(dim, hidden, num_layers=layers, top_boundary=top_boundary)
+        self.attend = ContentAttention(query_size, self.dim, attention_size)
+        self.initial_state = InitialState(self.dim, hidden, num_layers=layers)
+        self.lstm = HMLSTM(self.dim, hidden, num_layers=layers, top_boundary=top_boundary)
         self.output = GatedOutput(hidden, num_classes, num_layers=layers, dropout=dropout)
         adapts = temperature == "adaptive"
         self.attention_temperature = (
@@ -137,15 +128,8 @@ class HMAN(Head):
         if self.clock is not None:
             self.clock.count_epoch(batches)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """See `Head`; `attention` is used as given, it need not sum to one.
-
-        Raises:
-            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
-        """
-        self.check_attention(attention, batch)
+    def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
+        """See `Head`."""
         if self.clock is not None and self.training:
             self.clock.tick()
         steps = self._recur(batch, attention)

@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 
 import torch
 from einops import reduce
-from jaxtyping import Float
 from torch import Tensor
 
 from train.data.batch import Batch, HeadOutput, InputShape
@@ -14,7 +13,7 @@ from train.heads.blocks.differences import Diffs, diff_features, diff_size
 from train.heads.blocks.masked import mean_cube
 from train.heads.blocks.recurrent import InitialState, OutputModule, StackedLSTM
 from train.heads.blocks.standardise import Standardise
-from train.heads.options import check_option
+from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -28,7 +27,6 @@ class PooledLSTM(Head):
 
     pool: ClassVar[Literal["mean", "max"]]
     source: ClassVar[str] = "Sharma, Kiros, Salakhutdinov 2015, arXiv 1511.04119, section 4.1"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-5
 
     def __init__(
@@ -36,21 +34,17 @@ class PooledLSTM(Head):
         *,
         shape: InputShape,
         num_classes: int,
-        hidden: int = 128,
-        layers: int = 1,
-        dropout: float = 0.5,
+        hidden: PositiveInt = 128,
+        layers: PositiveInt = 1,
+        dropout: Dropout = 0.5,
         diffs: Diffs = "none",
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("hidden", hidden, at_least=1)
-        check_option("layers", layers, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
-        _, dim = shape.top
         num_diffs = diff_size(diffs, shape)
         self.diffs: Diffs = diffs
         self.standardise = Standardise(num_diffs)
-        self.initial_state = InitialState(dim, hidden, num_layers=layers)
-        self.lstm = StackedLSTM(dim + num_diffs, hidden, num_layers=layers)
+        self.initial_state = InitialState(self.dim, hidden, num_layers=layers)
+        self.lstm = StackedLSTM(self.dim + num_diffs, hidden, num_layers=layers)
         self.output = OutputModule(hidden, num_classes, dropout=dropout)
 
     def condense(self, batch: Batch) -> dict[str, Tensor]:
@@ -66,11 +60,8 @@ class PooledLSTM(Head):
         if self.diffs != "none":
             self.standardise.fit(self.condensed(b)["diffs"][b.mask] for b in batches)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
+    def forward(self, batch: Batch) -> HeadOutput:
         """See `Head`."""
-        self.refuse_attention(attention)
         clip = self.condensed(batch)
         inputs = torch.cat([clip["frames"], self.standardise(clip["diffs"])], dim=-1)
         hidden = self.lstm(inputs, self.initial_state(clip["mean"]))

@@ -1,18 +1,33 @@
 """Options of a head: what its constructor declares, and how a word of the command line is read.
 
-The constructor's signature is the only declaration; there is no second table to keep in step.
+The constructor's signature is the only declaration; there is no second table to keep in step. The
+bounds of a number stand in its annotation. Pydantic reads values by it, and is imported when there
+is one to read: start-up stays light.
 """
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Lt
 
 from features_store.errors import UsageError, nearest_name
 
-_WORDS = {"true": True, "yes": True, "on": True, "1": True}
-_WORDS |= {"false": False, "no": False, "off": False, "0": False}
+PositiveInt = Annotated[int, Ge(1)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+Dropout = Annotated[float, Ge(0), Lt(1)]
+
 NOT_OPTIONS = {"self", "shape", "num_classes", "tail"}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}
+# As JSON schemas name them, whatever library an annotation takes its bounds from.
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+    "multipleOf": "a multiple of",
+}
 
 
 def declared_options(constructor: Callable[..., None]) -> dict[str, Any]:
@@ -30,29 +45,21 @@ def declared_options(constructor: Callable[..., None]) -> dict[str, Any]:
 
 
 def declared_types(constructor: Callable[..., None]) -> dict[str, Any]:
-    """Return option name to annotation.
+    """Return option name to annotation, with its bounds.
 
     Raises:
         UsageError: an option has no default, or an annotation that no word can be read as.
     """
-    hints = get_type_hints(constructor)
+    hints = get_type_hints(constructor, include_extras=True)
     types = {name: hints.get(name) for name in declared_options(constructor)}
-    for name, kind in types.items():
-        if kind not in _PARSERS and get_origin(kind) is not Literal:
+    for name, annotation in types.items():
+        kind = _without_bounds(annotation)
+        if kind not in _KINDS and get_origin(kind) is not Literal:
             raise UsageError(
                 f"{constructor.__qualname__}: option {name!r} must be annotated as bool, int, "
                 f"float, str or Literal, got {kind}"
             )
     return types
-
-
-def refuse_unknown(head: str, options: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `UsageError` unless `head`, which has the options `known`, has all these options."""
-    names = list(known)
-    for option in options:
-        if option not in names:
-            hint = nearest_name(option, names) if names else "it takes none"
-            raise UsageError(f"head {head!r} has no option {option!r}; {hint}")
 
 
 def coerce_options(
@@ -63,7 +70,10 @@ def coerce_options(
     Raises:
         UsageError: an option that `types` does not have, or a value that it does not take.
     """
-    refuse_unknown(head, options, types)
+    for option in options:
+        if option not in types:
+            hint = nearest_name(option, list(types)) if types else "it takes none"
+            raise UsageError(f"head {head!r} has no option {option!r}; {hint}")
     try:
         return {key: coerce_option(key, value, types[key]) for key, value in options.items()}
     except UsageError as err:
@@ -73,36 +83,44 @@ def coerce_options(
 def coerce_option(option: str, value: object, annotation: Any) -> Any:
     """Return `value`, which may be a word of the command line, as the annotated type.
 
-    >>> coerce_option("layers", "3", int)
+    >>> coerce_option("layers", "3", PositiveInt)
     3
-    >>> coerce_option("layers", "three", int)
+    >>> coerce_option("layers", "none", PositiveInt)
     Traceback (most recent call last):
-    features_store.errors.UsageError: option 'layers' must be a whole number, got 'three'
+    features_store.errors.UsageError: option 'layers' must be a whole number, at least 1, got 'none'
 
     Raises:
-        UsageError: the value is not of that type or not among the choices.
+        UsageError: the value is not of that type, out of its bounds, or not among the choices.
     """
-    if get_origin(annotation) is Literal:
-        choices = get_args(annotation)
-        expected = f"one of {', '.join(map(str, choices))}"
-        parsed = next((choice for choice in choices if str(choice) == str(value)), None)
-    else:
-        parse, expected = _PARSERS[annotation]
-        parsed = parse(value)
-    if parsed is None:
-        raise UsageError(f"option {option!r} must be {expected}, got {value!r}")
-    return parsed
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    adapter = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+    values = values_of(annotation)
+    read = value
+    if isinstance(values, list):
+        # Pydantic would not take the word "2" for the choice 2.
+        read = next((choice for choice in values if str(choice) == value), value)
+    try:
+        if isinstance(read, str):
+            return adapter.validate_strings(read)
+        # No word, hence to be of the type itself: layers=True is a mistake.
+        return adapter.validate_python(read, strict=True)
+    except ValidationError:
+        expected = values if isinstance(values, str) else f"one of {', '.join(map(str, values))}"
+        schema = adapter.json_schema()
+        bounds = [f"{said} {schema[key]:g}" for key, said in _BOUNDS.items() if key in schema]
+        expected += f", {' and '.join(bounds)}" if bounds else ""
+        raise UsageError(f"option {option!r} must be {expected}, got {value!r}") from None
 
 
 def values_of(annotation: Any) -> list[Any] | str:
     """Return what an option takes: the choices of a Literal, else the type in words.
 
-    >>> values_of(int)
+    >>> values_of(PositiveInt)
     'a whole number'
     """
-    if get_origin(annotation) is Literal:
-        return list(get_args(annotation))
-    return _PARSERS[annotation][1]
+    kind = _without_bounds(annotation)
+    return list(get_args(kind)) if get_origin(kind) is Literal else _KINDS[kind]
 
 
 def check_option(
@@ -112,7 +130,7 @@ def check_option(
     at_least: int | float = -math.inf,
     below: int | float = math.inf,
 ) -> None:
-    """Raise `UsageError` unless `at_least` <= `value` < `below`."""
+    """Raise `UsageError` unless `at_least` <= `value` < `below`; for bounds that a shape sets."""
     if at_least <= value < below:
         return
     bounds = [f"at least {at_least:g}"] if at_least > -math.inf else []
@@ -120,36 +138,5 @@ def check_option(
     raise UsageError(f"option {option!r} must be {' and '.join(bounds)}, got {value!r}")
 
 
-def _parse_bool(value: object) -> bool | None:
-    return value if isinstance(value, bool) else _WORDS.get(str(value).lower())
-
-
-def _parse_int(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return None  # a bool is an int to Python, but layers=True is a mistake
-    try:
-        return int(value)
-    except ValueError:
-        return None
-
-
-def _parse_float(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _parse_str(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-_PARSERS: dict[type, tuple[Callable[[object], Any], str]] = {
-    bool: (_parse_bool, "true or false"),
-    int: (_parse_int, "a whole number"),
-    float: (_parse_float, "a finite number"),
-    str: (_parse_str, "a word"),
-}
+def _without_bounds(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation

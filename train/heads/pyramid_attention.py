@@ -13,9 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import Head
+from train.heads.base import AttentionMap, Head
 from train.heads.blocks.cells import CellSets, Extent, pool_to_grid
-from train.heads.blocks.classifier import PooledClassifier
 from train.heads.blocks.interaction import (
     CellAttention,
     Fusion,
@@ -25,8 +24,8 @@ from train.heads.blocks.interaction import (
     variance_term,
 )
 from train.heads.blocks.masked import masked_mean
-from train.heads.blocks.standardise import Standardise
-from train.heads.options import check_option
+from train.heads.blocks.standardise import PooledClassifier, Standardise
+from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -54,7 +53,6 @@ class PyramidAttention(Head):
     """
 
     source: ClassVar[str] = "Du et al. 2018, arXiv 1808.01106, figure 1 and equation 6"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True
 
@@ -64,16 +62,14 @@ class PyramidAttention(Head):
         shape: InputShape,
         num_classes: int,
         attention: Extent = "spatial",
-        bases: int = 49,
+        bases: PositiveInt = 49,
         fusion: Fusion = "sum",
-        dropout: float = 0.5,
-        variance: float = 1e-5,
-        orthogonality: float = 1e-5,
-        complementary: float = 1e-3,
+        dropout: Dropout = 0.5,
+        variance: NonNegativeFloat = 1e-5,
+        orthogonality: NonNegativeFloat = 1e-5,
+        complementary: NonNegativeFloat = 1e-3,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("bases", bases, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
         self.weigh_losses(
             variance=variance, orthogonality=orthogonality, complementary=complementary
         )
@@ -94,22 +90,15 @@ class PyramidAttention(Head):
             self.standardise.fit(torch.cat(self._first_cells(batch), -1) for batch in batches)
             self.classify.fit(self._pooled_clips(batch) for batch in batches)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """See `Head`; `attention` is used as given, it need not sum to one.
-
-        Raises:
-            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
-        """
-        self.check_attention(attention, batch)
+    def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
+        """See `Head`."""
         sets, scales = self._sets(batch.cubes, batch.mask)
         attended = self._attend(scales, sets)
         weights = self._weights(attended, sets) if attention is None else sets.from_map(attention)
-        grid_size, _ = self.shape.top
         per_frame = "(b t) m (h w) -> b t m h w"
         axes = per_frame if self.extent == "spatial" else "b m (t h w) -> b t m h w"
-        bases = rearrange(attended.rows, axes, b=batch.mask.shape[0], h=grid_size, w=grid_size)
+        B, K = len(batch.mask), self.grid_size
+        bases = rearrange(attended.rows, axes, b=B, h=K, w=K)
         return HeadOutput(
             logits=self.classify(sets.pool(scales[-1], weights)),
             maps={"spatial": sets.to_map(weights), "bases": bases},
@@ -120,9 +109,8 @@ class PyramidAttention(Head):
         self, cubes: Mapping[str, Tensor], mask: Bool[Tensor, "b t"]
     ) -> tuple[CellSets, list[Float[Tensor, "s n _"]]]:
         """Return the cells of every layer on the top's grid."""
-        grid_size, _ = self.shape.top
-        sets = CellSets(mask, grid_size, self.extent)
-        return sets, [sets.group(pool_to_grid(layer, grid_size)) for layer in cubes.values()]
+        sets = CellSets(mask, self.grid_size, self.extent)
+        return sets, [sets.group(pool_to_grid(layer, self.grid_size)) for layer in cubes.values()]
 
     def _first_cells(self, batch: Batch) -> list[Float[Tensor, "n _"]]:
         first = {name: cubes[:, :1] for name, cubes in batch.cubes.items()}

@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from inspect import isabstract
 from typing import Any, TypeVar
@@ -13,12 +13,7 @@ from features_store.errors import UsageError
 from train.data.batch import InputShape
 from train.heads import names
 from train.heads.base import Head
-from train.heads.options import (
-    coerce_options,
-    declared_options,
-    declared_types,
-    refuse_unknown,
-)
+from train.heads.options import coerce_options, declared_options, declared_types
 from train.heads.own import find_own_head, not_a_head, own_name
 
 _HeadClass = TypeVar("_HeadClass", bound=type[Head])
@@ -65,11 +60,6 @@ def head_class(name: str) -> type[Head]:
 def head_options(name: str) -> dict[str, Any]:
     """Return option name to default, as the constructor of head `name` declares them."""
     return declared_options(head_class(name).__init__)
-
-
-def refuse_unknown_options(name: str, options: Iterable[str]) -> None:
-    """Raise `UsageError` unless head `name` has all these options."""
-    refuse_unknown(name, options, declared_types(head_class(name).__init__))
 
 
 def refuse_wrong_options(name: str, options: Mapping[str, object]) -> None:

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import AttentionForm, Head
+from train.heads.base import AttentionForm, AttentionMap, Head
 from train.heads.blocks.conv3x3 import Conv3x3
-from train.heads.blocks.conv_lstm import ConvLSTMCell
 from train.heads.blocks.masked import masked_mean, masked_softmax
-from train.heads.blocks.saliency_losses import (
+from train.heads.blocks.penalties import (
     contrast_penalty,
     root_mean_unimodality_penalty,
     total_variation_penalty,
     unimodality_penalty,
 )
-from train.heads.options import check_option
+from train.heads.blocks.recurrent import ConvLSTMCell
+from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 from train.heads.soft_attention import ContentAttention
 
@@ -98,7 +98,6 @@ class SaliencyConvLSTM(Head):
     """
 
     source: ClassVar[str] = "Meng et al. 2019, arXiv 1810.04511, place not at hand"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-4
     takes_attention: ClassVar[bool] = True
     attention_form: AttentionForm = "cell"
@@ -109,44 +108,34 @@ class SaliencyConvLSTM(Head):
         shape: InputShape,
         num_classes: int,
         attention: Literal["spatio-temporal", "spatial", "temporal"] = "spatio-temporal",
-        hidden: int = 64,
+        hidden: PositiveInt = 64,
         energy: Literal["tanh", "linear", "detached"] = "tanh",
-        dropout: float = 0.2,
-        total_variation: float = 1e-5,
-        contrast: float = 1e-4,
-        unimodality: float = 1.0,
+        dropout: Dropout = 0.2,
+        total_variation: NonNegativeFloat = 1e-5,
+        contrast: NonNegativeFloat = 1e-4,
+        unimodality: NonNegativeFloat = 1.0,
         scaling: Literal["batch", "code"] = "batch",
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("hidden", hidden, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
         self.weigh_losses(
             total_variation=total_variation, contrast=contrast, unimodality=unimodality
         )
-        _, dim = shape.top
         self.dropout, self.scaling = dropout, scaling
-        self.saliency = saliency_mask(dim, hidden) if attention != "temporal" else None
-        self.initial_hidden = conv_stack(dim, hidden)
-        self.initial_cell_state = conv_stack(dim, hidden)
+        self.saliency = saliency_mask(self.dim, hidden) if attention != "temporal" else None
+        self.initial_hidden = conv_stack(self.dim, hidden)
+        self.initial_cell_state = conv_stack(self.dim, hidden)
         self.energy: ContentAttention | LinearEnergy | None = None
         if attention != "spatial":
             self.energy = (
-                ContentAttention(hidden, dim, hidden)
+                ContentAttention(hidden, self.dim, hidden)
                 if energy == "tanh"
-                else LinearEnergy(dim, detached=energy == "detached")
+                else LinearEnergy(self.dim, detached=energy == "detached")
             )
-        self.conv_lstm = ConvLSTMCell(dim, hidden)
+        self.conv_lstm = ConvLSTMCell(self.dim, hidden)
         self.classify = nn.Linear(hidden, num_classes)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """See `Head`; `attention` is used as given in the place of the mask.
-
-        Raises:
-            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
-        """
-        self.check_attention(attention, batch)
+    def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
+        """See `Head`; `attention` takes the place of the mask."""
         # Valid frames only, one behind the other: padding must not enter the batch statistics.
         frames = rearrange(self._drop_channels(batch.top)[batch.mask], "n h w d -> n d h w")
         if attention is not None:

@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import Head
-from train.heads.blocks.doubly_stochastic import doubly_stochastic_penalty
+from train.heads.base import AttentionMap, Head
 from train.heads.blocks.masked import mean_cube, zero_masked
+from train.heads.blocks.penalties import doubly_stochastic_penalty
 from train.heads.blocks.recurrent import InitialState, LSTMState, OutputModule, StackedLSTM
-from train.heads.options import check_option
+from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -101,7 +101,6 @@ class SoftAttention(Head):
     """
 
     source: ClassVar[str] = "Sharma, Kiros, Salakhutdinov 2015, arXiv 1511.04119, equation 4"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True
 
@@ -111,29 +110,24 @@ class SoftAttention(Head):
         shape: InputShape,
         num_classes: int,
         attention: Literal["location", "content"] = "location",
-        attention_size: int = 128,
+        attention_size: PositiveInt = 128,
         query: Literal["top", "bottom", "own"] = "top",
-        layers: int = 1,
-        hidden: int = 128,
-        dropout: float = 0.5,
-        doubly_stochastic: float = 0.0,
+        layers: PositiveInt = 1,
+        hidden: PositiveInt = 128,
+        dropout: Dropout = 0.5,
+        doubly_stochastic: NonNegativeFloat = 0.0,
         scaling: Literal["paper", "code"] = "paper",
-        inverse_temperature: float = 1.0,
+        inverse_temperature: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("layers", layers, at_least=1)
-        check_option("attention_size", attention_size, at_least=1)
-        check_option("hidden", hidden, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
-        check_option("inverse_temperature", inverse_temperature, at_least=0)
-        _, dim = shape.top
         self.weigh_losses(doubly_stochastic=doubly_stochastic)
         self.query, self.scaling = query, scaling
         self.inverse_temperature = inverse_temperature
         self.attend = build_attention(attention, hidden, shape, attention_size)
-        self.initial_state = InitialState(dim, hidden, num_layers=layers)
+        self.initial_state = InitialState(self.dim, hidden, num_layers=layers)
         is_own = query == "own"
-        self.lstm = StackedLSTM(dim, hidden, num_layers=layers, beside_size=dim if is_own else 0)
+        beside_size = self.dim if is_own else 0
+        self.lstm = StackedLSTM(self.dim, hidden, num_layers=layers, beside_size=beside_size)
         self.output = OutputModule(hidden, num_classes, dropout=dropout)
         # Of the layers below the top, bottom first.
         self.attend_below = nn.ModuleList(
@@ -141,15 +135,8 @@ class SoftAttention(Head):
             for _ in range(layers - 1 if is_own else 0)
         )
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """See `Head`; `attention` is used as given, it need not sum to one.
-
-        Raises:
-            UsageError: `attention` has another shape than the cubes' (B, T, K, K).
-        """
-        self.check_attention(attention, batch)
+    def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
+        """See `Head`."""
         hidden, weights = self._recur(batch, attention)
         weights = zero_masked(weights, batch.mask)
         maps = {"spatial": weights[:, :, -1]}
@@ -167,7 +154,7 @@ class SoftAttention(Head):
         """Return the doubly stochastic penalty beside a mean of CE over frames and clips."""
         penalty = doubly_stochastic_penalty(spatial, mask)
         if self.scaling == "code":
-            penalty = penalty / self.shape.top[0] ** 2
+            penalty = penalty / self.grid_size**2
         return (penalty / mask.sum(1).clamp(min=1)).mean()
 
     def _recur(

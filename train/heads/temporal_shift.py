@@ -1,6 +1,5 @@
 """Temporal shift (Lin, Gan, Han 2019, arXiv 1811.08383) and a small head on it: a yardstick."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -10,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from features_store.errors import UsageError
-from train.data.batch import Batch, HeadOutput, InputShape
-from train.heads.base import Head
-from train.heads.blocks.classifier import PooledClassifier, average_consensus
-from train.heads.blocks.masked import masked_mean, zero_masked
-from train.heads.options import check_option
+from train.data.batch import Batch, InputShape
+from train.heads.blocks.masked import zero_masked
+from train.heads.blocks.standardise import PooledClassifier
+from train.heads.consensus import ConsensusHead
+from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 
 FOLD_DIV = 8
@@ -47,7 +46,7 @@ def check_can_shift(dim: int) -> None:
 
 
 @register_head("temporal-shift")
-class TemporalShiftHead(Head):
+class TemporalShiftHead(ConsensusHead):
     """Shift, 1×1 convolution, ReLU, mean over cells, linear layer, mean logits over valid frames.
 
     In the paper a shift stands in each residual block of a network that is trained with it; this is
@@ -55,33 +54,22 @@ class TemporalShiftHead(Head):
     """
 
     source: ClassVar[str] = "Lin, Gan, Han 2019, arXiv 1811.08383, section 3"
-    learning_rate: ClassVar[float] = 1e-3
     weight_decay: ClassVar[float] = 1e-2
 
     def __init__(
-        self, *, shape: InputShape, num_classes: int, hidden: int = 128, dropout: float = 0.5
+        self,
+        *,
+        shape: InputShape,
+        num_classes: int,
+        hidden: PositiveInt = 128,
+        dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        check_option("hidden", hidden, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
-        _, dim = shape.top
-        check_can_shift(dim)
-        self.mix = nn.Linear(dim, hidden)
+        check_can_shift(self.dim)
+        self.mix = nn.Linear(self.dim, hidden)
         self.classify = PooledClassifier(hidden, num_classes, dropout=dropout)
 
-    def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Fit mean and std of what the layer, not yet trained, makes of the training clips."""
-        with torch.no_grad():
-            self.classify.fit(masked_mean(self._frames(batch), batch.mask) for batch in batches)
-
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
-        """See `Head`."""
-        self.refuse_attention(attention)
-        logits = self.classify(self._frames(batch))
-        return HeadOutput(logits=average_consensus(logits, batch.mask), maps={}, losses={})
-
-    def _frames(self, batch: Batch) -> Float[Tensor, "b t n"]:
+    def features(self, batch: Batch) -> tuple[Float[Tensor, "b t n"], dict[str, Tensor]]:
+        """Return the mixed frames, averaged over cells."""
         mixed: Tensor = self.mix(temporal_shift(batch.top, batch.mask)).relu()
-        return reduce(mixed, "b t h w n -> b t n", "mean")
+        return reduce(mixed, "b t h w n -> b t n", "mean"), {}

@@ -14,7 +14,7 @@ from train.heads.attentive_probe import check_heads
 from train.heads.base import Head
 from train.heads.blocks.masked import masked_mean, zero_masked
 from train.heads.blocks.standardise import Standardise
-from train.heads.options import check_option
+from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -34,18 +34,15 @@ class Transformer(Head):
         *,
         shape: InputShape,
         num_classes: int,
-        hidden: int = 128,
-        heads: int = 4,
-        layers: int = 2,
-        dropout: float = 0.1,
+        hidden: PositiveInt = 128,
+        heads: PositiveInt = 4,
+        layers: PositiveInt = 2,
+        dropout: Dropout = 0.1,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
         check_heads(hidden, heads)
-        check_option("layers", layers, at_least=1)
-        check_option("dropout", dropout, at_least=0, below=1)
-        _, dim = shape.top
-        self.standardise = Standardise(dim)
-        self.embed = nn.Linear(dim, hidden)
+        self.standardise = Standardise(self.dim)
+        self.embed = nn.Linear(self.dim, hidden)
         layer = nn.TransformerEncoderLayer(
             hidden,
             heads,
@@ -69,11 +66,8 @@ class Transformer(Head):
         """Fit mean and std of the frames to the training clips."""
         self.standardise.fit(self.condensed(batch)["frames"][batch.mask] for batch in batches)
 
-    def forward(
-        self, batch: Batch, *, attention: Float[Tensor, "b t k k"] | None = None
-    ) -> HeadOutput:
+    def forward(self, batch: Batch) -> HeadOutput:
         """See `Head`."""
-        self.refuse_attention(attention)
         embedded = self.embed(self.standardise(self.condensed(batch)["frames"]))
         positions = sinusoidal_positions(embedded.shape[1], embedded.shape[2], like=embedded)
         encoded = self.encoder(embedded + positions, src_key_padding_mask=~batch.mask)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from train.heads.blocks.masked import masked_softmax, zero_masked
+from train.heads.options import check_option
 
 Mechanism = Literal["motion+attention", "motion", "attention"]
 LastMotion = Literal["faithful", "zero", "replicate"]
@@ -28,6 +29,12 @@ class M2AOutput:
     cubes: Float[Tensor, "b t k k d"]
     activation: Float[Tensor, "b t k k"]
     frame_attention: Float[Tensor, "b t t"] | None
+
+    @property
+    def maps(self) -> dict[str, Tensor]:
+        """What can be shown of it, by name."""
+        maps = {"activation": self.activation, "frame_attention": self.frame_attention}
+        return {name: values for name, values in maps.items() if values is not None}
 
 
 class M2ABlock(nn.Module):
@@ -57,6 +64,7 @@ class M2ABlock(nn.Module):
         last: LastMotion = "faithful",
     ) -> None:
         super().__init__()
+        check_option("reduction", reduction, at_least=1, below=dim + 1)
         self.mechanism: Mechanism = mechanism
         self.last: LastMotion = last
         # A bias cancels in every difference of two frames; no other term would see it.

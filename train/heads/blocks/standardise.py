@@ -1,4 +1,4 @@
-"""Features to zero mean and unit variance of the training set.
+"""Features to zero mean and unit variance of the training set, and a classifier of them.
 
 Pooled cubes are about 80 % zeros before pooling and their channels differ in scale by orders of
 magnitude, so that plain gradient descent would learn the loud ones only.
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 
 class Standardise(nn.Module):
@@ -50,3 +51,30 @@ class Standardise(nn.Module):
         largest = std.max() if std.numel() else std.sum()
         self.mean.copy_(mean)
         self.std.copy_(std.clamp(min=self.eps * largest) if largest > 0 else torch.ones_like(std))
+
+
+class PooledClassifier(nn.Module):
+    """Standardise, dropout, one linear layer.
+
+    Its weights start as N(0, 0.001²), as in TSN and its descendants: a larger random start would
+    stay in the weights of features that say nothing, and none at all would give no gradient to what
+    stands before it.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, *, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.standardise = Standardise(num_features)
+        self.linear = nn.Linear(num_features, num_classes)
+        nn.init.normal_(self.linear.weight, std=1e-3)
+        nn.init.zeros_(self.linear.bias)
+
+    def fit(self, features: Iterable[Float[Tensor, "_ f"]]) -> None:
+        """Fit mean and std to the features of the training clips."""
+        self.standardise.fit(features)
+
+    def forward(self, features: Float[Tensor, "b steps f"]) -> Float[Tensor, "b steps classes"]:
+        """Return the logits of every step."""
+        standard = F.dropout(self.standardise(features), self.dropout, self.training)
+        logits: Tensor = self.linear(standard)
+        return logits

@@ -1,6 +1,8 @@
-"""Regularisers of the saliency head (Meng et al. 2019, arXiv 1810.04511), unweighted, per clip.
+"""Penalties of attention, unweighted, per clip: how it is spread over cells and frames.
 
-Each returns a sum over the valid frames of a clip; masked frames have no part in it.
+Each is of the valid frames of a clip; masked frames have no part in it. The doubly stochastic one
+is that of Sharma et al. (2015, arXiv 1511.04119), the others are regularisers of the saliency head
+(Meng et al. 2019, arXiv 1810.04511).
 """
 
 from einops import reduce
@@ -8,6 +10,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from train.heads.blocks.masked import zero_masked
+
+
+def doubly_stochastic_penalty(
+    weights: Float[Tensor, "b t k k"], mask: Bool[Tensor, "b t"]
+) -> Float[Tensor, " b"]:
+    """Return Σ_i (1 − Σ_t l_{t,i})² per clip, over its valid frames (Sharma et al. 2015).
+
+    It asks that every cell be looked at as much as every other in the course of the clip. It is
+    zero only when the number of valid frames T equals the number of cells K²; otherwise its minimum
+    is (K² − T)² / K², at uniform weights.
+    """
+    looked_at = reduce(zero_masked(weights, mask), "b t h w -> b h w", "sum")
+    return reduce((1.0 - looked_at).square(), "b h w -> b", "sum")
 
 
 def total_variation_penalty(

@@ -123,6 +123,17 @@ def test_what_is_in_work_at_the_deadline_is_dropped_and_the_command_says_resume(
         assert len(opened) == 4
 
 
+def test_worker_processes_keep_the_deadline_of_their_parent(cubereel, tmp_path):
+    videos, store = write_classes(tmp_path / "v", per_class=2), tmp_path / "s.cubes"
+    options = ExtractionOptions(backbone="tiny:conv", fps="10", device="cpu", processes=2)
+
+    stopped = extract(videos, out=store, deadline=Deadline(0.001), options=options)
+    assert (stopped.stopped, stopped.num_extracted) == (True, 0)
+    rest = extract(videos, out=store, deadline=Deadline(3600), options=options)
+    assert (rest.stopped, rest.num_extracted) == (False, 4)
+    assert cubereel("store", "verify", store, "--full") == 0
+
+
 def test_slurms_end_of_the_job_is_obeyed(cubereel, tmp_path, monkeypatch):
     videos, store = write_classes(tmp_path / "v", per_class=2), tmp_path / "s.cubes"
     monkeypatch.setattr("pipelines.executors.deadline.MAX_MARGIN_SECONDS", 1e9)

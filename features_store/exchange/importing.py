@@ -68,13 +68,13 @@ def import_features(
         UsageError: an option does not exist or does not fit.
         ContractError: the source breaks the format's promises, or is not safe to read.
     """
-    module = find_format(kind)
+    layout = find_format(kind)
     source, out = Path(source), Path(out)
     if not source.exists():
         raise UsageError(f"no source {str(source)!r}; give the folder or file to import")
     said = _read_said(source, kind)
     options = _complete(options, said, kind)
-    with module.open_features(source, options) as features:
+    with layout.open_features(source, options) as features:
         if source.is_dir():
             _require_all(features, said.get("videos"), source)
         if features.header is None:
@@ -122,7 +122,7 @@ def _with_terms(
 
 def _complete(given: ImportOptions, said: Mapping[str, Any], kind: str) -> ImportOptions:
     """Fill in what an export of ours says; refuse what the format does not take."""
-    taken = find_format(kind).OPTIONS
+    taken = find_format(kind).options
     for name in OF_FORMATS:
         if getattr(given, name) is not None and name not in taken:
             raise UsageError(

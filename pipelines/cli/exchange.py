@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -54,39 +53,11 @@ def export(
             typer.echo(f"note: {note}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImportFlags(ImportOptions):
-    """The same options with their flags."""
-
-    name: Annotated[
-        str, typer.Option(help="What computed them, such as i3d-kinetics; not for folder.")
-    ] = ""
-    dtype: Annotated[
-        str | None, typer.Option(help="float16 or float32; that of the source if none.")
-    ] = None
-    fps: Annotated[float | None, typer.Option(help="Frames a second of the videos.")] = None
-    feat_stride: Annotated[
-        float | None, typer.Option(help="Frames from one row of features to the next.")
-    ] = None
-    feat_num_frames: Annotated[
-        int | None, typer.Option(help="Frames behind a row of features [1].")
-    ] = None
-    grid_size: Annotated[
-        int | None, typer.Option(help="sharma: K of the K×K cells of a row [7].")
-    ] = None
-    annotations: Annotated[
-        Path | None, typer.Option(help="npy, npz: JSON with fps, stride, labels of videos.")
-    ] = None
-    licence: Annotated[str, typer.Option(help="Licence of the videos, kept in the store.")] = ""
-    origin: Annotated[str, typer.Option(help="Where videos and features are from.")] = ""
-    citation: Annotated[str, typer.Option(help="What users of the store are to cite.")] = ""
-
-
 def import_(
     source: Annotated[Path, typer.Argument(help="The folder or file with features.")],
     out: Annotated[Path, typer.Option(help="The store; made, or extended where it was left.")],
     kind: Kind,
-    options: ImportFlags,
+    options: ImportOptions,
     as_json: AsJson = False,
 ) -> None:
     """Make a store of features that something else computed. Safe to run again."""

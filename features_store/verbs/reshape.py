@@ -8,10 +8,6 @@ from pathlib import Path
 
 from features_store.errors import ContractError, UsageError
 from features_store.format.layout import SHARD_BYTES
-from features_store.metadata import StoreHeader
-from features_store.plain import to_plain
-from features_store.runs import new_run_id, write_run
-from features_store.session import StoreWriter
 from features_store.sources import SourceTerms
 from features_store.store import Store
 from features_store.verbs.transfer import OnVideos, TransferReport, transfer
@@ -42,7 +38,7 @@ def subset_store(
             store.position(video_id)
         chosen = _choose(store, ids=ids, labels=labels, groups=groups, splits=splits)
         header = replace(store.header, sources=_sources_of(store, chosen))
-        return _copy(store, header, Path(out), "subset", ids=chosen, on_videos=on_videos)
+        return transfer([store], Path(out), header, verb="subset", ids=chosen, on_videos=on_videos)
 
 
 def _choose(
@@ -134,28 +130,11 @@ def repack_store(
             has_diff_cubes=old.has_diff_cubes and not options.drop_diff_cubes,
             views=tuple(view for view in old.views if not options.views or view in options.views),
         )
-        return _copy(
-            store, header, Path(out), "repack", shard_bytes=options.shard_bytes, on_videos=on_videos
+        return transfer(
+            [store],
+            Path(out),
+            header,
+            verb="repack",
+            shard_bytes=options.shard_bytes,
+            on_videos=on_videos,
         )
-
-
-def _copy(
-    store: Store,
-    header: StoreHeader,
-    out: Path,
-    verb: str,
-    *,
-    ids: Sequence[str] | None = None,
-    shard_bytes: int = SHARD_BYTES,
-    on_videos: OnVideos,
-) -> TransferReport:
-    if out.resolve() == store.path.resolve():
-        raise UsageError(f"{out} cannot be written over itself; give `out` another folder")
-    run_id = new_run_id()
-    store.check_shards()
-    with StoreWriter(out, header, run_id=run_id) as writer:
-        report = transfer(
-            [store], writer, run_id=run_id, ids=ids, shard_bytes=shard_bytes, on_videos=on_videos
-        )
-        write_run(out, run_id, {"verb": verb, **to_plain(report)})
-    return report

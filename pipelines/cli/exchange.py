@@ -11,7 +11,7 @@ from features_store.exchange.formats.registry import FORMATS
 from features_store.exchange.options import ImportOptions
 from pipelines.cli.arguments import AsJson
 from pipelines.cli.expanding import expand_options
-from pipelines.cli.show import print_json
+from pipelines.cli.show import print_result
 
 _NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
 Kind = Annotated[str, typer.Option("--format", help=_NAMES)]
@@ -42,15 +42,11 @@ def export(
     from features_store.exchange import export_store
 
     report = export_store(store, folder, kind=kind, layer=layer, video=video, pool=pool)
-    if as_json:
-        print_json(report)
-    else:
-        typer.echo(
-            f"{report.num_videos} videos, {report.num_frames} frames are in {report.folder} "
-            f"({report.kind}); {report.num_files_written} files written now"
-        )
-        for note in report.notes:
-            typer.echo(f"note: {note}")
+    done = (
+        f"{report.num_videos} videos, {report.num_frames} frames are in {report.folder} "
+        f"({report.kind}); {report.num_files_written} files written now"
+    )
+    print_result(report, [done, *_notes(report.notes)], as_json=as_json)
 
 
 def import_(
@@ -64,12 +60,12 @@ def import_(
     from features_store.exchange import import_features
 
     report = import_features(source, out, kind=kind, options=options)
-    if as_json:
-        print_json(report)
-        return
-    typer.echo(
+    done = (
         f"{report.num_videos} videos are in {report.store}: {report.num_imported} imported now "
         f"({report.num_frames} frames), {report.num_done_before} before"
     )
-    for warning in report.warnings:
-        typer.echo(f"note: {warning}")
+    print_result(report, [done, *_notes(report.warnings)], as_json=as_json)
+
+
+def _notes(texts: list[str]) -> list[str]:
+    return [f"note: {text}" for text in texts]

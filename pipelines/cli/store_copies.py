@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ import typer
 from features_store.format.encodings import Compression, Dtype
 from pipelines.cli.arguments import AsJson, StorePath
 from pipelines.cli.expanding import expand_options
-from pipelines.cli.show import print_json
+from pipelines.cli.show import print_result
 
 if TYPE_CHECKING:
     from features_store.verbs.reshape import RepackOptions
@@ -36,9 +35,7 @@ def append(
     """Add the videos of other stores to a store; safe to run again."""
     from features_store.verbs.merge import append_stores
 
-    with _progress("append") as on_videos:
-        report = append_stores(path, sources, on_videos=on_videos)
-    _show_transfer(report, as_json=as_json)
+    _copy("append", lambda done: append_stores(path, sources, on_videos=done), as_json=as_json)
 
 
 def merge(
@@ -49,9 +46,7 @@ def merge(
     """Join stores into a new one; safe to run again."""
     from features_store.verbs.merge import merge_stores
 
-    with _progress("merge") as on_videos:
-        report = merge_stores(sources, out, on_videos=on_videos)
-    _show_transfer(report, as_json=as_json)
+    _copy("merge", lambda done: merge_stores(sources, out, on_videos=done), as_json=as_json)
 
 
 def subset(
@@ -71,12 +66,14 @@ def subset(
         lines = ids.read_text().splitlines() if ids is not None else []
     except (OSError, UnicodeDecodeError) as err:
         raise UsageError(f"the list of ids cannot be read: {err}") from err
-    with _progress("subset") as on_videos:
-        report = subset_store(
+
+    def copy(on_videos: OnVideos) -> TransferReport:
+        return subset_store(
             path, out, ids=[line for line in lines if line], labels=label or (),
             groups=group or (), splits=split or (), on_videos=on_videos,
         )  # fmt: skip
-    _show_transfer(report, as_json=as_json)
+
+    _copy("subset", copy, as_json=as_json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,29 +120,25 @@ def repack(path: StorePath, out: Out, options: RepackFlags, as_json: AsJson = Fa
     from features_store.verbs.reshape import repack_store
 
     wanted = options.options()
-    with _progress("repack") as on_videos:
-        report = repack_store(path, out, wanted, on_videos=on_videos)
-    _show_transfer(report, as_json=as_json)
+    _copy("repack", lambda done: repack_store(path, out, wanted, on_videos=done), as_json=as_json)
 
 
-@contextmanager
-def _progress(verb: str) -> Iterator[OnVideos]:
+def _copy(verb: str, copy: Callable[[OnVideos], TransferReport], *, as_json: bool) -> None:
+    """Run a verb that reports its progress, and print what it did."""
     from pipelines.progress import ProgressLog
 
     with ProgressLog(verb, total=0, unit="videos") as progress:
-        yield progress.reach
+        report = copy(progress.reach)
+    print_result(report, _lines(report), as_json=as_json)
 
 
-def _show_transfer(report: TransferReport, *, as_json: bool) -> None:
-    if as_json:
-        print_json(report)
-        return
-    typer.echo(
+def _lines(report: TransferReport) -> Iterator[str]:
+    yield (
         f"{report.num_videos} videos ({report.num_frames} frames) in {report.num_shards} shards "
         f"added to {report.target}; {report.num_there_before} were there before"
     )
     if report.differing:
-        typer.echo(
+        yield (
             f"its manifest.csv says otherwise of {len(report.differing)} videos and was kept; "
             f"first: {report.differing[0]}"
         )

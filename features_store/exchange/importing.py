@@ -141,16 +141,12 @@ def _require_all(features: Features, num_videos: int | None, source: Path) -> No
         )
 
 
-def _sources(said: Mapping[str, Any]) -> list[Any]:
-    sources = said.get("sources")
-    return sources if isinstance(sources, list) else []
-
-
 def _read_said(source: Path, kind: str) -> dict[str, Any]:
     """Return what an export of ours says in `export.json`, with types checked."""
     folder = source if source.is_dir() else source.parent
     said = read_export(folder)
-    if not said or not (source.is_dir() or source.name in _sources(said)):
+    files = said.get("sources")
+    if not said or not (source.is_dir() or (isinstance(files, list) and source.name in files)):
         return {}
     if said.get("format") != kind:
         raise UsageError(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from features_store.errors import ContractError, UsageError
-from features_store.format.layout import SHARD_BYTES
 from features_store.sources import SourceTerms
 from features_store.store import Store
+from features_store.verbs.options import RepackOptions as RepackOptions
 from features_store.verbs.transfer import OnVideos, TransferReport, transfer
 
-COMPACT = ("8bit", "zstd")  # an eighth of the bytes of float16
+COMPACT = ("8bit", "zstd")
 
 
 def subset_store(
@@ -81,29 +81,10 @@ def _sources_of(store: Store, video_ids: Sequence[str]) -> tuple[SourceTerms, ..
     return tuple(source for source in store.header.sources if source.id in used)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RepackOptions:
-    """What becomes of a store that is copied.
-
-    Attributes:
-        dtype, compression: of the cubes; None is as before.
-        layers, views: to keep, in any order; all when empty.
-        drop_diff_cubes: leave out the cubes of difference images.
-        shard_bytes: before compression. 8-bit shards are split but not joined.
-    """
-
-    dtype: str | None = None
-    compression: str | None = None
-    layers: Sequence[str] = ()
-    views: Sequence[str] = ()
-    drop_diff_cubes: bool = False
-    shard_bytes: int = SHARD_BYTES
-
-
 def repack_store(
     source: str | Path,
     out: str | Path,
-    options: RepackOptions = RepackOptions(),
+    options: RepackOptions = RepackOptions(),  # noqa: B008 (immutable)
     *,
     on_videos: OnVideos = lambda _, __: None,
 ) -> TransferReport:
@@ -112,8 +93,6 @@ def repack_store(
     Raises:
         StoreError: a layer or view that is not there, or values that the dtype cannot hold.
     """
-    if options.shard_bytes < 1:
-        raise UsageError(f"the size of a shard must be positive, got {options.shard_bytes}")
     with Store(source) as store:
         old = store.header
         unknown = sorted(set(options.views) - set(old.views))
@@ -122,10 +101,11 @@ def repack_store(
         kept = {old.layer(name).name for name in options.layers} or {
             layer.name for layer in old.layers
         }
+        dtype, compression = COMPACT if options.compact else (options.dtype, options.compression)
         header = replace(
             old,
-            dtype=options.dtype or old.dtype,
-            compression=options.compression or old.compression,
+            dtype=dtype or old.dtype,
+            compression=compression or old.compression,
             layers=tuple(layer for layer in old.layers if layer.name in kept),
             has_diff_cubes=old.has_diff_cubes and not options.drop_diff_cubes,
             views=tuple(view for view in old.views if not options.views or view in options.views),

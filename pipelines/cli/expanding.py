@@ -42,15 +42,18 @@ def _flags(kind: Any) -> list[inspect.Parameter]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=_as_flag(hints[field.name]),
+            annotation=_as_flag(field.name, hints[field.name]),
         )
         for field in fields(kind)
     ]
 
 
-def _as_flag(hint: Any) -> Any:
-    """Return a hint as typer knows it: of a sequence a list, of a text the help of an option."""
+def _as_flag(name: str, hint: Any) -> Any:
+    """Return a hint as typer knows it: of a sequence a list, of a text an option with that help."""
     bare, *extras = get_args(hint)
     kind = list[get_args(bare)[0]] if get_origin(bare) is Sequence else bare  # type: ignore[misc]
-    options = [Option(help=each) if isinstance(each, str) else each for each in extras]
+    if kind is not bare:
+        name = name.removesuffix("s")  # --layer, which is given several times
+    flag = f"--{name.replace('_', '-')}"  # said, so that there is no --no-… of a bool
+    options = [Option(flag, help=each) if isinstance(each, str) else each for each in extras]
     return Annotated[kind, *options]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from features_store.format.encodings import Compression, Dtype
+from features_store.verbs.options import RepackOptions
 from pipelines.cli.arguments import AsJson, StorePath
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_result
 
 if TYPE_CHECKING:
-    from features_store.verbs.reshape import RepackOptions
     from features_store.verbs.transfer import OnVideos, TransferReport
 
 Out = Annotated[Path, typer.Option(help="The new store; made, or extended where it was left.")]
@@ -76,51 +74,12 @@ def subset(
     _copy("subset", copy, as_json=as_json)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RepackFlags:
-    """How a store is copied."""
-
-    compact: Annotated[
-        bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
-    ] = False
-    dtype: Annotated[Dtype | None, typer.Option(help="Of the cubes; as before if none.")] = None
-    compression: Annotated[Compression | None, typer.Option(help="As before if none.")] = None
-    layer: Annotated[Sequence[str], typer.Option(help="Layers to keep; repeat.")] = ()
-    view: Annotated[Sequence[str], typer.Option(help="Views to keep; repeat.")] = ()
-    drop_diff_cubes: Annotated[
-        bool, typer.Option("--drop-diff-cubes", help="Leave out cubes of difference images.")
-    ] = False
-    shard_bytes: Annotated[int, typer.Option(help="Most bytes of a shard, before compression.")] = (
-        2 * 2**30
-    )
-
-    def options(self) -> RepackOptions:
-        """Return what they say; raise `UsageError` where two say the same."""
-        from features_store.errors import UsageError
-        from features_store.verbs.reshape import COMPACT, RepackOptions
-
-        if self.compact and (self.dtype or self.compression):
-            raise UsageError(
-                "--compact says dtype and compression; leave --dtype and --compression"
-            )
-        dtype, compression = COMPACT if self.compact else (self.dtype, self.compression)
-        return RepackOptions(
-            dtype=dtype,
-            compression=compression,
-            layers=self.layer,
-            views=self.view,
-            drop_diff_cubes=self.drop_diff_cubes,
-            shard_bytes=self.shard_bytes,
-        )
-
-
 @expand_options
-def repack(path: StorePath, out: Out, options: RepackFlags, as_json: AsJson = False) -> None:
+def repack(path: StorePath, out: Out, options: RepackOptions, as_json: AsJson = False) -> None:
     """Copy a store, encoded otherwise or without some layers; safe to run again."""
     from features_store.verbs.reshape import repack_store
 
-    wanted = options.options()
-    _copy("repack", lambda done: repack_store(path, out, wanted, on_videos=done), as_json=as_json)
+    _copy("repack", lambda done: repack_store(path, out, options, on_videos=done), as_json=as_json)
 
 
 def _copy(verb: str, copy: Callable[[OnVideos], TransferReport], *, as_json: bool) -> None:

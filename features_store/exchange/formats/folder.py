@@ -112,8 +112,8 @@ def _export_video(
     record = selection.sound_record(video_id)
     for array in header.arrays:
         name = f"{video_id}/{file_name(array.path)}"
-        write = partial(_write_array, selection, video_id, array.path)
-        target.write(name, write)
+        rows = selection.array(video_id, array.path)  # which are read when they are written
+        target.write(name, partial(write_npy, array=rows))
     document = _to_json(record) | {CHECKSUMS: _checksums(selection, record, header)}
     target.write_text(f"{video_id}/{RECORD_FILE}", json.dumps(document, indent=1))
 
@@ -134,10 +134,6 @@ def _checksum(blocks: Iterable[np.ndarray]) -> str:
     for block in blocks:
         update_checksum(hasher, block)
     return hasher.hexdigest()
-
-
-def _write_array(selection: Selection, video_id: str, array: str, path: Path) -> None:
-    write_npy(path, selection.array(video_id, array))
 
 
 def _to_json(record: VideoRecord) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,32 +31,25 @@ def subset_store(
         StoreError: an id is not in the source.
         ContractError: no video meets the conditions.
     """
-    if not (ids or labels or groups or splits):
+    said = {"label": set(labels), "group": set(groups), "split": set(splits)}
+    said = {name: values for name, values in said.items() if values}
+    if not (ids or said):
         raise UsageError("no condition given; name ids, labels, groups or splits")
     with Store(source) as store:
         for video_id in ids:
             store.position(video_id)
-        chosen = _choose(store, ids=ids, labels=labels, groups=groups, splits=splits)
+        chosen = _choose(store, set(ids), said)
         header = replace(store.header, sources=_sources_of(store, chosen))
         return transfer([store], Path(out), header, verb="subset", ids=chosen, on_videos=on_videos)
 
 
-def _choose(
-    store: Store,
-    *,
-    ids: Collection[str],
-    labels: Collection[str],
-    groups: Collection[str],
-    splits: Collection[str],
-) -> list[str]:
-    said = {name: set(values) for name, values in
-            (("label", labels), ("group", groups), ("split", splits)) if values}  # fmt: skip
+def _choose(store: Store, wanted: set[str], said: Mapping[str, set[str]]) -> list[str]:
+    """Return the wanted videos, or all, of which the manifest says one of the values of each."""
     manifest = store.manifest if said else {}
     for name, values in said.items():
         unknown = sorted(values - {getattr(row, name) for row in manifest.values()})
         if unknown:
             raise ContractError(f"the manifest of {store.path} has no {name} {unknown[0]!r}")
-    wanted = set(ids)
     chosen = [
         video_id
         for video_id in store.ids

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from features_store.verbs.info import store_info as store_info
     from features_store.verbs.merge import append_stores as append_stores
     from features_store.verbs.merge import merge_stores as merge_stores
+    from features_store.verbs.options import RepackOptions as RepackOptions
     from features_store.verbs.repair import RepairReport as RepairReport
     from features_store.verbs.repair import repair_store as repair_store
-    from features_store.verbs.reshape import RepackOptions as RepackOptions
     from features_store.verbs.reshape import repack_store as repack_store
     from features_store.verbs.reshape import subset_store as subset_store
     from features_store.verbs.verify import VerifyReport as VerifyReport
@@ -54,8 +54,9 @@ _MODULES = {
     "verbs.diff": ("StoreDiff", "diff_stores"),
     "verbs.info": ("store_info",),
     "verbs.merge": ("append_stores", "merge_stores"),
+    "verbs.options": ("RepackOptions",),
     "verbs.repair": ("RepairReport", "repair_store"),
-    "verbs.reshape": ("RepackOptions", "repack_store", "subset_store"),
+    "verbs.reshape": ("repack_store", "subset_store"),
     "verbs.verify": ("VerifyReport", "verify_store"),
 }
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

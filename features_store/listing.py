@@ -77,21 +77,26 @@ def listing_problems(store: Path, catalogue: Catalogue, there: Mapping[str, int]
     """Return what is missing, of another size, or not listed; `there` was found before."""
     problems = []
     for name, entry in catalogue.shards.items():
-        num_bytes = there.get(name)
-        if num_bytes is None:
-            try:
-                num_bytes = (store / "shards" / name).lstat().st_size
-            except FileNotFoundError:
-                problems.append(f"shard {name} is missing")
-                continue
-        if num_bytes != entry.bytes:
-            problems.append(f"shard {name} has {num_bytes} bytes, the catalogue says {entry.bytes}")
+        if there.get(name) != entry.bytes and (problem := size_problem(store, entry)):
+            problems.append(problem)
     listed = {entry.file_name for entry in catalogue.entries}
     problems += [
         f"{name} in shards/ is no shard of this store: the catalogue does not list it"
         for name in sorted(set(there) - listed)
     ]
     return problems
+
+
+def size_problem(store: Path, entry: ShardEntry) -> str | None:
+    """Say whether a listed shard is missing or of another size; None when it is neither."""
+    name = entry.file_name
+    try:
+        num_bytes = (store / "shards" / name).lstat().st_size
+    except FileNotFoundError:
+        return f"shard {name} is missing"
+    if num_bytes != entry.bytes:
+        return f"shard {name} has {num_bytes} bytes, the catalogue says {entry.bytes}"
+    return None
 
 
 def identify(path: Path, *, offset: int, table_bytes: int) -> Identity:

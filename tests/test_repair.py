@@ -319,6 +319,18 @@ def test_a_link_under_the_name_of_a_shard_is_set_aside(store, to):
     _assert_mended(store, {})
 
 
+def test_a_file_that_a_shard_leads_to_is_left_as_it_is(store, tmp_path):
+    """It is shorter than the shard that is listed; what was cut off is made longer otherwise."""
+    shard = _shard(store)
+    shard.unlink()
+    (tmp_path / "mine").write_bytes(b"mine")
+    shard.symlink_to(tmp_path / "mine")
+    repair_store(store)
+
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    _assert_mended(store, {})
+
+
 def test_a_shard_that_only_adds_videos_is_adopted(tmp_path):
     """As where the catalogue is older than the shards."""
     make_store(tmp_path / "s", LENGTHS)

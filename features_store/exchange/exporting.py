@@ -46,27 +46,27 @@ def export_store(
         UsageError: format, layer or way of pooling do not exist or do not fit.
         StoreError: the store is damaged, or the folder holds something else.
     """
-    module = find_format(kind)
+    layout = find_format(kind)
     with Store(store_path) as store:
         selection = Selection(
             store,
             layer=layer,
-            all_layers=KEEPS_ALL in module.KEEPS,
+            all_layers=KEEPS_ALL in layout.keeps,
             ids=video,
             pool=check_pool(pool),
         )
-        if module.HAS_CELLS and pool is not None:
+        if layout.has_cells and pool is not None:
             raise UsageError(f"`pool` is for formats without cells; {kind!r} keeps all cells")
-        if not module.HAS_CELLS:
+        if not layout.has_cells:
             selection.require_vectors()
-        module.check_export(selection)
+        layout.check_export(selection)
         with ExportFolder(Path(folder), {"format": kind} | selection.describe()) as target:
-            module.export(selection, target)
+            layout.export(selection, target)
         return ExportReport(
             str(folder),
             kind,
             len(selection.ids),
             sum(map(selection.num_rows, selection.ids)),
             target.num_written,
-            selection.notes(module.KEEPS),
+            selection.notes(layout.keeps),
         )

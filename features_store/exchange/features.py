@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from features_store.metadata import StoreHeader
 
 LAYER = "features"  # the layer's name where a format has none
 ARRAY = cube_path("center", LAYER)
+# Start and stop to those rows of a video: cubes (n, K, K, D), or vectors (n, D) for one cell.
+ReadRows = Callable[[int, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,9 @@ class Features:
     warnings: list[str] = field(default_factory=list)
 
 
-class Rows(Protocol):
-    """Cubes of one video."""
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Return cubes (n, K, K, D)."""
-        ...
-
-
-def opened(rows: Rows) -> Callable[[], AbstractContextManager[Rows]]:
+def opened(read_rows: ReadRows) -> Callable[[], AbstractContextManager[ReadRows]]:
     """Return what opens rows that are open already."""
-    return lambda: nullcontext(rows)
+    return lambda: nullcontext(read_rows)
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class ForeignVideo:
 
     Attributes:
         shape: T, K, K, D.
-        open_rows: opens its cubes.
+        open_rows: opens what reads its rows.
         read_times: returns pts_seconds (T,) and frame_index (T,), where the source has them; else
             they are those of `timing`.
         num_frames, duration_seconds: of the source video; 0 and nan are unknown.
@@ -87,7 +81,7 @@ class ForeignVideo:
     shape: tuple[int, int, int, int]
     dtype: np.dtype
     where: str
-    open_rows: Callable[[], AbstractContextManager[Rows]]
+    open_rows: Callable[[], AbstractContextManager[ReadRows]]
     timing: Timing | None = None
     read_times: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
     num_frames: int = 0
@@ -99,10 +93,10 @@ class ForeignVideo:
             row_times(self.timing, self.shape[0]) if self.read_times is None else self.read_times()
         )
         row_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        with self.open_rows() as source:
+        with self.open_rows() as read_rows:
             for start, stop in row_blocks(0, self.shape[0], row_bytes):
                 yield {
-                    ARRAY: source.rows(start, stop),
+                    ARRAY: read_rows(start, stop).reshape(-1, *self.shape[1:]),
                     "pts_seconds": times[0][start:stop],
                     "frame_index": times[1][start:stop],
                 }

@@ -68,24 +68,25 @@ def import_features(
         UsageError: an option does not exist or does not fit.
         ContractError: the source breaks the format's promises, or is not safe to read.
     """
-    module = find_format(kind)
+    layout = find_format(kind)
     source, out = Path(source), Path(out)
     if not source.exists():
         raise UsageError(f"no source {str(source)!r}; give the folder or file to import")
     said = _read_said(source, kind)
     options = _complete(options, said, kind)
-    with module.open_features(source, options) as features:
+    with layout.open_features(source, options) as features:
         if source.is_dir():
             _require_all(features, said.get("videos"), source)
+        given = {name: getattr(options, name) or None for name in TERMS}
         if features.header is None:
             header, features = identify(features, name=options.name, dtype=options.dtype)
+            source_terms = new_source("", **_complete_terms(given, said.get("terms", [])))
+            header = replace(header, sources=(source_terms,))
         elif options.name or options.dtype:
             raise UsageError("the source says its own spec and dtype; leave out `name` and `dtype`")
-        else:
-            header = features.header
-        header = _with_terms(
-            header, options, said.get("terms"), is_ours=features.header is not None
-        )
+        else:  # its records say which video is from which source
+            sources = describe(features.header.sources, None, given)
+            header = replace(features.header, sources=sources)
         if out.resolve() == source.resolve():
             raise UsageError(f"{source} cannot become a store in its own place; give another `out`")
         _check_texts(features, header, source)
@@ -107,22 +108,17 @@ def _check_texts(features: Features, header: StoreHeader, source: Path) -> None:
                 )
 
 
-def _with_terms(
-    header: StoreHeader, options: ImportOptions, said: Sequence[Terms] | None, *, is_ours: bool
-) -> StoreHeader:
-    """Return the header with what the user says of the videos, else what the export says of all."""
-    given = {name: getattr(options, name) or None for name in TERMS}
-    if is_ours:  # its records say which video is from which source
-        return replace(header, sources=describe(header.sources, None, given))
+def _complete_terms(given: dict[str, str | None], said: Sequence[Terms]) -> dict[str, str | None]:
+    """Return what the user says of the videos, else what the export says of all."""
     # What an export says of several sources is true of none of its videos alone.
-    if said and len(said) == 1:
-        given = {name: given[name] or getattr(said[0], name) for name in TERMS}
-    return replace(header, sources=(new_source("", **given),))
+    if len(said) != 1:
+        return given
+    return {name: given[name] or getattr(said[0], name) for name in TERMS}
 
 
 def _complete(given: ImportOptions, said: Mapping[str, Any], kind: str) -> ImportOptions:
     """Fill in what an export of ours says; refuse what the format does not take."""
-    taken = find_format(kind).OPTIONS
+    taken = find_format(kind).options
     for name in OF_FORMATS:
         if getattr(given, name) is not None and name not in taken:
             raise UsageError(
@@ -141,16 +137,12 @@ def _require_all(features: Features, num_videos: int | None, source: Path) -> No
         )
 
 
-def _sources(said: Mapping[str, Any]) -> list[Any]:
-    sources = said.get("sources")
-    return sources if isinstance(sources, list) else []
-
-
 def _read_said(source: Path, kind: str) -> dict[str, Any]:
     """Return what an export of ours says in `export.json`, with types checked."""
     folder = source if source.is_dir() else source.parent
     said = read_export(folder)
-    if not said or not (source.is_dir() or source.name in _sources(said)):
+    files = said.get("sources")
+    if not said or not (source.is_dir() or (isinstance(files, list) and source.name in files)):
         return {}
     if said.get("format") != kind:
         raise UsageError(

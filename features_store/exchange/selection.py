@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -92,7 +93,7 @@ class Selection:
             )
         return self._timings[record.id]
 
-    @property
+    @cached_property
     def irregular(self) -> list[str]:
         """Ids of videos whose rows have times, but no regular ones."""
         spec = self.store.header.spec

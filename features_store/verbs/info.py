@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from features_store.ledger import read_failures
+from features_store.sources import TERMS
 from features_store.spec import flatten
 from features_store.store import Store
 
@@ -50,10 +51,7 @@ def _said(store: Store) -> dict[str, str]:
     said: dict[str, str] = {}
     for source in sources:
         of = f" of {source.id}" if counts else ""
-        said |= {
-            name + of: getattr(source, name) or "not said"
-            for name in ("licence", "origin", "citation")
-        }
+        said |= {name + of: getattr(source, name) or "not said" for name in TERMS}
         said |= {f"root{of}": source.root}
         said |= {f"videos{of}": str(counts[source.id])} if counts else {}
     return said

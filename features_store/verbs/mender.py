@@ -30,7 +30,7 @@ from features_store.errors import DamageError, StoreError
 from features_store.format.disk import file_checksum, fsync_path
 from features_store.format.records import is_committed
 from features_store.index import StoreIndex, read_index
-from features_store.listing import check_identity, list_shards
+from features_store.listing import check_identity, list_shards, size_problem
 from features_store.metadata import StoreHeader
 from features_store.shards.copy import StoredVideo
 from features_store.shards.reader import ShardReader
@@ -102,7 +102,8 @@ class Mender:
             return
         self.damaged[name] = problems
         self.lost |= self._ids_before(name)
-        if path.is_file() and not self._is_other(path, entry):
+        # Not through a link: what it leads to is not the store's, and would be made longer.
+        if path.is_file() and not path.is_symlink() and not self._is_other(path, entry):
             if path.stat().st_size < entry.bytes:
                 os.truncate(path, entry.bytes)  # HDF5 opens no file that was cut off
             dead = self.catalogue.superseded.get(name, set())
@@ -155,8 +156,7 @@ class Mender:
         if UNIT.fullmatch(path.stem) is None:
             return ids, None, [f"{path.name} is no name of a shard"]
         try:
-            reader = ShardReader(path, self._header.arrays, spec=self._header.spec)
-            with closing(reader):
+            with self._open(path) as reader:
                 ids = [text.decode() for text in reader.table["id"][: reader.num_videos].tolist()]
             entry = describe_shard(
                 path, self._header.arrays, name=path.stem, spec=self._header.spec
@@ -200,11 +200,8 @@ class Mender:
             self._set_aside(partial)
 
     def _problems(self, path: Path, entry: ShardEntry) -> list[str]:
-        if not path.exists():
-            return [f"shard {path.name} is missing"]
-        if path.stat().st_size != entry.bytes:
-            found = path.stat().st_size
-            return [f"shard {path.name} has {found} bytes, the catalogue says {entry.bytes}"]
+        if problem := size_problem(self._store, entry):
+            return [problem]
         checked = verify_shard(path, self._header, entry, full=True)
         self.lost |= set(checked.damaged)
         return checked.problems
@@ -215,13 +212,11 @@ class Mender:
             # Of any size: what has been cut or has grown is the listed one all the same.
             check_identity(path, replace(entry, bytes=path.stat().st_size))
         except StoreError:
-            with suppress(StoreError):
-                reader = ShardReader(path, self._header.arrays, spec=self._header.spec)
-                with closing(reader):
-                    # Up to the last one in use: where one before it is not, it was lost.
-                    last = np.flatnonzero(reader.table["id"])
-                    used = reader.table[: last[-1] + 1 if len(last) else 0]
-                    return all(is_committed(used[i : i + 1]) for i in range(len(used)))
+            with suppress(StoreError), self._open(path) as reader:
+                # Up to the last one in use: where one before it is not, it was lost.
+                last = np.flatnonzero(reader.table["id"])
+                used = reader.table[: last[-1] + 1 if len(last) else 0]
+                return all(is_committed(used[i : i + 1]) for i in range(len(used)))
         return False
 
     @cached_property
@@ -232,11 +227,12 @@ class Mender:
     def _ids_of(self, name: str) -> list[str]:
         """Return the ids in a listed shard that are not superseded."""
         dead = self.catalogue.superseded.get(name, set())
-        with suppress(StoreError):
-            reader = ShardReader(self._shards / name, self._header.arrays, spec=self._header.spec)
-            with closing(reader):
-                return [record.id for record in reader.records() if record.id not in dead]
+        with suppress(StoreError), self._open(self._shards / name) as reader:
+            return [record.id for record in reader.records() if record.id not in dead]
         return []
+
+    def _open(self, path: Path) -> closing[ShardReader]:
+        return closing(ShardReader(path, self._header.arrays, spec=self._header.spec))
 
     def _announce(self, entry: ShardEntry) -> None:
         self.catalogue = self.catalogue.with_entry(entry)

@@ -9,9 +9,6 @@ from pathlib import Path
 
 from features_store.errors import UsageError
 from features_store.metadata import StoreHeader, read_header, reconcile
-from features_store.plain import to_plain
-from features_store.runs import new_run_id, write_run
-from features_store.session import StoreSession
 from features_store.store import Store
 from features_store.verbs.transfer import OnVideos, TransferReport, transfer
 
@@ -53,17 +50,8 @@ def _join(
     on_videos: OnVideos,
     verb: str,
 ) -> TransferReport:
-    run_id = new_run_id()
     with ExitStack() as stack:
-        stores = []
-        for source in sources:
-            if Path(source).resolve() == target.resolve():
-                raise UsageError(f"{source} cannot be added to itself")
-            stores.append(stack.enter_context(Store(source)))
+        stores = [stack.enter_context(Store(source)) for source in sources]
         for store in stores:
             reconcile(header, replace(store.header, compression=header.compression), store=target)
-            store.check_shards()
-        writer = stack.enter_context(StoreSession(target, header, run_id=run_id))
-        report = transfer(stores, writer, run_id=run_id, on_videos=on_videos)
-        write_run(target, run_id, {"verb": verb, **to_plain(report)})
-    return report
+        return transfer(stores, target, header, verb=verb, on_videos=on_videos)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from features_store.errors import ContractError, UsageError
-from features_store.format.layout import SHARD_BYTES
-from features_store.metadata import StoreHeader
-from features_store.plain import to_plain
-from features_store.runs import new_run_id, write_run
-from features_store.session import StoreSession
 from features_store.sources import SourceTerms
 from features_store.store import Store
+from features_store.verbs.options import RepackOptions as RepackOptions
 from features_store.verbs.transfer import OnVideos, TransferReport, transfer
 
-COMPACT = ("8bit", "zstd")  # an eighth of the bytes of float16
+COMPACT = ("8bit", "zstd")
 
 
 def subset_store(
@@ -35,32 +31,25 @@ def subset_store(
         StoreError: an id is not in the source.
         ContractError: no video meets the conditions.
     """
-    if not (ids or labels or groups or splits):
+    said = {"label": set(labels), "group": set(groups), "split": set(splits)}
+    said = {name: values for name, values in said.items() if values}
+    if not (ids or said):
         raise UsageError("no condition given; name ids, labels, groups or splits")
     with Store(source) as store:
         for video_id in ids:
             store.position(video_id)
-        chosen = _choose(store, ids=ids, labels=labels, groups=groups, splits=splits)
+        chosen = _choose(store, set(ids), said)
         header = replace(store.header, sources=_sources_of(store, chosen))
-        return _copy(store, header, Path(out), "subset", ids=chosen, on_videos=on_videos)
+        return transfer([store], Path(out), header, verb="subset", ids=chosen, on_videos=on_videos)
 
 
-def _choose(
-    store: Store,
-    *,
-    ids: Collection[str],
-    labels: Collection[str],
-    groups: Collection[str],
-    splits: Collection[str],
-) -> list[str]:
-    said = {name: set(values) for name, values in
-            (("label", labels), ("group", groups), ("split", splits)) if values}  # fmt: skip
+def _choose(store: Store, wanted: set[str], said: Mapping[str, set[str]]) -> list[str]:
+    """Return the wanted videos, or all, of which the manifest says one of the values of each."""
     manifest = store.manifest if said else {}
     for name, values in said.items():
         unknown = sorted(values - {getattr(row, name) for row in manifest.values()})
         if unknown:
             raise ContractError(f"the manifest of {store.path} has no {name} {unknown[0]!r}")
-    wanted = set(ids)
     chosen = [
         video_id
         for video_id in store.ids
@@ -85,29 +74,10 @@ def _sources_of(store: Store, video_ids: Sequence[str]) -> tuple[SourceTerms, ..
     return tuple(source for source in store.header.sources if source.id in used)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RepackOptions:
-    """What becomes of a store that is copied.
-
-    Attributes:
-        dtype, compression: of the cubes; None is as before.
-        layers, views: to keep, in any order; all when empty.
-        drop_diff_cubes: leave out the cubes of difference images.
-        shard_bytes: before compression. 8-bit shards are split but not joined.
-    """
-
-    dtype: str | None = None
-    compression: str | None = None
-    layers: Sequence[str] = ()
-    views: Sequence[str] = ()
-    drop_diff_cubes: bool = False
-    shard_bytes: int = SHARD_BYTES
-
-
 def repack_store(
     source: str | Path,
     out: str | Path,
-    options: RepackOptions = RepackOptions(),
+    options: RepackOptions = RepackOptions(),  # noqa: B008 (immutable)
     *,
     on_videos: OnVideos = lambda _, __: None,
 ) -> TransferReport:
@@ -116,8 +86,6 @@ def repack_store(
     Raises:
         StoreError: a layer or view that is not there, or values that the dtype cannot hold.
     """
-    if options.shard_bytes < 1:
-        raise UsageError(f"the size of a shard must be positive, got {options.shard_bytes}")
     with Store(source) as store:
         old = store.header
         unknown = sorted(set(options.views) - set(old.views))
@@ -126,36 +94,20 @@ def repack_store(
         kept = {old.layer(name).name for name in options.layers} or {
             layer.name for layer in old.layers
         }
+        dtype, compression = COMPACT if options.compact else (options.dtype, options.compression)
         header = replace(
             old,
-            dtype=options.dtype or old.dtype,
-            compression=options.compression or old.compression,
+            dtype=dtype or old.dtype,
+            compression=compression or old.compression,
             layers=tuple(layer for layer in old.layers if layer.name in kept),
             has_diff_cubes=old.has_diff_cubes and not options.drop_diff_cubes,
             views=tuple(view for view in old.views if not options.views or view in options.views),
         )
-        return _copy(
-            store, header, Path(out), "repack", shard_bytes=options.shard_bytes, on_videos=on_videos
+        return transfer(
+            [store],
+            Path(out),
+            header,
+            verb="repack",
+            shard_bytes=options.shard_bytes,
+            on_videos=on_videos,
         )
-
-
-def _copy(
-    store: Store,
-    header: StoreHeader,
-    out: Path,
-    verb: str,
-    *,
-    ids: Sequence[str] | None = None,
-    shard_bytes: int = SHARD_BYTES,
-    on_videos: OnVideos,
-) -> TransferReport:
-    if out.resolve() == store.path.resolve():
-        raise UsageError(f"{out} cannot be written over itself; give `out` another folder")
-    run_id = new_run_id()
-    store.check_shards()
-    with StoreSession(out, header, run_id=run_id) as writer:
-        report = transfer(
-            [store], writer, run_id=run_id, ids=ids, shard_bytes=shard_bytes, on_videos=on_videos
-        )
-        write_run(out, run_id, {"verb": verb, **to_plain(report)})
-    return report

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from features_store.errors import StoreError
+from features_store.errors import StoreError, UsageError
 from features_store.format.layout import SHARD_BYTES, split_units
 from features_store.format.records import VideoRecord
 from features_store.manifest import ManifestRow, extend_store_manifest
+from features_store.metadata import StoreHeader
+from features_store.plain import to_plain
+from features_store.runs import new_run_id, write_run
 from features_store.session import StoreSession
 from features_store.store import Store
 
@@ -52,42 +56,49 @@ class _Place:
 
 def transfer(
     sources: Sequence[Store],
-    writer: StoreSession,
+    target: Path,
+    header: StoreHeader,
     *,
-    run_id: str,
+    verb: str,
     ids: Sequence[str] | None = None,
     shard_bytes: int = SHARD_BYTES,
     on_videos: OnVideos,
 ) -> TransferReport:
-    """Copy videos into the store that `writer` has open, encoded as that store is.
+    """Copy videos into the store `target`, made or extended under a header and encoded as it says.
 
     Args:
+        verb: what the report of the run is of.
         ids: of the first source alone; None for all videos of all sources.
         on_videos: called after each shard.
 
     Raises:
+        UsageError: the target is one of the sources.
         StoreError: an id stands for different videos; nothing was copied.
         DamageError: a row is not what was written; the shards before it were copied.
     """
-    report = TransferReport(run_id, str(writer.path), [str(store.path) for store in sources])
-    places = []
-    for position, store in enumerate(sources):
-        places += list(_places(store, position, ids))
-    wanted = _missing(places, sources, writer)
-    if ids is None:  # else the writer's header says those of the chosen videos
-        for store in sources:
-            writer.add_sources(store.header.sources)
-    report.num_there_before = len(places) - len(wanted)
-    report.differing = extend_store_manifest(writer.path, _manifest_rows(places, sources))
-    for unit in _units(wanted, sources, writer, shard_bytes=shard_bytes):
-        videos = [sources[place.source].stored_video(place.video_id) for place in unit]
-        for place, video in zip(unit, videos, strict=True):
-            sources[place.source].header.source(video.record.source)
-        writer.add_copies(videos)
-        report.num_shards += 1
-        report.num_videos += len(unit)
-        report.num_frames += sum(place.length for place in unit)
-        on_videos(report.num_videos, len(wanted))
+    report = TransferReport(new_run_id(), str(target), [str(store.path) for store in sources])
+    for store in sources:
+        if store.path.resolve() == target.resolve():
+            raise UsageError(f"{target} cannot be added to itself; write to another folder")
+        store.check_shards()
+    with StoreSession(target, header, run_id=report.run_id) as writer:
+        places = [p for n, store in enumerate(sources) for p in _places(store, n, ids)]
+        wanted = _missing(places, sources, writer)
+        if ids is None:  # else the header says those of the chosen videos
+            for store in sources:
+                writer.add_sources(store.header.sources)
+        report.num_there_before = len(places) - len(wanted)
+        report.differing = extend_store_manifest(target, _manifest_rows(places, sources))
+        for unit in _units(wanted, sources, writer.header, shard_bytes=shard_bytes):
+            videos = [sources[place.source].stored_video(place.video_id) for place in unit]
+            for place, video in zip(unit, videos, strict=True):
+                sources[place.source].header.source(video.record.source)
+            writer.add_copies(videos)
+            report.num_shards += 1
+            report.num_videos += len(unit)
+            report.num_frames += sum(place.length for place in unit)
+            on_videos(report.num_videos, len(wanted))
+        write_run(target, report.run_id, {"verb": verb, **to_plain(report)})
     return report
 
 
@@ -144,12 +155,12 @@ def _manifest_rows(places: Sequence[_Place], sources: Sequence[Store]) -> list[M
 def _units(
     places: Sequence[_Place],
     sources: Sequence[Store],
-    writer: StoreSession,
+    header: StoreHeader,
     *,
     shard_bytes: int,
 ) -> Iterator[Sequence[_Place]]:
     """Cut the videos into shards; 8-bit ones are not joined, as each has scales of its own."""
-    row_bytes = sum(array.stored_row_bytes for array in writer.header.arrays)
+    row_bytes = sum(array.stored_row_bytes for array in header.arrays)
     for group in _groups(places, sources):
         lengths = [place.length for place in group]
         for positions in split_units(lengths, row_bytes=row_bytes, shard_bytes=shard_bytes):

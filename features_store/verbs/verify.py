@@ -115,13 +115,6 @@ def verify_shard(path: Path, header: StoreHeader, entry: ShardEntry, *, full: bo
     return report
 
 
-def _require_id(video_id: str, name: str) -> None:
-    try:
-        check_id(video_id)
-    except UsageError as err:
-        raise UnsafeStoreError(f"{name}: {err}") from err
-
-
 def _verify_videos(
     shard: ShardReader, header: StoreHeader, report: ShardReport, *, full: bool
 ) -> None:
@@ -133,7 +126,10 @@ def _verify_videos(
             )
         next_row += record.length
         header.source(record.source)
-        _require_id(record.id, report.name)
+        try:
+            check_id(record.id)
+        except UsageError as err:
+            raise UnsafeStoreError(f"{report.name}: {err}") from err
         problems = shard.damaged_arrays(record) if full else []
         if problems:
             report.damaged[record.id] = "; ".join(problems)

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from typer import Option
+
 
 def expand_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Return a verb with the fields of its parameter `options` as flags, where that one stands.
 
-    A field is ``name: Annotated[type, typer.Option(...)] = default``.
+    A field is ``name: Annotated[type, typer.Option(...)] = default``, or has the help alone, as a
+    text, where the options are those of a room that knows no command line.
     """
     signature = inspect.signature(verb, eval_str=True)
     kind = signature.parameters["options"].annotation
@@ -39,15 +42,18 @@ def _flags(kind: Any) -> list[inspect.Parameter]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=_as_list(hints[field.name]),
+            annotation=_as_flag(field.name, hints[field.name]),
         )
         for field in fields(kind)
     ]
 
 
-def _as_list(hint: Any) -> Any:
-    """Return a sequence as the list that typer knows."""
-    bare, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    if get_origin(bare) is not Sequence:
-        return hint
-    return Annotated[list[get_args(bare)[0]], *extras]  # type: ignore[misc]
+def _as_flag(name: str, hint: Any) -> Any:
+    """Return a hint as typer knows it: of a sequence a list, of a text an option with that help."""
+    bare, *extras = get_args(hint)
+    kind = list[get_args(bare)[0]] if get_origin(bare) is Sequence else bare  # type: ignore[misc]
+    if kind is not bare:
+        name = name.removesuffix("s")  # --layer, which is given several times
+    flag = f"--{name.replace('_', '-')}"  # said, so that there is no --no-… of a bool
+    options = [Option(flag, help=each) if isinstance(each, str) else each for each in extras]
+    return Annotated[kind, *options]

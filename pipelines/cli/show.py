@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,19 @@ def print_json(result: Any) -> None:
     typer.echo(json.dumps(_plain(document), indent=1))
 
 
+def print_result(result: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print a result as one JSON document, or the lines that say it to people."""
+    if as_json:
+        print_json(result)
+        return
+    for line in lines:
+        typer.echo(line)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | Iterator):
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -30,6 +39,12 @@ def _plain(value: Any) -> Any:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns aligned: the first to the left, the others to the right."""
+    for line in table_lines(columns, rows):
+        typer.echo(line)
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table, aligned likewise."""
     table = [list(columns), *map(list, rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
     for row in table:
@@ -37,7 +52,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             c.rjust(w) if i else c.ljust(w)
             for i, (c, w) in enumerate(zip(row, widths, strict=True))
         ]
-        typer.echo("  ".join(cells).rstrip())
+        yield "  ".join(cells).rstrip()
 
 
 def format_bytes(num_bytes: float) -> str:

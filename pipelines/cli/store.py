@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.cli.arguments import AsJson, StorePath
-from pipelines.cli.show import format_bytes, print_json, print_table
+from pipelines.cli.show import format_bytes, print_result, table_lines
 
 if TYPE_CHECKING:
     from features_store.store import Store
+    from features_store.verbs.diff import StoreDiff
+    from features_store.verbs.repair import RepairReport
 
 app = typer.Typer(help="Check, mend, join, cut, convert and compare stores.", no_args_is_help=True)
-Out = Annotated[Path, typer.Option(help="The new store; made, or extended where it was left.")]
 
 
 @app.command()
@@ -24,13 +25,10 @@ def info(path: StorePath, as_json: AsJson = False) -> None:
     from features_store.verbs.info import store_info
 
     document = store_info(path)
-    if as_json:
-        print_json(document)
-        return
     width = max(map(len, document)) + 2
-    for name, value in document.items():
-        shown = format_bytes(value) if name == "bytes" else value
-        typer.echo(f"{name:<{width}}{shown}")
+    shown = document | {"bytes": format_bytes(document["bytes"])}
+    lines = (f"{name:<{width}}{value}" for name, value in shown.items())
+    print_result(document, lines, as_json=as_json)
 
 
 @app.command()
@@ -40,15 +38,16 @@ def ls(path: StorePath, as_json: AsJson = False) -> None:
 
     with Store(path) as store:
         store.check_shards()
-        if as_json:
-            print_json(list(_listed(store)))
-            return
-        width = max(store.index.ids.dtype.itemsize, len("video_id"))
-        typer.echo(f"{'video_id':<{width}}  frames    seconds  status   label")
-        for video in _listed(store):
-            numbers = f"{video['frames']:>6}  {video['seconds']:>9}"
-            said = f"{video['status']:<7}  {video['label']}"
-            typer.echo(f"{video['video_id']:<{width}}  {numbers}  {said}".rstrip())
+        print_result(_listed(store), _rows(store), as_json=as_json)
+
+
+def _rows(store: Store) -> Iterator[str]:
+    width = max(store.index.ids.dtype.itemsize, len("video_id"))
+    yield f"{'video_id':<{width}}  frames    seconds  status   label"
+    for video in _listed(store):
+        numbers = f"{video['frames']:>6}  {video['seconds']:>9}"
+        said = f"{video['status']:<7}  {video['label']}"
+        yield f"{video['video_id']:<{width}}  {numbers}  {said}".rstrip()
 
 
 def _listed(store: Store) -> Iterator[dict[str, Any]]:
@@ -74,18 +73,14 @@ def verify(
     from features_store.verbs.verify import verify_store
 
     report = verify_store(path, full=full)
-    if as_json:
-        print_json(report)
-    else:
-        how = "every byte read" if full else "tables and sizes read; --full reads every byte"
-        typer.echo(
-            f"{report.num_shards} shards, {report.num_videos} videos, {report.num_frames} frames "
-            f"({how})"
-        )
-        for name in report.unfinished:
-            typer.echo(f"unfinished: {name}; the next 'cubereel extract' salvages it")
-        for problem in report.problems:
-            typer.echo(f"damaged: {problem}")
+    how = "every byte read" if full else "tables and sizes read; --full reads every byte"
+    found = f"{report.num_shards} shards, {report.num_videos} videos, {report.num_frames} frames"
+    lines = [
+        f"{found} ({how})",
+        *(f"unfinished: {n}; the next 'cubereel extract' salvages it" for n in report.unfinished),
+        *(f"damaged: {problem}" for problem in report.problems),
+    ]
+    print_result(report, lines, as_json=as_json)
     if report.problems:
         first = report.problems[0]
         raise DamageError(
@@ -100,24 +95,19 @@ def repair(path: StorePath, as_json: AsJson = False) -> None:
     from features_store.verbs.repair import repair_store
 
     report = repair_store(path)
-    if as_json:
-        print_json(report)
-        return
+    print_result(report, _repaired(path, report), as_json=as_json)
+
+
+def _repaired(path: Path, report: RepairReport) -> Iterator[str]:
     for shard, problems in report.damaged.items():
-        for problem in problems:
-            typer.echo(f"damaged: {problem}")
+        yield from (f"damaged: {problem}" for problem in problems)
         if (path / "damaged" / shard).exists():
-            typer.echo(f"set aside: {path}/damaged/{shard}")
-    for shard in report.adopted:
-        typer.echo(f"adopted: {shard}, which the catalogue did not list")
-    for shard in report.salvaged:
-        typer.echo(f"salvaged: {shard}")
-    for video_id in report.lost:
-        typer.echo(f"lost: {video_id}")
-    typer.echo(
-        f"{report.num_videos} sound videos; {len(report.lost)} lost"
-        + ("; run 'cubereel extract' again to refill them" if report.lost else "")
-    )
+            yield f"set aside: {path}/damaged/{shard}"
+    yield from (f"adopted: {s}, which the catalogue did not list" for s in report.adopted)
+    yield from (f"salvaged: {shard}" for shard in report.salvaged)
+    yield from (f"lost: {video_id}" for video_id in report.lost)
+    again = "; run 'cubereel extract' again to refill them" if report.lost else ""
+    yield f"{report.num_videos} sound videos; {len(report.lost)} lost{again}"
 
 
 @app.command()
@@ -133,29 +123,29 @@ def diff(
 
     with Store(a) as first, Store(b) as second:
         result = diff_stores(first, second)
-    if as_json:
-        print_json(result)
-    else:
-        for name, ours, theirs in result.spec:
-            typer.echo(f"spec  {name}: {ours!r} in A, {theirs!r} in B")
-        for which, ids in (("A", result.only_in_a), ("B", result.only_in_b)):
-            for video_id in ids:
-                typer.echo(f"only in {which}  {video_id}")
-        print_table(
-            ["video_id", "frames", "worst cosine", "mean cosine", "max abs", "note"],
-            [
-                [
-                    video.video_id, str(video.num_frames), f"{video.worst_cosine:.6f}",
-                    f"{video.mean_cosine:.6f}", f"{video.max_abs:g}", video.note,
-                ]
-                for video in result.videos
-            ],
-        )  # fmt: skip
-        differing = sum(not video.equal for video in result.videos)
-        verdict = "identical" if result.identical else "equal" if result.equal else "different"
-        typer.echo(f"{verdict}: {len(result.videos)} videos compared, {differing} differ")
+    print_result(result, _differences(result), as_json=as_json)
     if not result.equal:
         raise ContractError(f"{a} and {b} do not hold the same features")
+
+
+def _differences(result: StoreDiff) -> Iterator[str]:
+    for name, ours, theirs in result.spec:
+        yield f"spec  {name}: {ours!r} in A, {theirs!r} in B"
+    for which, ids in (("A", result.only_in_a), ("B", result.only_in_b)):
+        yield from (f"only in {which}  {video_id}" for video_id in ids)
+    yield from table_lines(
+        ["video_id", "frames", "worst cosine", "mean cosine", "max abs", "note"],
+        [
+            [
+                video.video_id, str(video.num_frames), f"{video.worst_cosine:.6f}",
+                f"{video.mean_cosine:.6f}", f"{video.max_abs:g}", video.note,
+            ]
+            for video in result.videos
+        ],
+    )  # fmt: skip
+    differing = sum(not video.equal for video in result.videos)
+    verdict = "identical" if result.identical else "equal" if result.equal else "different"
+    yield f"{verdict}: {len(result.videos)} videos compared, {differing} differ"
 
 
 @app.command()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from features_store.format.encodings import Compression, Dtype
+from features_store.verbs.options import RepackOptions
 from pipelines.cli.arguments import AsJson, StorePath
 from pipelines.cli.expanding import expand_options
-from pipelines.cli.show import print_json
+from pipelines.cli.show import print_result
 
 if TYPE_CHECKING:
-    from features_store.verbs.reshape import RepackOptions
     from features_store.verbs.transfer import OnVideos, TransferReport
 
 Out = Annotated[Path, typer.Option(help="The new store; made, or extended where it was left.")]
@@ -36,9 +33,7 @@ def append(
     """Add the videos of other stores to a store; safe to run again."""
     from features_store.verbs.merge import append_stores
 
-    with _progress("append") as on_videos:
-        report = append_stores(path, sources, on_videos=on_videos)
-    _show_transfer(report, as_json=as_json)
+    _copy("append", lambda done: append_stores(path, sources, on_videos=done), as_json=as_json)
 
 
 def merge(
@@ -49,9 +44,7 @@ def merge(
     """Join stores into a new one; safe to run again."""
     from features_store.verbs.merge import merge_stores
 
-    with _progress("merge") as on_videos:
-        report = merge_stores(sources, out, on_videos=on_videos)
-    _show_transfer(report, as_json=as_json)
+    _copy("merge", lambda done: merge_stores(sources, out, on_videos=done), as_json=as_json)
 
 
 def subset(
@@ -71,81 +64,40 @@ def subset(
         lines = ids.read_text().splitlines() if ids is not None else []
     except (OSError, UnicodeDecodeError) as err:
         raise UsageError(f"the list of ids cannot be read: {err}") from err
-    with _progress("subset") as on_videos:
-        report = subset_store(
+
+    def copy(on_videos: OnVideos) -> TransferReport:
+        return subset_store(
             path, out, ids=[line for line in lines if line], labels=label or (),
             groups=group or (), splits=split or (), on_videos=on_videos,
         )  # fmt: skip
-    _show_transfer(report, as_json=as_json)
 
-
-@dataclass(frozen=True, kw_only=True)
-class RepackFlags:
-    """How a store is copied."""
-
-    compact: Annotated[
-        bool, typer.Option("--compact", help="Short for --dtype 8bit --compression zstd.")
-    ] = False
-    dtype: Annotated[Dtype | None, typer.Option(help="Of the cubes; as before if none.")] = None
-    compression: Annotated[Compression | None, typer.Option(help="As before if none.")] = None
-    layer: Annotated[Sequence[str], typer.Option(help="Layers to keep; repeat.")] = ()
-    view: Annotated[Sequence[str], typer.Option(help="Views to keep; repeat.")] = ()
-    drop_diff_cubes: Annotated[
-        bool, typer.Option("--drop-diff-cubes", help="Leave out cubes of difference images.")
-    ] = False
-    shard_bytes: Annotated[int, typer.Option(help="Most bytes of a shard, before compression.")] = (
-        2 * 2**30
-    )
-
-    def options(self) -> RepackOptions:
-        """Return what they say; raise `UsageError` where two say the same."""
-        from features_store.errors import UsageError
-        from features_store.verbs.reshape import COMPACT, RepackOptions
-
-        if self.compact and (self.dtype or self.compression):
-            raise UsageError(
-                "--compact says dtype and compression; leave --dtype and --compression"
-            )
-        dtype, compression = COMPACT if self.compact else (self.dtype, self.compression)
-        return RepackOptions(
-            dtype=dtype,
-            compression=compression,
-            layers=self.layer,
-            views=self.view,
-            drop_diff_cubes=self.drop_diff_cubes,
-            shard_bytes=self.shard_bytes,
-        )
+    _copy("subset", copy, as_json=as_json)
 
 
 @expand_options
-def repack(path: StorePath, out: Out, options: RepackFlags, as_json: AsJson = False) -> None:
+def repack(path: StorePath, out: Out, options: RepackOptions, as_json: AsJson = False) -> None:
     """Copy a store, encoded otherwise or without some layers; safe to run again."""
     from features_store.verbs.reshape import repack_store
 
-    wanted = options.options()
-    with _progress("repack") as on_videos:
-        report = repack_store(path, out, wanted, on_videos=on_videos)
-    _show_transfer(report, as_json=as_json)
+    _copy("repack", lambda done: repack_store(path, out, options, on_videos=done), as_json=as_json)
 
 
-@contextmanager
-def _progress(verb: str) -> Iterator[OnVideos]:
+def _copy(verb: str, copy: Callable[[OnVideos], TransferReport], *, as_json: bool) -> None:
+    """Run a verb that reports its progress, and print what it did."""
     from pipelines.progress import ProgressLog
 
     with ProgressLog(verb, total=0, unit="videos") as progress:
-        yield progress.reach
+        report = copy(progress.reach)
+    print_result(report, _lines(report), as_json=as_json)
 
 
-def _show_transfer(report: TransferReport, *, as_json: bool) -> None:
-    if as_json:
-        print_json(report)
-        return
-    typer.echo(
+def _lines(report: TransferReport) -> Iterator[str]:
+    yield (
         f"{report.num_videos} videos ({report.num_frames} frames) in {report.num_shards} shards "
         f"added to {report.target}; {report.num_there_before} were there before"
     )
     if report.differing:
-        typer.echo(
+        yield (
             f"its manifest.csv says otherwise of {len(report.differing)} videos and was kept; "
             f"first: {report.differing[0]}"
         )

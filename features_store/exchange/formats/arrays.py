@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,8 @@ import numpy as np
 from features_store.errors import ContractError, StoreError, UsageError
 from features_store.exchange.array_files import Blocks, NpzArray, NpzFile, write_npz
 from features_store.exchange.export_folder import ExportFolder
-from features_store.exchange.features import (
-    Features,
-    ForeignVideo,
-    foreign_features,
-    opened,
-)
+from features_store.exchange.features import Features, ForeignVideo, foreign_features, opened
+from features_store.exchange.formats.registry import Format
 from features_store.exchange.labels import name_label, number_labels
 from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
@@ -32,37 +28,63 @@ from features_store.exchange.timing import timing_from
 from features_store.labels import SEPARATOR
 from features_store.manifest import ManifestRow
 
-KEEPS: tuple[str, ...] = ()
-HAS_CELLS = False
-OPTIONS = ("fps", "feat_stride", "feat_num_frames")
 FILE_NAME = "features.npz"
 SPLITS = {0: "", 1: "train", 2: "test", 3: "val"}
 
 
-def check_export(selection: Selection) -> None:
-    """Raise `UsageError` for videos of several lengths or labels, and splits without a number."""
-    lengths = sorted({selection.num_rows(video_id) for video_id in selection.ids})
-    if len(lengths) > 1:
-        raise UsageError(
-            f"videos have {lengths[0]} to {lengths[-1]} frames, one array needs the same of all; "
-            "take `kind` npz"
-        )
-    for video_id in selection.ids:
-        if SEPARATOR in (label := selection.rows[video_id].label):
-            raise UsageError(
-                f"video {video_id!r} has the label {label!r}, and this format has one class a "
-                "video; take `kind` npz, or sharma"
-            )
-        if (split := selection.rows[video_id].split) not in SPLITS.values():
-            raise UsageError(
-                f"video {video_id!r} has the split {split!r}; this format knows train, test and "
-                "val, edit manifest.csv or take `kind` npz"
-            )
+class Arrays(Format):
+    """One file of arrays."""
 
+    def check_export(self, selection: Selection) -> None:
+        """Raise `UsageError` for several lengths, several labels a video, and unknown splits."""
+        lengths = sorted({selection.num_rows(video_id) for video_id in selection.ids})
+        if len(lengths) > 1:
+            raise UsageError(
+                f"videos have {lengths[0]} to {lengths[-1]} frames, one array needs the same of "
+                "all; take `kind` npz"
+            )
+        for video_id in selection.ids:
+            if SEPARATOR in (label := selection.rows[video_id].label):
+                raise UsageError(
+                    f"video {video_id!r} has the label {label!r}, and this format has one class a "
+                    "video; take `kind` npz, or sharma"
+                )
+            if (split := selection.rows[video_id].split) not in SPLITS.values():
+                raise UsageError(
+                    f"video {video_id!r} has the split {split!r}; this format knows train, test "
+                    "and val, edit manifest.csv or take `kind` npz"
+                )
 
-def export(selection: Selection, target: ExportFolder) -> None:
-    """Write `features.npz`."""
-    target.write_source(FILE_NAME, lambda path: _write(path, selection))
+    def export(self, selection: Selection, target: ExportFolder) -> None:
+        """Write `features.npz`."""
+        target.write_source(FILE_NAME, lambda path: _write(path, selection))
+
+    @contextmanager
+    def open_features(self, source: Path, options: ImportOptions) -> Iterator[Features]:
+        """Open a .npz file, or the `features.npz` of an export."""
+        path = source / FILE_NAME if source.is_dir() else source
+        if not path.is_file():
+            raise UsageError(f"{path} is not there; give the .npz file that holds X, label, name")
+        with NpzFile(path) as file:
+            array = file.array("X")
+            if len(array.header.shape) != 3:
+                raise StoreError(
+                    f"{array.where} has shape {array.header.shape}; expected (N, T, D)"
+                )
+            num_videos, num_rows, dim = array.header.shape
+            timing = timing_from(options.fps, options.feat_stride, options.feat_num_frames)
+            videos = [
+                ForeignVideo(
+                    row,
+                    (num_rows, 1, 1, dim),
+                    array.header.dtype,
+                    f"{path}: video number {position}",
+                    opened(partial(_read_vectors, array, position)),
+                    timing,
+                )
+                for position, row in enumerate(_read_rows(file, num_videos))
+            ]
+            yield foreign_features(videos, source=path)
 
 
 def _write(path: Path, selection: Selection) -> None:
@@ -85,42 +107,10 @@ def _all_vectors(selection: Selection) -> Iterator[np.ndarray]:
         yield from selection.vectors(video_id).blocks
 
 
-@dataclass(frozen=True)
-class _VideoRows:
-    """The rows of one video, as cubes."""
-
-    array: NpzArray
-    position: int
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        video: np.ndarray = self.array.rows(self.position, self.position + 1)[0]
-        return video[start:stop, None, None, :]
-
-
-@contextmanager
-def open_features(source: Path, options: ImportOptions) -> Iterator[Features]:
-    """Open a .npz file, or the `features.npz` of an export."""
-    path = source / FILE_NAME if source.is_dir() else source
-    if not path.is_file():
-        raise UsageError(f"{path} is not there; give the .npz file that holds X, label, name")
-    with NpzFile(path) as file:
-        array = file.array("X")
-        if len(array.header.shape) != 3:
-            raise StoreError(f"{array.where} has shape {array.header.shape}; expected (N, T, D)")
-        num_videos, num_rows, dim = array.header.shape
-        timing = timing_from(options.fps, options.feat_stride, options.feat_num_frames)
-        videos = [
-            ForeignVideo(
-                row,
-                (num_rows, 1, 1, dim),
-                array.header.dtype,
-                f"{path}: video number {position}",
-                opened(_VideoRows(array, position)),
-                timing,
-            )
-            for position, row in enumerate(_read_rows(file, num_videos))
-        ]
-        yield foreign_features(videos, source=path)
+def _read_vectors(array: NpzArray, position: int, start: int, stop: int) -> np.ndarray:
+    """Return vectors (n, D) of the video at a position."""
+    video: np.ndarray = array.rows(position, position + 1)[0]
+    return video[start:stop]
 
 
 def _read_rows(file: NpzFile, num_videos: int) -> list[ManifestRow]:

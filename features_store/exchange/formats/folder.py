@@ -26,6 +26,7 @@ from features_store.errors import ContractError, DamageError, StoreError, UsageE
 from features_store.exchange.array_files import NpyArray, write_npy
 from features_store.exchange.export_folder import ExportFolder, check_names
 from features_store.exchange.features import Features, ImportedVideo
+from features_store.exchange.formats.registry import Format
 from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import KEEPS_ALL, Selection
 from features_store.format.layout import ArraySpec, row_blocks
@@ -44,9 +45,6 @@ from features_store.metadata import FILE_NAME as STORE_FILE
 from features_store.metadata import StoreHeader, read_header, write_header
 from features_store.plain import from_plain, to_plain
 
-KEEPS = (KEEPS_ALL,)
-HAS_CELLS = True
-OPTIONS: tuple[str, ...] = ()  # it says everything itself
 RECORD_FILE = "video.json"
 CHECKSUMS = "checksums"
 _OF_SHARD = ("offset", "length", "checksums")  # fields that a shard gives
@@ -64,21 +62,41 @@ def file_name(array: str) -> str:
     return kind + (f".{layer}" if layer else "") + of_view + ".npy"
 
 
-def check_export(selection: Selection) -> None:
-    """Raise `UsageError` for ids that cannot all be folders."""
-    names = [RECORD_FILE, *(file_name(array.path) for array in _header(selection).arrays)]
-    paths = (f"{video_id}/{name}" for video_id in selection.ids for name in names)
-    check_names([STORE_FILE, MANIFEST_FILE, *paths])
+class Folder(Format):
+    """A folder a video."""
 
+    has_cells = True
+    keeps = (KEEPS_ALL,)
+    options = ()  # it says everything itself
 
-def export(selection: Selection, target: ExportFolder) -> None:
-    """Write a folder a video, then the manifest, then the header."""
-    header = _header(selection)
-    for video_id in selection.ids:
-        _export_video(selection, target, header, video_id)
-    target.write(MANIFEST_FILE, lambda path: write_manifest(path, selection.said))
-    if not (target.path / STORE_FILE).exists():
-        write_header(target.path, header)
+    def check_export(self, selection: Selection) -> None:
+        """Raise `UsageError` for ids that cannot all be folders."""
+        names = [RECORD_FILE, *(file_name(array.path) for array in _header(selection).arrays)]
+        paths = (f"{video_id}/{name}" for video_id in selection.ids for name in names)
+        check_names([STORE_FILE, MANIFEST_FILE, *paths])
+
+    def export(self, selection: Selection, target: ExportFolder) -> None:
+        """Write a folder a video, then the manifest, then the header."""
+        header = _header(selection)
+        for video_id in selection.ids:
+            _export_video(selection, target, header, video_id)
+        target.write(MANIFEST_FILE, lambda path: write_manifest(path, selection.said))
+        if not (target.path / STORE_FILE).exists():
+            write_header(target.path, header)
+
+    @contextmanager
+    def open_features(self, source: Path, _options: ImportOptions) -> Iterator[Features]:
+        """Open every video of a folder with a `store.json`; everything in it is checked here."""
+        header = read_header(source)
+        if header.dtype == "8bit":
+            raise StoreError(f"{source / STORE_FILE} says 8bit; such cubes are stored as float32")
+        manifest = read_store_manifest(source)
+        paths = sorted(source.rglob(RECORD_FILE))
+        if not paths:
+            raise StoreError(f"{source} holds no video: no file named {RECORD_FILE}")
+        videos = [_open_video(path, source, header, manifest) for path in paths]
+        dtype = np.dtype(header.dtype)
+        yield Features(videos, header.layers, dtype, list(manifest.values()), header)
 
 
 def _header(selection: Selection) -> StoreHeader:
@@ -94,8 +112,8 @@ def _export_video(
     record = selection.sound_record(video_id)
     for array in header.arrays:
         name = f"{video_id}/{file_name(array.path)}"
-        write = partial(_write_array, selection, video_id, array.path)
-        target.write(name, write)
+        rows = selection.array(video_id, array.path)  # which are read when they are written
+        target.write(name, partial(write_npy, array=rows))
     document = _to_json(record) | {CHECKSUMS: _checksums(selection, record, header)}
     target.write_text(f"{video_id}/{RECORD_FILE}", json.dumps(document, indent=1))
 
@@ -118,29 +136,10 @@ def _checksum(blocks: Iterable[np.ndarray]) -> str:
     return hasher.hexdigest()
 
 
-def _write_array(selection: Selection, video_id: str, array: str, path: Path) -> None:
-    write_npy(path, selection.array(video_id, array))
-
-
 def _to_json(record: VideoRecord) -> dict[str, Any]:
     """Return the record without what belongs to its shard or is not there; nan becomes null."""
     document = {k: v for k, v in to_plain(record).items() if k not in _OF_SHARD and v != []}
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in document.items()}
-
-
-@contextmanager
-def open_features(source: Path, _options: ImportOptions) -> Iterator[Features]:
-    """Open every video of a folder with a `store.json`; everything in it is checked here."""
-    header = read_header(source)
-    if header.dtype == "8bit":
-        raise StoreError(f"{source / STORE_FILE} says 8bit; such cubes are stored as float32")
-    manifest = read_store_manifest(source)
-    paths = sorted(source.rglob(RECORD_FILE))
-    if not paths:
-        raise StoreError(f"{source} holds no video: no file named {RECORD_FILE}")
-    videos = [_open_video(path, source, header, manifest) for path in paths]
-    dtype = np.dtype(header.dtype)
-    yield Features(videos, header.layers, dtype, list(manifest.values()), header)
 
 
 def _open_video(

@@ -19,7 +19,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -29,12 +28,8 @@ from einops import rearrange
 
 from features_store.errors import ContractError, DamageError, StoreError, UsageError
 from features_store.exchange.export_folder import ExportFolder
-from features_store.exchange.features import (
-    Features,
-    ForeignVideo,
-    foreign_features,
-    opened,
-)
+from features_store.exchange.features import Features, ForeignVideo, foreign_features, opened
+from features_store.exchange.formats.registry import Format
 from features_store.exchange.labels import label_lines, parse_labels, read_lines, split_of
 from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
@@ -43,9 +38,6 @@ from features_store.format.layout import chunk_rows
 from features_store.format.safety import check_links, check_size, checked_dataset
 from features_store.manifest import ManifestRow
 
-KEEPS: tuple[str, ...] = ()
-HAS_CELLS = True
-OPTIONS = ("fps", "feat_stride", "feat_num_frames", "grid_size")
 DATASET = "features"
 GRID_SIZE = 7  # of GoogLeNet, which they used
 _H5 = "_features.h5"
@@ -71,33 +63,52 @@ def to_cubes(rows: np.ndarray, grid_size: int) -> np.ndarray:
     return cubes
 
 
-def check_export(selection: Selection) -> None:
-    """Raise `UsageError` for splits that cannot name files and ids that cannot stand on a line."""
-    for prefix in _by_prefix(selection):
-        if not _SAFE.fullmatch(prefix):
-            raise UsageError(f"the split {prefix!r} cannot name files; edit it in manifest.csv")
-    label_lines([selection.rows[i] for i in selection.ids])
-    for video_id, row in selection.rows.items():
-        for text in (video_id, row.label):
-            if text != text.strip() or len(text.splitlines()) > 1:
-                raise UsageError(f"{text!r} of video {video_id!r} cannot stand on a line of a file")
+class Sharma(Format):
+    """Four or five files a split."""
 
+    has_cells = True
+    options = (*Format.options, "grid_size")
 
-def export(selection: Selection, target: ExportFolder) -> None:
-    """Write four or five files a split."""
-    labels = label_lines([selection.rows[i] for i in selection.ids])
-    line_of = dict(zip(selection.ids, labels.lines, strict=True))
-    for prefix, ids in _by_prefix(selection).items():
-        target.write_source(prefix + _H5, partial(_write_h5, selection, ids))
-        columns = {
-            "framenum": (str(selection.num_rows(i)) for i in ids),
-            "filename": ids,
-            "labels": (line_of[i] for i in ids),
-        }
-        for name, lines in columns.items():
-            target.write_text(f"{prefix}_{name}.txt", _text(lines))
-        if labels.classes:
-            target.write_text(f"{prefix}_classes.txt", _text(labels.classes))
+    def check_export(self, selection: Selection) -> None:
+        """Raise `UsageError` for splits that name no file and ids that cannot stand on a line."""
+        for prefix in _by_prefix(selection):
+            if not _SAFE.fullmatch(prefix):
+                raise UsageError(f"the split {prefix!r} cannot name files; edit it in manifest.csv")
+        label_lines([selection.rows[i] for i in selection.ids])
+        for video_id, row in selection.rows.items():
+            for text in (video_id, row.label):
+                if text != text.strip() or len(text.splitlines()) > 1:
+                    raise UsageError(
+                        f"{text!r} of video {video_id!r} cannot stand on a line of a file"
+                    )
+
+    def export(self, selection: Selection, target: ExportFolder) -> None:
+        """Write four or five files a split."""
+        labels = label_lines([selection.rows[i] for i in selection.ids])
+        line_of = dict(zip(selection.ids, labels.lines, strict=True))
+        for prefix, ids in _by_prefix(selection).items():
+            target.write_source(prefix + _H5, partial(_write_h5, selection, ids))
+            columns = {
+                "framenum": (str(selection.num_rows(i)) for i in ids),
+                "filename": ids,
+                "labels": (line_of[i] for i in ids),
+            }
+            for name, lines in columns.items():
+                target.write_text(f"{prefix}_{name}.txt", _text(lines))
+            if labels.classes:
+                target.write_text(f"{prefix}_classes.txt", _text(labels.classes))
+
+    @contextmanager
+    def open_features(self, source: Path, options: ImportOptions) -> Iterator[Features]:
+        """Open one `<prefix>_features.h5`, or all in a folder; the prefix becomes the split."""
+        paths = sorted(source.glob(f"*{_H5}")) if source.is_dir() else [source]
+        if not paths or not all(path.name.endswith(_H5) for path in paths):
+            raise UsageError(
+                f"{source} is or holds no file named <prefix>{_H5}, such as train{_H5}"
+            )
+        with ExitStack() as stack:
+            videos = [video for path in paths for video in _open_videos(path, options, stack)]
+            yield foreign_features(videos, source=source)
 
 
 def _by_prefix(selection: Selection) -> dict[str, list[str]]:
@@ -126,32 +137,15 @@ def _write_h5(selection: Selection, ids: list[str], path: Path) -> None:
                 start += len(block)
 
 
-@dataclass(frozen=True)
-class _VideoRows:
-    """The rows of one video, as cubes."""
-
-    dataset: h5py.Dataset
-    offset: int
-    grid_size: int
-    where: str
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        try:
-            rows = self.dataset[self.offset + start : self.offset + stop]
-        except OSError as err:
-            raise DamageError(f"{self.where} cannot be read: {err}; copy the file again") from err
-        return to_cubes(rows, self.grid_size)
-
-
-@contextmanager
-def open_features(source: Path, options: ImportOptions) -> Iterator[Features]:
-    """Open one `<prefix>_features.h5`, or every one in a folder; the prefix becomes the split."""
-    paths = sorted(source.glob(f"*{_H5}")) if source.is_dir() else [source]
-    if not paths or not all(path.name.endswith(_H5) for path in paths):
-        raise UsageError(f"{source} is or holds no file named <prefix>{_H5}, such as train{_H5}")
-    with ExitStack() as stack:
-        videos = [video for path in paths for video in _open_videos(path, options, stack)]
-        yield foreign_features(videos, source=source)
+def _read_cubes(
+    dataset: h5py.Dataset, offset: int, grid_size: int, where: str, start: int, stop: int
+) -> np.ndarray:
+    """Return cubes (n, K, K, D) of the video that begins at an offset."""
+    try:
+        rows = dataset[offset + start : offset + stop]
+    except OSError as err:
+        raise DamageError(f"{where} cannot be read: {err}; copy the file again") from err
+    return to_cubes(rows, grid_size)
 
 
 def _open_videos(path: Path, options: ImportOptions, stack: ExitStack) -> list[ForeignVideo]:
@@ -176,14 +170,14 @@ def _open_videos(path: Path, options: ImportOptions, stack: ExitStack) -> list[F
     videos = []
     for name, length, (label, extra), offset in zip(names, lengths, labels, offsets, strict=False):
         where = f"{path}: video {name!r}"
-        rows = _VideoRows(dataset, offset, grid_size, where)
+        read_cubes = partial(_read_cubes, dataset, offset, grid_size, where)
         videos.append(
             ForeignVideo(
                 ManifestRow(name, name, label, split=split, extra=extra),
                 (length, grid_size, grid_size, dataset.shape[1] // grid_size**2),
                 dataset.dtype,
                 where,
-                opened(rows),
+                opened(read_cubes),
                 timing,
             )
         )

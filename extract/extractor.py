@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,25 +41,20 @@ class VideoFailure:
 
 @dataclass
 class _UnitInWork:
-    """A unit that was begun, and what became of its videos so far; see `UnitReport`."""
+    """A unit that was begun, and what became of its videos so far."""
 
     unit: Unit
-    num_videos: int = 0
-    num_partial: int = 0
-    num_failed: int = 0
-    num_frames: int = 0
+    report: UnitReport
 
     @property
     def is_done(self) -> bool:
         """Whether all its videos are."""
-        return self.num_videos == len(self.unit.videos)
+        return self.report.num_videos == len(self.unit.videos)
 
-    @property
-    def report(self) -> UnitReport:
-        """What is said of it."""
-        return UnitReport(
-            self.unit.id, self.num_videos, self.num_partial, self.num_failed, self.num_frames
-        )
+    def count(self, **more: int) -> None:
+        """Add to fields of the report."""
+        sums = {name: getattr(self.report, name) + number for name, number in more.items()}
+        self.report = replace(self.report, **sums)
 
 
 class UnitExtractor:
@@ -147,7 +142,7 @@ class UnitExtractor:
         self, units: Iterable[Unit], may_begin: Callable[[], bool], *, is_drawn: bool
     ) -> Iterator[DecodeTask]:
         for unit in units:
-            begun = _UnitInWork(unit)
+            begun = _UnitInWork(unit, UnitReport(unit.id))
             self._begun.append(begun)
             for job in unit.videos:
                 if not may_begin():
@@ -214,7 +209,7 @@ class UnitExtractor:
             self._previous[view] = small[-1]
         self._writer.write_rows(arrays)
         self._num_frames += len(block)
-        self._places[self._next][0].num_frames += len(block)
+        self._places[self._next][0].count(num_frames=len(block))
         self._on_frames(len(block))
 
     def _finish(self, job: VideoJob, summary: VideoSummary) -> None:
@@ -287,7 +282,6 @@ class UnitExtractor:
         self._previous = {}
         self._num_frames = 0
         assert self._in_work is not None, "a video is in work"
-        self._in_work.num_videos += 1
-        self._in_work.num_partial += record is not None and record.status == "partial"
-        self._in_work.num_failed += record is None
+        is_partial = record is not None and record.status == "partial"
+        self._in_work.count(num_videos=1, num_partial=is_partial, num_failed=record is None)
         self._on_video(record)

@@ -1,7 +1,8 @@
 """How good predictions are: scikit-learn's numbers, and how far chance moves them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -116,25 +117,47 @@ def resampled_precision(
     return np.where(num_positives > 0, summed / np.maximum(num_positives, 1), np.nan)
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """Scores of a set of videos.
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores of which each is one number; one is None where it does not apply to the labels.
+
+    A new one is a field here and a line in `score`: tables and results take them from here, in this
+    order and by the names in the metadata: a column's, and that of a line of text.
 
     Attributes:
+        balanced_accuracy: mean recall over the classes that occur.
+        accuracy: None, as is the one above, where a video may have several classes.
         mean_average_precision: mean over the classes that occur, non-interpolated.
+    """
+
+    balanced_accuracy: float | None = field(
+        default=None, metadata={"column": "balanced", "text": "balanced accuracy"}
+    )
+    accuracy: float | None = field(
+        default=None, metadata={"column": "accuracy", "text": "accuracy"}
+    )
+    mean_average_precision: float = field(metadata={"column": "mAP", "text": "mAP"})
+
+    @staticmethod
+    def names(kind: Literal["column", "text"] = "text") -> dict[str, str]:
+        """Return what every score is called, by its field."""
+        return {score.name: score.metadata[kind] for score in fields(Scores)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics(Scores):
+    """Scores of a set of videos, and what they are made of.
+
+    Attributes:
         average_precisions: of each class, None for one that does not occur.
         class_counts: how many of the videos have each class.
-        accuracy, balanced_accuracy, confusion: None where a video may have several classes; the
-            second is the mean recall over the classes that occur, and rows of the third are labels,
-            columns predictions.
+        confusion: rows are labels, columns predictions; None where a video may have several
+            classes.
     """
 
     num_videos: int
-    mean_average_precision: float
     average_precisions: list[float | None]
     class_counts: list[int]
-    accuracy: float | None = None
-    balanced_accuracy: float | None = None
     confusion: list[list[int]] | None = None
 
 

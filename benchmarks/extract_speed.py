@@ -69,9 +69,9 @@ def row(report: BenchReport, size: str) -> str:
     name = f"{report.backbone}, compiled" if report.is_compiled else report.backbone
     return (
         f"| {name} | {clips} | {report.num_frames} "
-        f"| {rates.decode_floor:.0f}, {rates.decode:.0f}, {rates.decode_naive:.0f} "
-        f"| {rates.backbone:.1f}, {rates.backbone_eager:.1f} "
-        f"| {rates.whole:.1f} | {report.floor:.1f} | {rates.plain:.1f} "
+        f"| {rates['decode_floor']:.0f}, {rates['decode']:.0f}, {rates['decode_naive']:.0f} "
+        f"| {rates['backbone']:.1f}, {rates['backbone_eager']:.1f} "
+        f"| {rates['whole']:.1f} | {report.floor:.1f} | {rates['plain']:.1f} "
         f"| {ratios['whole / floor']:.2f} | {ratios['whole / plain']:.2f} "
         f"| {ratios['decode / floor']:.2f} | {ratios['decode / naive']:.2f} |"
     )

@@ -24,7 +24,7 @@ from train.protocol.grid import Row, grid_names, load_grid, parse_grid
 from train.protocol.jobs import FitJob
 from train.protocol.run_folder import RunFolder
 from train.protocol.runs import Fit
-from train.scores.metrics import bootstrap_scores, paired_interval
+from train.scores.metrics import bootstrap, paired_interval, resampled_accuracies
 
 LAYERS = tuple(LayerShape(name, 2, dim) for name, dim in (("low", 8), ("mid", 4), ("top", 6)))
 GROUPS = 6
@@ -288,7 +288,7 @@ def test_a_difference_to_itself_is_nothing_and_a_better_head_is_above():
     labels, groups = rng.integers(0, 2, 200), np.arange(200) // 5
     chance = rng.integers(0, 2, (2, 200))
     better = np.where(rng.random((2, 200)) < 0.5, labels, chance)
-    scores = [bootstrap_scores(p, labels, groups) for p in (chance, better)]
+    scores = [bootstrap(resampled_accuracies, p, labels, groups) for p in (chance, better)]
 
     assert paired_interval(scores[0], scores[0]) == (0, 0)
     low, high = paired_interval(scores[1], scores[0])

@@ -15,8 +15,9 @@ from train.fitting.tasks import MULTI_LABEL, task_of
 from train.protocol.splits import make_folds, split_by_manifest, split_hash
 from train.scores.metrics import (
     average_precisions,
-    bootstrap_precisions,
+    bootstrap,
     resampled_precision,
+    resampled_precisions,
     score,
 )
 
@@ -156,7 +157,7 @@ def test_resampled_precisions_spread_as_those_of_redrawn_groups():
     table, groups = rng.random((40, 3)) < 0.4, np.repeat(np.arange(10), 4)
     probs = np.clip(table + rng.normal(0, 0.8, (2, 40, 3)), -2, 3)
 
-    resampled = bootstrap_precisions(probs, table, groups, num_resamples=400)
+    resampled = bootstrap(resampled_precisions, probs, table, groups, num_resamples=400)
 
     scores = []
     for _ in range(400):

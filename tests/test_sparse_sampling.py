@@ -26,7 +26,7 @@ from features_store.spec import Preprocessing, Sampling
 from features_store.store import Store
 from features_store.verbs.repair import repair_store
 from features_store.verbs.verify import verify_store
-from pipelines.training.evaluate import probabilities
+from pipelines.training.fitted import Fitted
 from tests.clips import write_classes
 from tests.stores import SPEC, catalogue_of, commit, frames, header, make_store, relist
 from tests.synthetic import moving_square, numbered_frames, read_numbers, write_video
@@ -324,7 +324,7 @@ def test_a_head_is_trained_on_draws(cubereel, videos, store, tmp_path):
     assert said[0] == said[1]
     head, description = load_checkpoint(checkpoint)
     with Store(store) as opened:
-        stored = probabilities(head, description, opened, ["dark/0.mp4"], "cpu")[0]
+        stored = Fitted(head, description, opened).probabilities(["dark/0.mp4"], device="cpu")[0]
     assert list(said[0].values()) == pytest.approx(stored, abs=1e-6)
     picture = tmp_path / "where.png"
     where = ("--video", "dark/0.mp4", "--out", picture)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
@@ -18,7 +18,13 @@ from train.fitting.config import TrainConfig
 from train.fitting.loop import predict
 from train.heads import build_head
 from train.protocol.splits import make_folds, split_by_manifest, split_hash
-from train.scores.metrics import aggregate, balanced_accuracy, bootstrap_scores, score
+from train.scores.metrics import (
+    aggregate,
+    balanced_accuracy,
+    bootstrap,
+    resampled_accuracies,
+    score,
+)
 
 
 @given(st.integers(1, 500), st.integers(1, 64))
@@ -137,10 +143,32 @@ def test_the_standard_error_grows_when_groups_are_alike():
     labels = np.tile([0, 1], 100)
     right = np.repeat(rng.random(20) < 0.7, 10)
     predictions = np.where(right, labels, 1 - labels)[None]
-    alone = bootstrap_scores(predictions, labels, np.arange(200)).std()
-    together = bootstrap_scores(predictions, labels, np.repeat(np.arange(20), 10)).std()
+    alone, together = (
+        bootstrap(resampled_accuracies, predictions, labels, groups)
+        for groups in (np.arange(200), np.repeat(np.arange(20), 10))
+    )
 
-    assert together > 2 * alone
+    assert together.std() > 2 * alone.std()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6))
+def test_resampled_accuracies_are_those_of_videos_drawn_one_by_one(seed):
+    """To the last digit, since intervals of older results are compared with."""
+    rng = np.random.default_rng(seed)
+    num_videos, num_classes, num_seeds = rng.integers((1, 1, 1), (60, 30, 12))
+    labels = rng.integers(num_classes, size=num_videos)
+    shape = (num_seeds, num_videos)
+    predictions = np.where(rng.random(shape) < 0.5, labels, rng.integers(num_classes, size=shape))
+    drawn = rng.multinomial(num_videos, np.full(num_videos, 1 / num_videos), size=5)
+
+    expected = []
+    for counts in drawn:
+        videos = np.repeat(np.arange(num_videos), counts)
+        expected.append(
+            np.mean([balanced_accuracy(row[videos], labels[videos]) for row in predictions])
+        )
+    assert resampled_accuracies(predictions, labels, drawn).tolist() == expected
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,16 +13,6 @@ from pipelines.cli.show import print_json, print_table
 from pipelines.extraction.options import ComputeOptions
 
 app = typer.Typer(help="Measure this machine against its own floors.", no_args_is_help=True)
-MEANINGS = {
-    "decode_floor": "decode: bare, and swscale, one core",
-    "decode": "decode: ours, one core",
-    "decode_naive": "decode: to_ndarray and PIL, one core",
-    "decode_pool": "decode: ours, in the workers",
-    "backbone": "backbone: as the pipeline runs it",
-    "backbone_eager": "backbone: eager fp32, NCHW",
-    "whole": "whole: from videos to a sealed store",
-    "plain": "plain loop: PyAV, PIL, eager network, a video at a time",
-}
 
 
 @app.command("extract")
@@ -41,6 +30,7 @@ def extract(
     from pipelines.extraction.request import check_request
 
     check_request(source, options)
+    from pipelines.measure.bench import PARTS
     from pipelines.measure.bench_extract import bench_extract
 
     report = bench_extract(source, options, num_videos=num_videos, rounds=rounds)
@@ -54,7 +44,7 @@ def extract(
         f"{report.workers} decode workers, {report.num_videos} videos, "
         f"{report.num_frames} frames kept\n"
     )
-    parts = {MEANINGS[name]: rate for name, rate in asdict(report.rates).items()}
+    parts = {PARTS[name]: rate for name, rate in report.rates.items()}
     floor = "min(decode, backbone)" if report.device != "cpu" else "1/(1/decode + 1/backbone)"
     parts[f"floor of the whole: {floor}, decoding on all cores"] = report.floor
     print_table(["part", "frames/s"], [[name, f"{rate:.1f}"] for name, rate in parts.items()])

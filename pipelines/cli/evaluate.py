@@ -48,15 +48,12 @@ def evaluate(
     if as_json:
         print_json({**asdict(metrics), "classes": classes})
         return
-    precision = f"mAP {metrics.mean_average_precision:.3f}"
+    found = {text: getattr(metrics, name) for name, text in metrics.names("text").items()}
+    scores = ", ".join(f"{text} {value:.3f}" for text, value in found.items() if value is not None)
+    typer.echo(f"{metrics.num_videos} videos: {scores}")
     if metrics.confusion is None:
-        typer.echo(f"{metrics.num_videos} videos: {precision}")
         print_table(["class", "videos", "AP"], _per_class(metrics, classes))
         return
-    typer.echo(
-        f"{metrics.num_videos} videos: balanced accuracy {metrics.balanced_accuracy:.3f}, "
-        f"accuracy {metrics.accuracy:.3f}, {precision}"
-    )
     rows = [[name, *map(str, row)] for name, row in zip(classes, metrics.confusion, strict=True)]
     print_table(["label \\ predicted", *classes], rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +15,12 @@ from pipelines.cli.show import print_json, print_table
 from pipelines.explain.options import OptimiseOptions
 
 if TYPE_CHECKING:
-    from pipelines.explain.optimise import MisclassifiedVideos, OptimisedVideo
+    from pipelines.explain.optimise import MisclassifiedVideos, OptimisedVideo, Verdict
 
-COLUMNS = ["attention", "prediction", "prob", "log-prob", "entropy", "variation"]
+MEASURES = {
+    "label_prob": "prob", "log_prob": "log-prob", "entropy": "entropy",
+    "total_variation": "variation",
+}  # fmt: skip
 NO_ACCURACY = (
     "The correct label was used to find the optimised attention: this shows what looking elsewhere "
     "could do.\nIt is no accuracy."
@@ -42,18 +46,13 @@ def optimise_attention(
     from pipelines.explain.optimise import optimise_misclassified, optimise_video
 
     if options.video is None:
-        misclassified = optimise_misclassified(
-            checkpoint, store, split=options.split, seed=options.seed, device=options.device
-        )
+        misclassified = optimise_misclassified(checkpoint, store, options)
         if as_json:
             print_json(misclassified)
         else:
             _print_all(misclassified)
         return
-    result = optimise_video(
-        checkpoint, store, video=options.video, label=options.label, out=options.out,
-        root=options.root, seed=options.seed, device=options.device,
-    )  # fmt: skip
+    result = optimise_video(checkpoint, store, options.video, options)
     if as_json:
         print_json(result)
     else:
@@ -63,11 +62,8 @@ def optimise_attention(
 def _print_one(result: OptimisedVideo) -> None:
     typer.echo(f"{result.video_id}, optimised for {result.label}")
     named = {"own": result.own, "random": result.random, "optimised": result.optimised}
-    numbers = {
-        name: [v.label_prob, v.log_prob, v.entropy, v.total_variation] for name, v in named.items()
-    }
-    rows = [[name, named[name].prediction, *_format(row)] for name, row in numbers.items()]
-    print_table(COLUMNS, rows)
+    rows = [[name, verdict.prediction, *_means([verdict])] for name, verdict in named.items()]
+    print_table(["attention", "prediction", *MEASURES.values()], rows)
     typer.echo(NO_ACCURACY)
     if result.path:
         typer.echo(result.path)
@@ -78,21 +74,22 @@ def _print_all(result: MisclassifiedVideos) -> None:
     typer.echo(f"{num_wrong} of {result.num_videos} videos are misclassified")
     if not num_wrong:
         return
-    rows = []
-    for name, right in (
-        ("own", 0),
-        ("random", result.num_flipped_by_random),
-        ("optimised", result.num_flipped),
-    ):
-        verdicts = [getattr(video, name) for video in result.videos]
-        means = [
-            fmean(getattr(verdict, field) for verdict in verdicts)
-            for field in ("label_prob", "log_prob", "entropy", "total_variation")
+    flipped = {
+        "own": 0,
+        "random": result.num_flipped_by_random,
+        "optimised": result.num_flipped,
+    }
+    rows = [
+        [
+            name,
+            f"{right} ({right / num_wrong:.0%})",
+            *_means([getattr(video, name) for video in result.videos]),
         ]
-        rows.append([name, f"{right} ({right / num_wrong:.0%})", *_format(means)])
-    print_table(["attention", "flipped", *COLUMNS[2:]], rows)
+        for name, right in flipped.items()
+    ]
+    print_table(["attention", "flipped", *MEASURES.values()], rows)
     typer.echo(NO_ACCURACY)
 
 
-def _format(numbers: list[float]) -> list[str]:
-    return [f"{number:.2f}" for number in numbers]
+def _means(verdicts: Sequence[Verdict]) -> list[str]:
+    return [f"{fmean(getattr(verdict, name) for verdict in verdicts):.2f}" for name in MEASURES]

@@ -15,8 +15,6 @@ from pipelines.training.options import TrainOptions
 if TYPE_CHECKING:
     from pipelines.training.report import TrainReport
 
-SCORES = {"balanced_accuracy": "balanced", "accuracy": "accuracy", "mean_average_precision": "mAP"}
-
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -58,8 +56,11 @@ def train(
 
 def print_report(report: TrainReport) -> None:
     """Print the table of a run, and where everything is."""
+    from train.scores.metrics import Scores
+
     is_only = report.config["multi_label"]
-    scores = {name: SCORES[name] for name in ([report.metric] if is_only else SCORES)}
+    columns = Scores.names("column")
+    scores = {name: columns[name] for name in ([report.metric] if is_only else columns)}
     rows = []
     for row in report.heads:
         first, *others = (f"{getattr(row, name):.3f}" for name in scores)

@@ -15,17 +15,14 @@ from extract.video.reader import FrameReader
 from extract.video.settings import ReaderSettings
 from features_store.errors import ContractError, UsageError
 from features_store.format.records import VideoRecord
-from features_store.spec import Spec, require_same_spec
+from features_store.spec import Spec
 from features_store.store import Store
 from features_store.views import FLIP, Rectangle, rectangle_of
 from pipelines.explain.overlay import AttendedFrame, check_picture, write_picture
 from pipelines.extraction.plan import is_same_media
-from pipelines.training.tails import open_checkpoint
+from pipelines.training.fitted import Fitted, open_fitted
 from pipelines.training.verdict import predicted_label, verdict
-from train.data.clips import Clips
-from train.fitting.checkpoint import Checkpoint
 from train.fitting.tasks import task_of
-from train.heads import Head
 
 MAX_LINES = 360
 
@@ -61,13 +58,13 @@ def explain(
         ContractError: the store has other features, or the video is not where it was.
     """
     check_picture(out)
-    head, description = open_checkpoint(checkpoint)
-    with Store(store) as opened:
-        require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
-        path = path_of(opened, video, root)
-        rows, attention, probs = attend(head, description, opened, video)
-        frames = read_attended(path, opened, video, rows, attention, view=description.config.view)
-        manifest = opened.manifest.get(video)
+    with open_fitted(checkpoint, store) as fitted:
+        path = path_of(fitted.store, video, root)
+        rows, attention, probs = attend(fitted, video)
+        description = fitted.description
+        view = description.config.view
+        frames = read_attended(path, fitted.store, video, rows, attention, view=view)
+        manifest = fitted.store.manifest.get(video)
     classes, task = description.classes, task_of(description.config)
     result = Explanation(
         video,
@@ -125,29 +122,20 @@ def read_attended(
 
 
 @torch.inference_mode()
-def attend(
-    head: Head, description: Checkpoint, store: Store, video: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def attend(fitted: Fitted, video: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the rows of a video's first clip, their attention (T, K, K) and the clip's probs.
 
     Raises:
         UsageError: the head returns no spatial map.
     """
-    clips = Clips(
-        store,
-        [video],
-        windows=description.config.window_plan,
-        layers=list(description.layers),
-        view=description.config.view,
-    )
+    clips, config = fitted.clips_of([video], device="cpu"), fitted.description.config
     batch = clips.batch([0])
-    output = head(batch)
+    output = fitted.head(batch)
     if "spatial" not in output.maps:
         raise UsageError(
-            f"head {description.head!r} does not say where it looks; 'soft-attention' does"
+            f"head {fitted.description.head!r} does not say where it looks; 'soft-attention' does"
         )
     rows = clips.clips[0].rows
-    config = description.config
     probs = task_of(config).clip_probabilities(output.logits, batch.mask, last_n=config.last_n)
     return rows, output.maps["spatial"][0, : len(rows)].numpy(), probs[0].numpy()
 

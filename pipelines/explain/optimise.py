@@ -5,7 +5,8 @@ Of a video, or of all test videos that the head gets wrong. See `train.attention
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,13 +14,10 @@ import numpy as np
 import torch
 
 from features_store.errors import UsageError, nearest_name
-from features_store.spec import Spec, require_same_spec
-from features_store.store import Store
 from pipelines.explain.explain import path_of, read_attended
+from pipelines.explain.options import OptimiseOptions
 from pipelines.explain.overlay import check_picture, write_picture
-from pipelines.machine.devices import choose_device
-from pipelines.training.evaluate import probabilities, stored_labels, videos_to_score
-from pipelines.training.tails import open_checkpoint
+from pipelines.training.fitted import Fitted, open_fitted
 from train.attention.optimise import (
     Attended,
     mean_entropy,
@@ -30,7 +28,6 @@ from train.attention.optimise import (
 from train.data.clips import Clips
 from train.fitting.checkpoint import Checkpoint
 from train.fitting.losses import clip_probabilities
-from train.heads import Head
 from train.scores.metrics import aggregate
 
 ATTENTIONS = ("own", "random", "optimised")
@@ -76,44 +73,28 @@ class MisclassifiedVideos:
 
 
 def optimise_video(
-    checkpoint: Path,
-    store: Path,
-    *,
-    video: str,
-    label: str | None = None,
-    out: Path | None = None,
-    root: Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
+    checkpoint: Path, store: Path, video: str, options: OptimiseOptions
 ) -> OptimisedVideo:
     """Optimise the attention of a video's clips; draw that of the first one if `out` is given.
 
-    Args:
-        label: the correct one, by default what the store's manifest says.
-        out: ``.png`` or ``.mp4``: frames, own attention, random attention, optimised attention.
-        root: where the videos are now, if no longer where they were extracted.
+    What is drawn: frames, own attention, random attention, optimised attention.
 
     Raises:
         UsageError: the head has no attention or several labels, no label is known, or the head does
             not know it.
         ContractError: the store has other features, or the video is not where it was.
     """
-    if out is not None:
+    if (out := options.out) is not None:
         check_picture(out)
-    head, description = open_checkpoint(checkpoint)
-    _require_single_label(description)
-    require_attention(head)
-    with Store(store) as opened:
-        require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
-        path = None if out is None else path_of(opened, video, root)
-        labels = np.array([_class_of(opened, description, video, label)])
-        clips = _clips(opened, description, [video], device)
-        (result,), first = optimise_videos(head, description, clips, labels, seed=seed)
+    with _open(checkpoint, store) as fitted:
+        path = None if out is None else path_of(fitted.store, video, options.root)
+        labels = np.array([_class_of(fitted, video, options.label)])
+        clips = fitted.clips_of([video], device=options.device)
+        (result,), first = optimise_videos(fitted, clips, labels, seed=options.seed)
         if out is None or path is None:
             return result
-        frames = read_attended(
-            path, opened, video, clips.clips[0].rows, first["own"], view=description.config.view
-        )
+        view, shown = fitted.description.config.view, clips.clips[0].rows
+        frames = read_attended(path, fitted.store, video, shown, first["own"], view=view)
     rows = {
         f"{name}: {getattr(result, name).prediction}": [
             replace(frame, weights=weights)
@@ -126,12 +107,7 @@ def optimise_video(
 
 
 def optimise_misclassified(
-    checkpoint: Path,
-    store: Path,
-    *,
-    split: str | None = None,
-    seed: int = 0,
-    device: str = "auto",
+    checkpoint: Path, store: Path, options: OptimiseOptions
 ) -> MisclassifiedVideos:
     """Optimise the attention of all test videos (or those of a split) that a head gets wrong.
 
@@ -139,17 +115,13 @@ def optimise_misclassified(
         UsageError: the head has no attention or several labels.
         ContractError: as for `pipelines.training.evaluate.evaluate`.
     """
-    head, description = open_checkpoint(checkpoint)
-    _require_single_label(description)
-    require_attention(head)
-    with Store(store) as opened:
-        require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
-        wanted = videos_to_score(opened, description, split=split)
-        labels = stored_labels(opened, description, wanted)
-        probs = probabilities(head, description, opened, wanted, device)
+    with _open(checkpoint, store) as fitted:
+        wanted = fitted.videos_to_score(options.split)
+        labels = fitted.labels_of(wanted)
+        probs = fitted.probabilities(wanted, device=options.device)
         wrong = np.flatnonzero(probs.argmax(1) != labels)
-        clips = _clips(opened, description, [wanted[i] for i in wrong], device)
-        videos, _ = optimise_videos(head, description, clips, labels[wrong], seed=seed)
+        clips = fitted.clips_of([wanted[i] for i in wrong], device=options.device)
+        videos, _ = optimise_videos(fitted, clips, labels[wrong], seed=options.seed)
     return MisclassifiedVideos(
         num_videos=len(wanted),
         videos=videos,
@@ -159,20 +131,16 @@ def optimise_misclassified(
 
 
 def optimise_videos(
-    head: Head, description: Checkpoint, clips: Clips, labels: np.ndarray, *, seed: int
+    fitted: Fitted, clips: Clips, labels: np.ndarray, *, seed: int
 ) -> tuple[list[OptimisedVideo], dict[str, np.ndarray]]:
-    """Return every video's verdicts, and the attentions (T, K, K) of the first clip by name.
-
-    Raises:
-        UsageError: the head has no attention.
-    """
-    head.to(clips.device)
+    """Return every video's verdicts, and the attentions (T, K, K) of the first clip by name."""
+    head, description = fitted.head.to(clips.device), fitted.description
     config, positions = description.config, np.arange(len(clips))
-    of_clips = labels[clips.videos_of(positions)]
+    videos = clips.videos_of(positions)
     measured: dict[str, list[np.ndarray]] = {name: [] for name in ATTENTIONS}
     first: dict[str, np.ndarray] = {}
     for chosen, batch in clips.batches(positions, batch_size=config.batch_size):
-        targets = torch.from_numpy(of_clips[chosen]).to(clips.device)
+        targets = torch.from_numpy(labels[videos[chosen]]).to(clips.device)
         found = optimise_attention(head, batch, targets, seed=seed)
         for name in ATTENTIONS:
             attended: Attended = getattr(found, name)
@@ -180,19 +148,16 @@ def optimise_videos(
             if name not in first:
                 num_frames = len(clips.clips[0].rows)
                 first[name] = attended.attention[0, :num_frames].cpu().numpy()
-    if not measured["own"]:
+    if not first:
         return [], first
-    videos = clips.videos_of(positions)
     verdicts = [
         _verdicts(np.concatenate(measured[name]), videos, labels, description)
         for name in ATTENTIONS
     ]
-    names = [description.classes[label] for label in labels]
+    of_videos = zip(clips.video_ids, labels, zip(*verdicts, strict=True), strict=True)
     return [
-        OptimisedVideo(video_id, name, *of_video)
-        for video_id, name, of_video in zip(
-            clips.video_ids, names, zip(*verdicts, strict=True), strict=True
-        )
+        OptimisedVideo(video_id, description.classes[label], *of_video)
+        for video_id, label, of_video in of_videos
     ], first
 
 
@@ -219,35 +184,34 @@ def _verdicts(
     ]
 
 
-def _require_single_label(description: Checkpoint) -> None:
-    """Raise `UsageError` for a head that has no one label to be right about."""
-    if description.config.multi_label:
-        raise UsageError(
-            f"head {description.head!r} was fitted with `multi_label`, and attention is optimised "
-            "for the one correct label of a video; take a head that was fitted without"
-        )
+@contextmanager
+def _open(checkpoint: Path, store: Path) -> Iterator[Fitted]:
+    """Open a head and a store, as `open_fitted`.
+
+    Raises:
+        UsageError: the head has no attention, or no one label to be right about.
+    """
+    with open_fitted(checkpoint, store) as fitted:
+        if fitted.description.config.multi_label:
+            raise UsageError(
+                f"head {fitted.description.head!r} was fitted with `multi_label`, and attention is "
+                "optimised for the one correct label of a video; take a head that was fitted "
+                "without"
+            )
+        require_attention(fitted.head)
+        yield fitted
 
 
-def _class_of(store: Store, description: Checkpoint, video: str, label: str | None) -> int:
+def _class_of(fitted: Fitted, video: str, label: str | None) -> int:
+    classes = fitted.description.classes
     if label is None:
-        row = store.manifest.get(video)
+        row = fitted.store.manifest.get(video)
         if row is None or not row.label:
             raise UsageError(
-                f"the manifest of {store.path} has no label for {video!r}; say `label`"
+                f"the manifest of {fitted.store.path} has no label for {video!r}; say `label`"
             )
-        return int(stored_labels(store, description, [video])[0])
-    if label not in description.classes:
-        known = nearest_name(label, list(description.classes))
+        return int(fitted.labels_of([video])[0])
+    if label not in classes:
+        known = nearest_name(label, list(classes))
         raise UsageError(f"the head knows no class {label!r}; {known}")
-    return description.classes.index(label)
-
-
-def _clips(store: Store, description: Checkpoint, ids: Sequence[str], device: str) -> Clips:
-    return Clips(
-        store,
-        ids,
-        windows=description.config.window_plan,
-        layers=list(description.layers),
-        view=description.config.view,
-        device=choose_device(device),
-    )
+    return classes.index(label)

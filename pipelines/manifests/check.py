@@ -38,18 +38,14 @@ def validate(path: Path) -> ValidateReport:
     Raises:
         ContractError: it is no table with a column ``path``.
     """
-    where = locate(path)
-    lines = scan_manifest(where.manifest)
+    manifest, store = locate(path)
+    lines = scan_manifest(manifest)
     found = [Problem(line.number, text) for line in lines for text in line.problems]
-    found += _check_splits(lines)
-    found += _check_labels(lines)
-    if where.store is None:
-        found += _check_files(where.manifest, lines)
-    else:
-        found += _check_stored(where.store, lines)
+    found += _check_columns(lines)
+    found += _check_files(manifest, lines) if store is None else _check_stored(store, lines)
     rows = [line.row for line in lines if line.row]
     return ValidateReport(
-        manifest=str(where.manifest),
+        manifest=str(manifest),
         num_rows=len(lines),
         problems=sorted(found, key=lambda p: (p.line is None, p.line or 0)),
         unsaid={
@@ -59,26 +55,20 @@ def validate(path: Path) -> ValidateReport:
     )
 
 
-def _check_splits(lines: Sequence[ManifestLine]) -> Iterator[Problem]:
-    for line in lines:
-        if line.row and line.row.split not in ("", *SPLITS):
-            yield Problem(
-                line.number, f"split {line.row.split!r} is none of {', '.join(SPLITS)} (or empty)"
-            )
-
-
-def _check_labels(lines: Sequence[ManifestLine]) -> Iterator[Problem]:
-    for line in lines:
+def _check_columns(lines: Sequence[ManifestLine]) -> Iterator[Problem]:
+    for number, row, _ in lines:
+        if row and row.split not in ("", *SPLITS):
+            yield Problem(number, f"split {row.split!r} is none of {', '.join(SPLITS)} (or empty)")
         try:
-            split_label(line.row.label if line.row else "")
+            split_label(row.label if row else "")
         except ContractError as err:
-            yield Problem(line.number, str(err))
+            yield Problem(number, str(err))
 
 
 def _check_files(manifest: Path, lines: Sequence[ManifestLine]) -> Iterator[Problem]:
-    for line in lines:
-        if line.row and not (file := manifest.parent / line.row.path).is_file():
-            yield Problem(line.number, f"there is no file {str(file)!r}")
+    for number, row, _ in lines:
+        if row and not (file := manifest.parent / row.path).is_file():
+            yield Problem(number, f"there is no file {str(file)!r}")
     if not any(line.problems for line in lines):
         try:
             read_source(manifest)
@@ -89,14 +79,11 @@ def _check_files(manifest: Path, lines: Sequence[ManifestLine]) -> Iterator[Prob
 def _check_stored(path: Path, lines: Sequence[ManifestLine]) -> Iterator[Problem]:
     with Store(path) as store:
         stored = set(store.ids)
-    said = set()
-    for line in lines:
-        if line.row is None:
-            continue
-        said.add(line.row.video_id)
-        if line.row.video_id not in stored:
-            yield Problem(line.number, f"video {line.row.video_id!r} is not in the store")
-        elif not line.row.label:
-            yield Problem(line.number, f"stored video {line.row.video_id!r} has no label")
+    said = {row.video_id for _, row, _ in lines if row}
+    for number, row, _ in lines:
+        if row and row.video_id not in stored:
+            yield Problem(number, f"video {row.video_id!r} is not in the store")
+        elif row and not row.label:
+            yield Problem(number, f"stored video {row.video_id!r} has no label")
     for video_id in sorted(stored - said):
         yield Problem(None, f"stored video {video_id!r} has no row")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -19,16 +18,8 @@ from pipelines.extraction.sources import Source, read_source
 logger = logging.getLogger("cubereel")
 
 
-@dataclass(frozen=True)
-class Located:
-    """Where a manifest is, and the store that it belongs to, if any."""
-
-    manifest: Path
-    store: Path | None
-
-
-def locate(path: Path) -> Located:
-    """Return where the manifest of a CSV, a folder or a store is.
+def locate(path: Path) -> tuple[Path, Path | None]:
+    """Return the manifest of a CSV, a folder or a store, and the store that it belongs to, if any.
 
     Raises:
         UsageError: it is none of them.
@@ -42,12 +33,12 @@ def locate(path: Path) -> Located:
             raise ContractError(
                 f"{path} has no {FILE_NAME}; write one with the columns video_id, path, label"
             )
-        return Located(manifest, path)
+        return manifest, path
     if manifest.suffix != ".csv" or not manifest.is_file():
         raise UsageError(
             f"no manifest in {str(path)!r}; give a CSV, a folder with a {FILE_NAME}, or a store"
         )
-    return Located(manifest, None)
+    return manifest, None
 
 
 class Described:
@@ -59,7 +50,7 @@ class Described:
     """
 
     def __init__(self, path: Path) -> None:
-        self.manifest, self.store = (where := locate(path)).manifest, where.store
+        self.manifest, self.store = locate(path)
         self.num_frames: Mapping[str, int] | None = None
         self._source: Source | None = None
         if self.store is None:

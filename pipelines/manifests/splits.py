@@ -86,7 +86,7 @@ def split(
     shares = {"train": round(1 - test - validation, 9), "val": validation, "test": test}
     if validation == 0:
         del shares["val"]
-    sets = np.array(tied_sets(known.rows, media=said.media))
+    sets = tied_sets(known.rows, media=said.media)
     sides = choose_sides(known.labels, sets, shares=shares, seed=seed)
     chosen = split_by_manifest(sides, known.labels, known.groups)
     report = SplitReport(

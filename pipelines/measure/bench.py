@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from extract.compute.computer import ComputedFrames, CubeComputer
 from extract.compute.lanes import ComputeLanes
 from extract.compute.preprocess import Normalise
 from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Failed
-from extract.video.reader import FrameReader
+from extract.video.reader import FrameReader, KeptFrame
 from features_store.spec import Sampling
 from pipelines.measure.plain import compute_eagerly, decode_bare, decode_naively, extract_naively
 
@@ -30,33 +31,21 @@ logger = logging.getLogger("cubereel")
 MATMUL_SIDE = 2048
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Kept frames per second of the parts of extraction.
-
-    Attributes:
-        decode_floor: bare decoding and swscale, one core.
-        decode: ours, one core.
-        decode_naive: `to_ndarray` and PIL, one core.
-        decode_pool: ours, in the worker processes that were asked for.
-        backbone: the network alone, as the pipeline runs it.
-        backbone_eager: the network in eager fp32, NCHW, one batch after the other.
-        whole: from videos to a sealed store, the start of the workers included.
-        plain: PyAV, PIL and the eager network, one video at a time.
-    """
-
-    decode_floor: float
-    decode: float
-    decode_naive: float
-    decode_pool: float
-    backbone: float
-    backbone_eager: float
-    whole: float
-    plain: float
+# Kept frames per second are measured of these; 'whole' includes the start of the workers.
+PARTS = {
+    "decode_floor": "decode: bare, and swscale, one core",
+    "decode": "decode: ours, one core",
+    "decode_naive": "decode: to_ndarray and PIL, one core",
+    "decode_pool": "decode: ours, in the workers",
+    "backbone": "backbone: as the pipeline runs it",
+    "backbone_eager": "backbone: eager fp32, NCHW",
+    "whole": "whole: from videos to a sealed store",
+    "plain": "plain loop: PyAV, PIL, eager network, a video at a time",
+}
 
 
 class Bench:
-    """The parts, each a method that processes all frames once and returns the seconds it took.
+    """The parts, each a method that processes all frames once.
 
     Args:
         paths: whole videos, all of which can be decoded.
@@ -77,23 +66,18 @@ class Bench:
         nvdec_device: int | None,
         extract: Callable[[], float],
     ) -> None:
-        self._paths, self._sampling, self._workers = paths, sampling, workers
-        self._nvdec_device = nvdec_device
-        self._computer, self._extract = computer, extract
-        self._network = network.to(computer.device)
-        self._preprocessing = computer.preprocessing
+        self.paths = paths
+        self._settings = DecodeSettings(preprocessing=computer.preprocessing, sampling=sampling)
+        self._computer, self._network = computer, network.to(computer.device)
+        self._workers, self._nvdec_device = workers, nvdec_device
+        self._extract = extract
         self._normalise = Normalise(computer.preprocessing).to(computer.device)
         self.num_frames, self._pixels = self._look()
 
-    @property
-    def num_videos(self) -> int:
-        """Videos that are measured on."""
-        return len(self._paths)
-
-    def measure(self, rounds: int) -> Rates:
-        """Return the fastest of some rounds."""
+    def measure(self, rounds: int) -> dict[str, float]:
+        """Return the kept frames per second of each of `PARTS`, in the fastest of some rounds."""
         parts: dict[str, Callable[[], float]] = {
-            "decode_floor": lambda: timed(self._decode_bare),
+            "decode_floor": lambda: timed(decode_bare, self.paths, self._settings),
             "decode": lambda: timed(self._decode),
             "decode_naive": lambda: timed(self._decode_naively),
             "decode_pool": lambda: timed(self._decode_in_workers),
@@ -102,12 +86,12 @@ class Bench:
             "whole": self._extract,
             "plain": lambda: timed(self._plain_loop),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in parts}
+        seconds: dict[str, list[float]] = {name: [] for name in PARTS}
         for number in range(rounds):
-            for name, part in parts.items():
-                seconds[name].append(part())
+            for name in PARTS:
+                seconds[name].append(parts[name]())
                 logger.info("round %d: %s %.2f s", number + 1, name, seconds[name][-1])
-        return Rates(**{name: self.num_frames / min(s) for name, s in seconds.items()})
+        return {name: self.num_frames / min(s) for name, s in seconds.items()}
 
     def gflop(self) -> float:
         """Return the operations that a frame costs, multiply and add counted as two, in 10⁹."""
@@ -120,38 +104,27 @@ class Bench:
         """Return how many frames are kept, and a batch of the first ones."""
         num_frames = 0
         first: list[np.ndarray] = []
-        for path in self._paths:
-            for frame in self._reader(path):
-                num_frames += 1
-                if len(first) < self._computer.batch_size:
-                    first.append(frame.pixels)
+        for frame in self._frames():
+            num_frames += 1
+            if len(first) < self._computer.batch_size:
+                first.append(frame.pixels)
         repeats = -(-self._computer.batch_size // len(first))
         return num_frames, np.stack(first * repeats)[: self._computer.batch_size]
 
-    def _reader(self, path: Path) -> FrameReader:
-        return FrameReader(path, self._settings)
-
-    @property
-    def _settings(self) -> DecodeSettings:
-        return DecodeSettings(preprocessing=self._preprocessing, sampling=self._sampling)
-
-    def _decode_bare(self) -> None:
-        decode_bare(self._paths, preprocessing=self._preprocessing, sampling=self._sampling)
+    def _frames(self) -> Iterator[KeptFrame]:
+        return chain.from_iterable(FrameReader(path, self._settings) for path in self.paths)
 
     def _decode(self) -> None:
-        for path in self._paths:
-            for _ in self._reader(path):
-                pass
+        for _ in self._frames():
+            pass
 
     def _decode_naively(self) -> None:
-        for path in self._paths:
-            for _ in decode_naively(
-                path, preprocessing=self._preprocessing, sampling=self._sampling
-            ):
+        for path in self.paths:
+            for _ in decode_naively(path, self._settings):
                 pass
 
     def _decode_in_workers(self) -> None:
-        tasks = [DecodeTask(i, str(path)) for i, path in enumerate(self._paths)]
+        tasks = [DecodeTask(i, str(path)) for i, path in enumerate(self.paths)]
         settings = replace(self._settings, nvdec_device=self._nvdec_device)
         with DecodePool(settings, workers=self._workers) as pool:
             for event in pool.decode(tasks):
@@ -175,35 +148,29 @@ class Bench:
 
     def _plain_loop(self) -> None:
         extract_naively(
-            self._paths,
-            network=self._network,
-            preprocessing=self._preprocessing,
-            sampling=self._sampling,
-            device=self._computer.device,
+            self.paths, self._settings, network=self._network, device=self._computer.device
         )
 
 
-def timed(work: Callable[[], None]) -> float:
+def timed(work: Callable[..., object], *arguments: object) -> float:
     """Return the seconds that something takes; what runs on the host waits for the device."""
     started = time.perf_counter()
-    work()
+    work(*arguments)
     return time.perf_counter() - started
 
 
-def extraction_floor(rates: Rates, *, num_cores: int, shares_cores: bool) -> float:
+def extraction_floor(rates: Mapping[str, float], *, num_cores: int, shares_cores: bool) -> float:
     """Return frames per second that no pipeline of these parts can exceed.
 
     Where a GPU computes, the slower of bare decoding in all workers and the network; where both
     share the cores, the frames per second of one after the other, each on all cores.
 
-    >>> rates = Rates(100.0, 90.0, 30.0, 90.0, 50.0, 10.0, 30.0, 5.0)
+    >>> rates = {"decode_floor": 100.0, "backbone": 50.0}
     >>> extraction_floor(rates, num_cores=2, shares_cores=True)
     40.0
     """
-    decode = rates.decode_floor * num_cores
-    if shares_cores:
-        return 1 / (1 / decode + 1 / rates.backbone)
-    return min(decode, rates.backbone)
+    decode, backbone = rates["decode_floor"] * num_cores, rates["backbone"]
+    return 1 / (1 / decode + 1 / backbone) if shares_cores else min(decode, backbone)
 
 
 def matmul_gflops(device: torch.device, dtype: torch.dtype) -> float:

@@ -21,7 +21,7 @@ from pipelines.extraction.request import check_request
 from pipelines.extraction.sources import read_source
 from pipelines.machine.compiling import choose_compiled
 from pipelines.machine.devices import build_computer, choose_nvdec
-from pipelines.measure.bench import Bench, Rates, extraction_floor, matmul_gflops
+from pipelines.measure.bench import Bench, extraction_floor, matmul_gflops
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class BenchReport:
 
     Attributes:
         has_weights: whether the network's own were at hand; random ones are as fast.
-        rates: kept frames per second.
+        rates: kept frames per second of each of `pipelines.measure.bench.PARTS`.
         floor: of the whole, see `extraction_floor`.
         ratios: of one rate to another.
         gflop_per_frame: multiply and add counted as two.
@@ -47,7 +47,7 @@ class BenchReport:
     workers: int
     num_videos: int
     num_frames: int
-    rates: Rates
+    rates: dict[str, float]
     floor: float
     ratios: dict[str, float]
     gflop_per_frame: float
@@ -106,7 +106,7 @@ def _seconds_to_extract(source: Path, options: ExtractionOptions) -> float:
 
 
 def _report(
-    bench: Bench, rates: Rates, computer: CubeComputer, options: ComputeOptions
+    bench: Bench, rates: dict[str, float], computer: CubeComputer, options: ComputeOptions
 ) -> BenchReport:
     num_cores = torch.get_num_threads()
     floor = extraction_floor(rates, num_cores=num_cores, shares_cores=computer.device.type == "cpu")
@@ -120,21 +120,21 @@ def _report(
         is_compiled=computer.is_compiled,
         num_cores=num_cores,
         workers=options.workers,
-        num_videos=bench.num_videos,
+        num_videos=len(bench.paths),
         num_frames=bench.num_frames,
         rates=rates,
         floor=floor,
         ratios={
-            "whole / floor": rates.whole / floor,
-            "whole / plain": rates.whole / rates.plain,
-            "decode / floor": rates.decode / rates.decode_floor,
-            "decode / naive": rates.decode / rates.decode_naive,
-            "backbone / eager fp32": rates.backbone / rates.backbone_eager,
-            "whole / backbone": rates.whole / rates.backbone,
+            "whole / floor": rates["whole"] / floor,
+            "whole / plain": rates["whole"] / rates["plain"],
+            "decode / floor": rates["decode"] / rates["decode_floor"],
+            "decode / naive": rates["decode"] / rates["decode_naive"],
+            "backbone / eager fp32": rates["backbone"] / rates["backbone_eager"],
+            "whole / backbone": rates["whole"] / rates["backbone"],
         },
         gflop_per_frame=gflop,
-        matmul_share=gflop * rates.backbone / matmul_gflops(computer.device, dtype),
-        video_hours_per_hour=rates.whole / 25,
+        matmul_share=gflop * rates["backbone"] / matmul_gflops(computer.device, dtype),
+        video_hours_per_hour=rates["whole"] / 25,
     )
 
 

@@ -18,28 +18,27 @@ from torch import Tensor, nn
 from extract.compute.preprocess import Normalise
 from extract.sampling.samplers import make_sampler
 from extract.video.geometry import place_frame
-from features_store.spec import Preprocessing, Sampling
+from extract.video.settings import ReaderSettings
+from features_store.spec import Sampling
 
 
-def decode_bare(paths: Iterable[Path], *, preprocessing: Preprocessing, sampling: Sampling) -> int:
+def decode_bare(paths: Iterable[Path], settings: ReaderSettings) -> int:
     """Decode on one thread and let swscale scale and convert; return how many frames were kept."""
     num_frames = 0
     for path in paths:
         reformatter = VideoReformatter()
-        for frame in _kept_frames(path, sampling):
-            size = place_frame(frame.width, frame.height, preprocessing=preprocessing).scaled_size
-            reformatter.reformat(frame, *size, format="rgb24", threads=1)
+        for frame in _kept_frames(path, settings.sampling):
+            place = place_frame(frame.width, frame.height, preprocessing=settings.preprocessing)
+            reformatter.reformat(frame, *place.scaled_size, format="rgb24", threads=1)
             num_frames += 1
     return num_frames
 
 
-def decode_naively(
-    path: Path, *, preprocessing: Preprocessing, sampling: Sampling
-) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def decode_naively(path: Path, settings: ReaderSettings) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """Yield frames by `to_ndarray`, resized and cropped by PIL."""
-    height, width = preprocessing.input_size
-    for frame in _kept_frames(path, sampling):
-        place = place_frame(frame.width, frame.height, preprocessing=preprocessing)
+    height, width = settings.preprocessing.input_size
+    for frame in _kept_frames(path, settings.sampling):
+        place = place_frame(frame.width, frame.height, preprocessing=settings.preprocessing)
         picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
         left, top = place.offset
         resized = picture.resize(place.scaled_size, Image.Resampling.BILINEAR)
@@ -47,18 +46,13 @@ def decode_naively(
 
 
 def extract_naively(
-    paths: Iterable[Path],
-    *,
-    network: nn.Module,
-    preprocessing: Preprocessing,
-    sampling: Sampling,
-    device: torch.device,
+    paths: Iterable[Path], settings: ReaderSettings, *, network: nn.Module, device: torch.device
 ) -> int:
     """One video at a time: all its frames, then the network on them, eager fp32 NCHW."""
     num_frames = 0
-    normalise = Normalise(preprocessing).to(device)
+    normalise = Normalise(settings.preprocessing).to(device)
     for path in paths:
-        frames = list(decode_naively(path, preprocessing=preprocessing, sampling=sampling))
+        frames = list(decode_naively(path, settings))
         for pixels in torch.split(torch.from_numpy(np.stack(frames)), 32):
             compute_eagerly(network, normalise, pixels.to(device))
         num_frames += len(frames)

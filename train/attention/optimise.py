@@ -73,12 +73,8 @@ def optimise_attention(
         start = random_values(batch, seed=seed)
         found = _ascend(head, batch, labels, start, num_steps, learning_rate)
         with torch.no_grad():
-            own = head(batch)
-            return Optimisation(
-                Attended(own.maps["spatial"], own.logits, label_log_prob(own, labels, batch.mask)),
-                _attended(head, batch, labels, start),
-                _attended(head, batch, labels, found),
-            )
+            tried = (_attended(head, batch, labels, values) for values in (None, start, found))
+            return Optimisation(*tried)
     finally:
         head.train(was_training)
 
@@ -169,10 +165,12 @@ def _ascend(
 
 
 def _attended(
-    head: Head, batch: Batch, labels: Int[Tensor, " b"], values: Float[Tensor, "b t k k"]
+    head: Head, batch: Batch, labels: Int[Tensor, " b"], values: Float[Tensor, "b t k k"] | None
 ) -> Attended:
-    attention = weights_of(values, batch.mask, head.attention_form)
-    output = head(batch, attention=attention)
+    """Return what the head says under free values, or under its own attention without them."""
+    given = None if values is None else weights_of(values, batch.mask, head.attention_form)
+    output = head(batch, attention=given)
+    attention = output.maps["spatial"] if given is None else given
     return Attended(attention, output.logits, label_log_prob(output, labels, batch.mask))
 
 

@@ -20,7 +20,13 @@ from train.fitting.losses import (
     sequence_binary_cross_entropy,
     sequence_cross_entropy,
 )
-from train.scores.metrics import balanced_accuracy, bootstrap_precisions, bootstrap_scores, score
+from train.scores.metrics import (
+    balanced_accuracy,
+    bootstrap,
+    resampled_accuracies,
+    resampled_precisions,
+    score,
+)
 
 SMALLEST_PROB = 1e-12  # in a logarithm
 
@@ -127,7 +133,7 @@ class SingleLabel(Task):
         groups: np.ndarray,
     ) -> Float[np.ndarray, " resamples"]:
         """Return the balanced accuracy of every draw."""
-        return bootstrap_scores(probs.argmax(2), labels, groups)
+        return bootstrap(resampled_accuracies, probs.argmax(2), labels, groups)
 
     def predicted(self, probs: Float[np.ndarray, " classes"]) -> list[int]:
         """Return the likeliest class."""
@@ -183,7 +189,7 @@ class MultiLabel(Task):
         groups: np.ndarray,
     ) -> Float[np.ndarray, " resamples"]:
         """Return the mean average precision of every draw that has a class."""
-        return bootstrap_precisions(probs, labels, groups)
+        return bootstrap(resampled_precisions, probs, labels, groups)
 
     def predicted(self, probs: Float[np.ndarray, " classes"]) -> list[int]:
         """Return every class of probability 0.5 or more."""

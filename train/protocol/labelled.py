@@ -166,23 +166,12 @@ def make_splits(
     store: Store, data: Labelled, *, folds: int | None, config: TrainConfig
 ) -> list[Split]:
     """Return the folds, or the one split that the manifest says."""
+    labels, groups = data.labels, data.groups
+    inner = {"inner_folds": config.inner_folds, "seed": config.split_seed}
     if folds is not None:
-        return make_folds(
-            data.labels,
-            data.groups,
-            num_folds=folds,
-            inner_folds=config.inner_folds,
-            seed=config.split_seed,
-        )
+        return make_folds(labels, groups, num_folds=folds, **inner)
     manifest = store.manifest
     said = [manifest[video_id].split for video_id in data.clips.video_ids]
     if unused := said.count(""):
         logger.warning("%d labelled videos have no split and are used nowhere", unused)
-    split = split_by_manifest(
-        said,
-        data.labels,
-        data.groups,
-        inner_folds=config.inner_folds,
-        seed=config.split_seed,
-    )
-    return [split]
+    return [split_by_manifest(said, labels, groups, **inner)]

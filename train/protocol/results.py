@@ -11,16 +11,15 @@ import numpy as np
 from train.fitting.tasks import Task
 from train.protocol.runs import FoldResult, Labelled
 from train.protocol.splits import Split
-from train.scores.metrics import Metrics, paired_interval, score
+from train.scores.metrics import Metrics, Scores, paired_interval, score
 
 
-@dataclass(frozen=True)
-class HeadRow:
+@dataclass(frozen=True, kw_only=True)
+class HeadRow(Scores):
     """One head in a table; scores of pooled test predictions, mean over seeds.
 
     Attributes:
         settings: in which its training differs from what the whole run was told.
-        balanced_accuracy, accuracy: None where a video may have several classes.
         standard_error, validation_score: of the report's metric.
         difference: in the report's metric, to the first head of the table.
         interval: of that difference, 95 %, by a bootstrap over groups that is paired.
@@ -32,12 +31,9 @@ class HeadRow:
     head: str
     layers: list[str]
     settings: dict[str, Any]
-    balanced_accuracy: float | None
     standard_error: float
     difference: float
     interval: tuple[float, float]
-    accuracy: float | None
-    mean_average_precision: float
     validation_score: float
     num_parameters: int
     seconds: float
@@ -59,18 +55,15 @@ class Pooled:
     metrics: list[Metrics]
     resampled: np.ndarray
 
-    def mean(self, name: str) -> float:
-        """Return the mean of a score over seeds."""
-        return float(np.mean([getattr(m, name) for m in self.metrics]))
-
-    def mean_or_none(self, name: str) -> float | None:
+    def mean(self, name: str) -> Any:
         """Return the mean of a score over seeds; None where it does not apply."""
-        return None if getattr(self.metrics[0], name) is None else self.mean(name)
+        of_seeds = [getattr(m, name) for m in self.metrics]
+        return None if None in of_seeds else float(np.mean(of_seeds))
 
     @property
     def score(self) -> float:
         """Mean of the metric over seeds."""
-        return self.mean(self.metric)
+        return float(self.mean(self.metric))
 
     @property
     def standard_error(self) -> float:
@@ -107,17 +100,15 @@ def head_row(
         head=label,
         layers=list(layers),
         settings=dict(settings),
-        balanced_accuracy=pooled.mean_or_none("balanced_accuracy"),
         standard_error=pooled.standard_error,
         difference=pooled.score - reference.score,
         interval=paired_interval(pooled.resampled, reference.resampled),
-        accuracy=pooled.mean_or_none("accuracy"),
-        mean_average_precision=pooled.mean("mean_average_precision"),
         validation_score=float(np.mean([s.validation_score for s in selections.values()])),
         num_parameters=results[0].fit.num_parameters,
         seconds=round(seconds, 1),
         seeds=[asdict(m) for m in pooled.metrics],
         selections=[asdict(s) for _, s in sorted(selections.items())],
+        **{name: pooled.mean(name) for name in Scores.names()},
     )
 
 

@@ -4,6 +4,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from features_store.manifest import ManifestRow
 
 
@@ -52,26 +57,23 @@ def find_leaks(
     return leaks
 
 
-def tied_sets(rows: Sequence[ManifestRow], *, media: Mapping[str, str]) -> list[int]:
+def tied_sets(rows: Sequence[ManifestRow], *, media: Mapping[str, str]) -> Int[np.ndarray, " n"]:
     """Return the number of each row's set: rows that a chain of ties connects share one.
 
     >>> rows = [ManifestRow("a", "f", group="g"), ManifestRow("b", "b"), ManifestRow("c", "f")]
-    >>> tied_sets(rows, media={})
+    >>> tied_sets(rows, media={}).tolist()
     [0, 1, 0]
     """
-    parent = {row.video_id: row.video_id for row in rows}
-
-    def top(video_id: str) -> str:
-        while parent[video_id] != video_id:
-            parent[video_id] = parent[parent[video_id]]
-            video_id = parent[video_id]
-        return video_id
-
-    for first, *others in _by_tie(rows, media).values():
-        for other in others:
-            parent[top(other.video_id)] = top(first.video_id)
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(top(row.video_id), len(numbers)) for row in rows]
+    position = {row.video_id: i for i, row in enumerate(rows)}
+    pairs = [
+        (position[tied[0].video_id], position[row.video_id])
+        for tied in _by_tie(rows, media).values()
+        for row in tied
+    ]
+    shape = (len(rows), len(rows))
+    graph = coo_array((np.ones(len(pairs)), tuple(zip(*pairs, strict=True))), shape=shape)
+    sets: np.ndarray = connected_components(graph, directed=False)[1]
+    return sets
 
 
 def _by_tie(

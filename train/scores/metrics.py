@@ -1,11 +1,17 @@
 """How good predictions are: scikit-learn's numbers, and how far chance moves them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix
+from jaxtyping import Bool, Float, Int, Shaped
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    recall_score,
+)
 
 from features_store.errors import ContractError
 from train.data.labels import Labels, as_table
@@ -23,55 +29,75 @@ def average_precisions(
     ]
 
 
-def bootstrap_precisions(
-    probs: Float[np.ndarray, "seeds n classes"],
-    table: Bool[np.ndarray, "n classes"],
+def bootstrap(
+    metric: Callable[[np.ndarray, np.ndarray, np.ndarray], Float[np.ndarray, " draws"]],
+    outputs: Shaped[np.ndarray, "seeds n *classes"],
+    labels: Labels,
     groups: np.ndarray,
     *,
     num_resamples: int = 1000,
 ) -> Float[np.ndarray, " resamples"]:
-    """Return the mean average precision, its mean over seeds, of videos drawn anew by group.
+    """Return a metric, its mean over seeds, of videos drawn anew by group.
 
     Videos of a group are alike, so whole groups are drawn, with replacement; a draw in which a
     class does not occur averages over those that do, and one without any class is left out. The
-    draws depend on groups and labels alone, as those of `bootstrap_scores` do.
+    draws depend on groups and labels alone: those of two heads are the same, and their differences
+    are paired.
+
+    Args:
+        metric: takes outputs, labels and how often each video is drawn in each of some draws
+            (draws, n), as many at once as are few enough values.
+        outputs: what the metric takes: predictions, or probabilities.
     """
-    blocks = [
-        np.mean([_mean_average_precisions(of_seed, table, drawn) for of_seed in probs], axis=0)
-        for drawn in _draws(groups, num_resamples)
-    ]
+    rng = np.random.default_rng(0)
+    names, members = np.unique(groups, return_inverse=True)
+    at_once = max(1, RESAMPLED_VALUES // len(groups))
+    blocks = []
+    for start in range(0, num_resamples, at_once):
+        num_draws = min(at_once, num_resamples - start)
+        drawn = rng.integers(len(names), size=(num_draws, len(names)))
+        counts = np.stack([np.bincount(row, minlength=len(names)) for row in drawn])
+        blocks.append(metric(outputs, labels, counts[:, members]))
     scores = np.concatenate(blocks)
     kept: np.ndarray = scores[~np.isnan(scores)]
     return kept
 
 
-def _draws(groups: np.ndarray, num_resamples: int) -> Iterator[Int[np.ndarray, "draws n"]]:
-    """Yield how often each video is drawn, for as many draws at once as are few enough values."""
-    rng = np.random.default_rng(0)
-    names, members = np.unique(groups, return_inverse=True)
-    at_once = max(1, RESAMPLED_VALUES // len(groups))
-    for start in range(0, num_resamples, at_once):
-        num_draws = min(at_once, num_resamples - start)
-        drawn = rng.integers(len(names), size=(num_draws, len(names)))
-        yield np.stack([np.bincount(row, minlength=len(names)) for row in drawn])[:, members]
+def resampled_accuracies(
+    predictions: Int[np.ndarray, "seeds n"],
+    labels: Int[np.ndarray, " n"],
+    drawn: Int[np.ndarray, "draws n"],
+) -> Float[np.ndarray, " draws"]:
+    """Return the balanced accuracy of every draw, its mean over seeds."""
+    table, weights = as_table(labels, int(labels.max()) + 1), drawn.astype(float)
+    of_class = weights @ table
+    right = np.stack([weights @ (table & hits[:, None]) for hits in predictions == labels], axis=1)
+    scores = []
+    for hits, counts in zip(right, of_class, strict=True):
+        recalls = np.compress(counts > 0, hits, axis=1) / counts[counts > 0]
+        scores.append(recalls.mean(1).mean())
+    return np.array(scores)
 
 
-def _mean_average_precisions(
-    probs: Float[np.ndarray, "n classes"],
+def resampled_precisions(
+    probs: Float[np.ndarray, "seeds n classes"],
     table: Bool[np.ndarray, "n classes"],
     drawn: Int[np.ndarray, "draws n"],
 ) -> Float[np.ndarray, " draws"]:
-    """Return the mean over the classes that a draw has of their precision; nan where it has none.
+    """Return the mean average precision of every draw, its mean over seeds; nan without a class.
 
     Summed class by class, since a hundred classes of a thousand draws would be much at once.
     """
-    total, num_present = np.zeros(len(drawn)), np.zeros(len(drawn))
-    for scores, truth in zip(probs.T, table.T, strict=True):
-        precision = resampled_precision(scores, truth, drawn)
-        is_present = ~np.isnan(precision)
-        total += np.where(is_present, precision, 0)
-        num_present += is_present
-    return np.where(num_present > 0, total, np.nan) / np.maximum(num_present, 1)
+    means = []
+    for of_seed in probs:
+        total, num_present = np.zeros(len(drawn)), np.zeros(len(drawn))
+        for scores, truth in zip(of_seed.T, table.T, strict=True):
+            precision = resampled_precision(scores, truth, drawn)
+            total += np.nan_to_num(precision)
+            num_present += ~np.isnan(precision)
+        means.append(np.where(num_present > 0, total, np.nan) / np.maximum(num_present, 1))
+    mean: np.ndarray = np.mean(means, axis=0)
+    return mean
 
 
 def resampled_precision(
@@ -91,25 +117,47 @@ def resampled_precision(
     return np.where(num_positives > 0, summed / np.maximum(num_positives, 1), np.nan)
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """Scores of a set of videos.
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores of which each is one number; one is None where it does not apply to the labels.
+
+    A new one is a field here and a line in `score`: tables and results take them from here, in this
+    order and by the names in the metadata: a column's, and that of a line of text.
 
     Attributes:
+        balanced_accuracy: mean recall over the classes that occur.
+        accuracy: None, as is the one above, where a video may have several classes.
         mean_average_precision: mean over the classes that occur, non-interpolated.
+    """
+
+    balanced_accuracy: float | None = field(
+        default=None, metadata={"column": "balanced", "text": "balanced accuracy"}
+    )
+    accuracy: float | None = field(
+        default=None, metadata={"column": "accuracy", "text": "accuracy"}
+    )
+    mean_average_precision: float = field(metadata={"column": "mAP", "text": "mAP"})
+
+    @staticmethod
+    def names(kind: Literal["column", "text"] = "text") -> dict[str, str]:
+        """Return what every score is called, by its field."""
+        return {score.name: score.metadata[kind] for score in fields(Scores)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics(Scores):
+    """Scores of a set of videos, and what they are made of.
+
+    Attributes:
         average_precisions: of each class, None for one that does not occur.
         class_counts: how many of the videos have each class.
-        accuracy, balanced_accuracy, confusion: None where a video may have several classes; the
-            second is the mean recall over the classes that occur, and rows of the third are labels,
-            columns predictions.
+        confusion: rows are labels, columns predictions; None where a video may have several
+            classes.
     """
 
     num_videos: int
-    mean_average_precision: float
     average_precisions: list[float | None]
     class_counts: list[int]
-    accuracy: float | None = None
-    balanced_accuracy: float | None = None
     confusion: list[list[int]] | None = None
 
 
@@ -150,33 +198,7 @@ def balanced_accuracy(predictions: Int[np.ndarray, " n"], labels: Int[np.ndarray
     >>> balanced_accuracy(np.array([0, 0, 0]), np.array([0, 0, 1]))
     0.5
     """
-    hits = predictions == labels
-    return float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))
-
-
-def bootstrap_scores(
-    predictions: Int[np.ndarray, "seeds n"],
-    labels: Int[np.ndarray, " n"],
-    groups: np.ndarray,
-    *,
-    num_resamples: int = 1000,
-) -> Float[np.ndarray, " resamples"]:
-    """Return the balanced accuracy, its mean over seeds, of videos drawn anew by group.
-
-    Videos of a group are alike, so whole groups are drawn, with replacement; a draw in which a
-    class does not occur averages over those that do. The draws depend on the groups alone: those
-    of two heads are the same, and their differences are paired.
-    """
-    rng = np.random.default_rng(0)
-    names, members = np.unique(groups, return_inverse=True)
-    of_group = [np.flatnonzero(members == g) for g in range(len(names))]
-    scores = []
-    for _ in range(num_resamples):
-        drawn = np.concatenate([of_group[g] for g in rng.integers(len(names), size=len(names))])
-        scores.append(
-            np.mean([balanced_accuracy(row[drawn], labels[drawn]) for row in predictions])
-        )
-    return np.array(scores)
+    return float(recall_score(labels, predictions, labels=np.unique(labels), average="macro"))
 
 
 def paired_interval(

@@ -17,6 +17,8 @@ EXECUTORS = {
     "local": "pipelines.executors.local:LocalExecutor",
 }
 
+LOCAL = "local"
+
 
 class Executor(AbstractContextManager["Executor"], Protocol):
     """Maps jobs to reports; made as `LocalExecutor` is."""
@@ -29,6 +31,11 @@ class Executor(AbstractContextManager["Executor"], Protocol):
     def run(self, jobs: Sequence[Any]) -> Iterator[Any]:
         """Yield the report of each job as it comes; errors of the work are raised."""
         ...
+
+
+def is_needed(name: str, processes: int) -> bool:
+    """Whether jobs are for an executor: one process is this one, unless another place is named."""
+    return processes > 1 or name != LOCAL
 
 
 def require_executor(name: str) -> None:

@@ -21,6 +21,7 @@ from features_store.metadata import is_store, read_header
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreSession
 from pipelines.executors.deadline import Deadline
+from pipelines.executors.registry import is_needed
 from pipelines.extraction.header_cache import open_header_cache
 from pipelines.extraction.headers import check_said
 from pipelines.extraction.options import ExtractionOptions
@@ -94,7 +95,7 @@ def extract(
                 )  # fmt: skip
                 report.is_compiled = computer.is_compiled
                 run = Run(store, report, plan)
-                if options.processes > 1:
+                if is_needed(options.cluster, options.processes):
                     pool.close()
                     in_worker = replace(settings, is_compiled=computer.is_compiled)
                     run.in_processes(in_worker, options.processes, cluster=options.cluster)

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from pipelines.executors.registry import make_executor
+from pipelines.executors.registry import is_needed, make_executor
 from pipelines.training.planned import FitSettings
 from pipelines.training.work import FitDone, FitWork
 from train.heads import HeadChoice
@@ -40,6 +40,7 @@ class FitExecutor:
         self._is_patient = processes is None
         self._num_processes = processes or most_processes(settings)
         descriptors = () if settings.pages is None else (settings.pages,)
+        self._is_needed = is_needed(cluster, self._num_processes)
         self._workers = make_executor(
             cluster,
             FitWork,
@@ -77,7 +78,7 @@ class FitExecutor:
             self._last_seconds = time.monotonic() - started
 
     def _is_here(self, num_left: int) -> bool:
-        if self._num_processes == 1:
+        if not self._is_needed:
             return True
         is_short = num_left == 1 or num_left * self._last_seconds < WORTH_SECONDS
         return self._is_patient and not self._workers.has_begun and is_short

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -15,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features_store.format.eight_bit import channel_scales, dequantise, quantise
+from features_store.format.encodings import Compression, Dtype
 from features_store.format.layout import LayerShape
+from features_store.format.plain import all_finite
 from features_store.format.safety import zstd_content_bytes
-from features_store.shards.writer import _all_finite
 from features_store.store import Store
 from features_store.verbs.diff import diff_stores, frame_cosines
 from features_store.verbs.verify import verify_store
@@ -26,8 +28,8 @@ from tests.stores import add_unit, header, make_store
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 40}
 ENCODINGS = [
     {"dtype": dtype, "compression": compression}
-    for dtype in ("float16", "float32", "8bit")
-    for compression in ("none", "zstd")
+    for dtype in get_args(Dtype)
+    for compression in get_args(Compression)
 ]
 COMPACT = {"dtype": "8bit", "compression": "zstd"}
 
@@ -47,17 +49,17 @@ def test_what_is_read_is_what_was_written_as_far_as_the_encoding_holds_it(store)
     assert verify_store(path, full=True).problems == []
 
     with Store(path) as opened:
-        is_8bit = opened.header.dtype == "8bit"
+        is_encoded = opened.header.dtype == "8bit"
         for video_id, rows in written.items():
             for array in opened.header.arrays:
                 read = opened.read(video_id, array.path)
                 assert read.dtype == array.dtype
-                if array.is_8bit:
+                if array.is_encoded:
                     assert np.abs(read - rows[array.path]).max() <= 0.51 / 255 + 2**-11
                     assert frame_cosines(read, rows[array.path]).min() > 0.9999
                 else:
                     np.testing.assert_array_equal(read, rows[array.path].astype(array.dtype))
-        assert is_8bit == any(array.is_8bit for array in opened.header.arrays)
+        assert is_encoded == any(array.is_encoded for array in opened.header.arrays)
 
 
 def test_a_window_is_the_slice_of_the_whole(store):
@@ -155,7 +157,7 @@ def test_the_largest_value_of_a_channel_survives(largest, dtype):
 def test_values_that_are_not_finite_are_seen(values, dtype):
     block = np.array(values, dtype)
 
-    assert _all_finite(block) == bool(np.isfinite(block).all())
+    assert all_finite(block) == bool(np.isfinite(block).all())
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 65_791, 65_792, 2**20])

@@ -16,8 +16,6 @@ from features_store.sources import SourceTerms
 from features_store.store import Store
 from features_store.verbs.transfer import OnVideos, TransferReport, transfer
 
-COMPACT = ("8bit", "zstd")  # an eighth of the bytes of float16
-
 
 def subset_store(
     source: str | Path,
@@ -93,7 +91,7 @@ class RepackOptions:
         dtype, compression: of the cubes; None is as before.
         layers, views: to keep, in any order; all when empty.
         drop_diff_cubes: leave out the cubes of difference images.
-        shard_bytes: before compression. 8-bit shards are split but not joined.
+        shard_bytes: before compression. Shards that have scales are split but not joined.
     """
 
     dtype: str | None = None

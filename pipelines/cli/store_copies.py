@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from features_store.format.encodings import Compression, Dtype
+from features_store.format.encodings import COMPACT, Compression, Dtype
 from pipelines.cli.arguments import AsJson, StorePath
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json
@@ -100,7 +100,7 @@ class RepackFlags:
     def options(self) -> RepackOptions:
         """Return what they say; raise `UsageError` where two say the same."""
         from features_store.errors import UsageError
-        from features_store.verbs.reshape import COMPACT, RepackOptions
+        from features_store.verbs.reshape import RepackOptions
 
         if self.compact and (self.dtype or self.compression):
             raise UsageError(

@@ -82,8 +82,8 @@ def export(selection: Selection, target: ExportFolder) -> None:
 
 
 def _header(selection: Selection) -> StoreHeader:
-    header = replace(selection.store.header, layers=selection.layers)
-    return replace(header, dtype="float32") if header.dtype == "8bit" else header
+    header = selection.store.header
+    return replace(header, layers=selection.layers, dtype=header.encoding.read.name)
 
 
 def _export_video(
@@ -101,9 +101,11 @@ def _export_video(
 
 
 def _checksums(selection: Selection, record: VideoRecord, header: StoreHeader) -> dict[str, str]:
-    """Return xxh3-64 of what is exported, by array: as stored, but for 8-bit cubes."""
+    """Return xxh3-64 of what is exported, by array: as stored, unless that is encoded."""
     stored = zip(selection.store.header.arrays, record.checksums, strict=True)
-    of_array = {array.path: f"{checksum:016x}" for array, checksum in stored if not array.is_8bit}
+    of_array = {
+        array.path: f"{checksum:016x}" for array, checksum in stored if not array.is_encoded
+    }
     return {
         array.path: of_array.get(array.path)
         or _checksum(selection.array(record.id, array.path).blocks)
@@ -132,8 +134,9 @@ def _to_json(record: VideoRecord) -> dict[str, Any]:
 def open_features(source: Path, _options: ImportOptions) -> Iterator[Features]:
     """Open every video of a folder with a `store.json`; everything in it is checked here."""
     header = read_header(source)
-    if header.dtype == "8bit":
-        raise StoreError(f"{source / STORE_FILE} says 8bit; such cubes are stored as float32")
+    said, read = header.dtype, header.encoding.read.name
+    if said != read:
+        raise StoreError(f"{source / STORE_FILE} says {said}; such cubes are stored as {read}")
     manifest = read_store_manifest(source)
     paths = sorted(source.rglob(RECORD_FILE))
     if not paths:

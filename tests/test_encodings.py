@@ -15,15 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features_store.errors import StoreError
 from features_store.format.eight_bit import channel_scales, dequantise, quantise
-from features_store.format.encodings import Compression, Dtype
-from features_store.format.layout import LayerShape
+from features_store.format.encodings import Compression, Dtype, Encoding
+from features_store.format.layout import ArraySpec, LayerShape
 from features_store.format.plain import all_finite
 from features_store.format.safety import zstd_content_bytes
+from features_store.shards.reader import ShardReader
+from features_store.shards.sealing import seal_by_copy
 from features_store.store import Store
 from features_store.verbs.diff import diff_stores, frame_cosines
 from features_store.verbs.verify import verify_store
-from tests.stores import add_unit, header, make_store
+from tests.stores import HEADER, SPEC, add_unit, frames, header, killed_partial, make_store
 
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 40}
 ENCODINGS = [
@@ -158,6 +161,44 @@ def test_values_that_are_not_finite_are_seen(values, dtype):
     block = np.array(values, dtype)
 
     assert all_finite(block) == bool(np.isfinite(block).all())
+
+
+class Hundredths(Encoding):
+    """Cubes in whole hundredths up to 300, cells before channels: as no dtype of the store is."""
+
+    read = written = np.dtype(np.float32)
+    stored = (np.dtype(np.int16),)
+    largest = 300.0
+
+    def encode(self, rows, stored_as):
+        return np.ascontiguousarray(np.rint(rows * 100).astype(stored_as.dtype))
+
+    def decode(self, stored, scales):
+        assert scales is None
+        return stored.astype(np.float32) / 100
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_another_encoding_needs_its_own_class_alone(tmp_path, compressed):
+    arrays = HEADER.arrays
+    arrays[0] = ArraySpec(arrays[0].path, arrays[0].row_shape, Hundredths("hundredths"), compressed)
+    rows = frames(7, seed=1)
+    (tmp_path / "shards").mkdir()
+    partial = killed_partial(tmp_path, "a", rows, name="u")
+
+    sealed = seal_by_copy(partial, arrays, spec=SPEC)
+    reader = ShardReader(partial.parent / sealed.content, arrays, spec=SPEC)
+    assert reader.stored_rows(arrays[0].path, 0, 7).dtype == np.int16
+    assert not reader.damaged_arrays(reader.record(0))
+    expected = np.rint(rows[arrays[0].path] * 100) / 100
+    np.testing.assert_allclose(reader.rows(arrays[0].path, 0, 7), expected, rtol=1e-6)
+
+    rows[arrays[0].path][3] = 301
+    partial = killed_partial(tmp_path, "a", rows, name="v")
+    with pytest.raises(
+        StoreError, match="of 301, which hundredths cannot hold; take `dtype` float3"
+    ):
+        seal_by_copy(partial, arrays, spec=SPEC)
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 65_791, 65_792, 2**20])

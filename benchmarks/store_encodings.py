@@ -15,18 +15,18 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import numpy as np
 
+from features_store.format.encodings import Compression, Dtype
 from features_store.store import Store
 from features_store.verbs.diff import StoreDiff, diff_stores
 from features_store.verbs.reshape import RepackOptions, repack_store
 
 ENCODINGS = [
-    (dtype, compression)
-    for dtype in ("float16", "float32", "8bit")
-    for compression in ("none", "zstd")
+    (dtype, compression) for dtype in get_args(Dtype) for compression in get_args(Compression)
 ]
 HEADS = ("mean-pool:diffs=cubes", "avg-lstm")
 WINDOW, READS, REPEATS = 16, 300, 5

@@ -10,6 +10,7 @@ from typing import Any
 
 from features_store.errors import StoreError, UsageError
 from features_store.format.disk import write_atomically
+from features_store.format.encodings import Encoding, find_encoding
 from features_store.format.layout import (
     FORMAT_VERSION,
     ArraySpec,
@@ -35,7 +36,7 @@ class StoreHeader:
 
     Attributes:
         layers: in the order of extraction; the last is the top.
-        dtype, compression: how cubes are stored; see `layout.Dtype` and `layout.Compression`.
+        dtype, compression: how cubes are stored; see `encodings.Dtype` and `encodings.Compression`.
         has_diffs: whether frame differences are stored; imported features have none.
         has_diff_cubes: whether cubes of difference images are stored.
         has_windows: whether rows say what time they saw; reserved, see FORMAT.md.
@@ -53,6 +54,11 @@ class StoreHeader:
     has_diff_cubes: bool = False
     has_windows: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How cubes are stored, before compression."""
+        return find_encoding(self.dtype)
 
     @property
     def arrays(self) -> list[ArraySpec]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -14,20 +15,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features_store.errors import StoreError
 from features_store.format.eight_bit import channel_scales, dequantise, quantise
-from features_store.format.layout import LayerShape
+from features_store.format.encodings import Compression, Dtype, Encoding
+from features_store.format.layout import ArraySpec, LayerShape
+from features_store.format.plain import all_finite
 from features_store.format.safety import zstd_content_bytes
-from features_store.shards.writer import _all_finite
+from features_store.shards.reader import ShardReader
+from features_store.shards.sealing import seal_by_copy
 from features_store.store import Store
 from features_store.verbs.diff import diff_stores, frame_cosines
 from features_store.verbs.verify import verify_store
-from tests.stores import add_unit, header, make_store
+from tests.stores import HEADER, SPEC, add_unit, frames, header, killed_partial, make_store
 
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 40}
 ENCODINGS = [
     {"dtype": dtype, "compression": compression}
-    for dtype in ("float16", "float32", "8bit")
-    for compression in ("none", "zstd")
+    for dtype in get_args(Dtype)
+    for compression in get_args(Compression)
 ]
 COMPACT = {"dtype": "8bit", "compression": "zstd"}
 
@@ -47,17 +52,17 @@ def test_what_is_read_is_what_was_written_as_far_as_the_encoding_holds_it(store)
     assert verify_store(path, full=True).problems == []
 
     with Store(path) as opened:
-        is_8bit = opened.header.dtype == "8bit"
+        is_encoded = opened.header.dtype == "8bit"
         for video_id, rows in written.items():
             for array in opened.header.arrays:
                 read = opened.read(video_id, array.path)
                 assert read.dtype == array.dtype
-                if array.is_8bit:
+                if array.is_encoded:
                     assert np.abs(read - rows[array.path]).max() <= 0.51 / 255 + 2**-11
                     assert frame_cosines(read, rows[array.path]).min() > 0.9999
                 else:
                     np.testing.assert_array_equal(read, rows[array.path].astype(array.dtype))
-        assert is_8bit == any(array.is_8bit for array in opened.header.arrays)
+        assert is_encoded == any(array.is_encoded for array in opened.header.arrays)
 
 
 def test_a_window_is_the_slice_of_the_whole(store):
@@ -155,7 +160,45 @@ def test_the_largest_value_of_a_channel_survives(largest, dtype):
 def test_values_that_are_not_finite_are_seen(values, dtype):
     block = np.array(values, dtype)
 
-    assert _all_finite(block) == bool(np.isfinite(block).all())
+    assert all_finite(block) == bool(np.isfinite(block).all())
+
+
+class Hundredths(Encoding):
+    """Cubes in whole hundredths up to 300, cells before channels: as no dtype of the store is."""
+
+    read = written = np.dtype(np.float32)
+    stored = (np.dtype(np.int16),)
+    largest = 300.0
+
+    def encode(self, rows, stored_as):
+        return np.ascontiguousarray(np.rint(rows * 100).astype(stored_as.dtype))
+
+    def decode(self, stored, scales):
+        assert scales is None
+        return stored.astype(np.float32) / 100
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_another_encoding_needs_its_own_class_alone(tmp_path, compressed):
+    arrays = HEADER.arrays
+    arrays[0] = ArraySpec(arrays[0].path, arrays[0].row_shape, Hundredths("hundredths"), compressed)
+    rows = frames(7, seed=1)
+    (tmp_path / "shards").mkdir()
+    partial = killed_partial(tmp_path, "a", rows, name="u")
+
+    sealed = seal_by_copy(partial, arrays, spec=SPEC)
+    reader = ShardReader(partial.parent / sealed.content, arrays, spec=SPEC)
+    assert reader.stored_rows(arrays[0].path, 0, 7).dtype == np.int16
+    assert not reader.damaged_arrays(reader.record(0))
+    expected = np.rint(rows[arrays[0].path] * 100) / 100
+    np.testing.assert_allclose(reader.rows(arrays[0].path, 0, 7), expected, rtol=1e-6)
+
+    rows[arrays[0].path][3] = 301
+    partial = killed_partial(tmp_path, "a", rows, name="v")
+    with pytest.raises(
+        StoreError, match="of 301, which hundredths cannot hold; take `dtype` float3"
+    ):
+        seal_by_copy(partial, arrays, spec=SPEC)
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 65_791, 65_792, 2**20])

@@ -31,6 +31,7 @@ def _loaded_by(statement: str) -> set[str]:
         ("import pipelines.extraction.request", {"torch", "av", "timm", "sklearn"}),
         ("import extract, extract.backbones", {"torch", "av", "h5py", "numpy", "timm"}),
         ("import features_store", {"h5py", "numpy", "msgspec"}),
+        ("import features_store.format.encodings", {"h5py", "numpy"}),
         ("import extract; extract.FrameReader, extract.probe, extract.DecodePool", {"torch"}),
         ("import features_store; features_store.ImportOptions", {"h5py", "numpy"}),
         ("import extract.decode.worker", {"torch", "h5py"}),

@@ -2,7 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+
+from features_store.format.encodings import Encoding, StoredAs
+
+
+class EightBit(Encoding):
+    """One byte times the scale of its channel, channels before cells."""
+
+    read, written = np.dtype(np.float32), np.dtype(np.float16)
+    stored = (np.dtype(np.uint8), np.dtype(np.int8))  # the first without a negative value
+    axes = "ndkk"
+
+    def stored_row_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return (D, K, K)."""
+        return (row_shape[-1], *row_shape[:-1])
+
+    def scales_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return (D,)."""
+        return row_shape[-1:]
+
+    def choose(self, rows: Iterable[np.ndarray], row_shape: tuple[int, ...]) -> StoredAs:
+        """Return the scales, and whether bytes have a sign, by the largest and smallest values."""
+        largest = np.zeros(row_shape[-1], np.float32)
+        has_negative = False
+        for block in rows:
+            cells = block.astype(np.float32).reshape(-1, row_shape[-1])
+            has_negative = has_negative or bool(cells.min() < 0)
+            np.maximum(largest, np.abs(cells, out=cells).max(0), out=largest)
+        dtype = self.stored[has_negative]
+        return StoredAs(dtype, channel_scales(largest, dtype))
+
+    def encode(self, rows: np.ndarray, stored_as: StoredAs) -> np.ndarray:
+        """Return bytes (n, D, K, K)."""
+        assert stored_as.scales is not None
+        return quantise(rows.astype(np.float32), stored_as.scales, stored_as.dtype)
+
+    def decode(self, stored: np.ndarray, scales: np.ndarray | None) -> np.ndarray:
+        """Return float32 cubes of their own memory."""
+        assert scales is not None
+        return dequantise(stored, scales)
 
 
 def channel_scales(largest: np.ndarray, dtype: np.dtype) -> np.ndarray:

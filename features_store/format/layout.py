@@ -10,7 +10,8 @@ from typing import get_args
 import numpy as np
 
 from features_store.errors import StoreError, UsageError
-from features_store.format.encodings import Compression, Dtype
+from features_store.format.encodings import Compression, Encoding, find_encoding
+from features_store.format.plain import Plain
 
 FORMAT_VERSION = 2
 DIFF_GRID = 14
@@ -51,16 +52,19 @@ class ArraySpec:
 
     Attributes:
         row_shape: of one frame, as it is read.
-        dtype: of what is read; float32 for 8-bit cubes.
-        is_8bit: stored as one byte times the scale of its channel, channels before cells.
+        encoding: how it is stored, before compression.
         is_compressed: stored as zstd chunks.
     """
 
     path: str
     row_shape: tuple[int, ...]
-    dtype: np.dtype
-    is_8bit: bool = False
+    encoding: Encoding
     is_compressed: bool = False
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of what is read."""
+        return self.encoding.read
 
     @property
     def row_bytes(self) -> int:
@@ -69,36 +73,39 @@ class ArraySpec:
 
     @property
     def stored_row_shape(self) -> tuple[int, ...]:
-        """Shape of one frame's row in the file: (D, K, K) for 8-bit cubes."""
-        return (self.row_shape[-1], *self.row_shape[:-1]) if self.is_8bit else self.row_shape
+        """Shape of one frame's row in the file."""
+        return self.encoding.stored_row_shape(self.row_shape)
 
     @property
     def stored_row_bytes(self) -> int:
         """Bytes of one frame's row in the file, before compression."""
-        return self.row_bytes // self.dtype.itemsize if self.is_8bit else self.row_bytes
-
-    @property
-    def stored_dtypes(self) -> tuple[np.dtype, ...]:
-        """The types its dataset may have; 8-bit cubes without a negative value are unsigned."""
-        return (np.dtype(np.uint8), np.dtype(np.int8)) if self.is_8bit else (self.dtype,)
+        num_values = int(np.prod(self.stored_row_shape, dtype=np.int64))
+        return num_values * self.encoding.stored[0].itemsize
 
     @property
     def axes(self) -> str | None:
         """Order of axes of cubes: n frames, k rows, k columns, d channels."""
-        if not is_cubes(self.path):
-            return None
-        return "ndkk" if self.is_8bit else "nkkd"
+        return self.encoding.axes if is_cubes(self.path) else None
 
     @property
     def scales_path(self) -> str:
-        """The dataset with the scale of every channel of 8-bit cubes."""
+        """The dataset of the float32 scales of cubes that have any."""
         return self.path.replace("cubes/", "scales/", 1)
 
     @property
+    def scales_shape(self) -> tuple[int, ...] | None:
+        """Of its scales in each shard; None where it has none."""
+        return self.encoding.scales_shape(self.row_shape)
+
+    @property
     def raw(self) -> ArraySpec:
-        """This array as it is written during extraction: neither 8-bit nor compressed."""
-        dtype = np.dtype(np.float16) if self.is_8bit else self.dtype
-        return ArraySpec(self.path, self.row_shape, dtype)
+        """This array as it is written during extraction: neither encoded nor compressed."""
+        return ArraySpec(self.path, self.row_shape, Plain(self.encoding.written.name))
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether what is read are other numbers than those in the file."""
+        return not isinstance(self.encoding, Plain)
 
 
 def other_version(version: object) -> str:
@@ -141,26 +148,25 @@ def shard_arrays(
     has_windows: bool = False,
 ) -> list[ArraySpec]:
     """Return every per-frame array of a shard, in the order in which checksums are stored."""
-    for what, name, known in (("dtype", dtype, Dtype), ("compression", compression, Compression)):
-        if name not in get_args(known):
-            raise UsageError(f"no {what} named {name!r}; there are: {', '.join(get_args(known))}")
-    is_8bit, is_compressed = dtype == "8bit", compression == "zstd"
-    read_dtype = np.dtype(np.float32 if is_8bit else dtype)
+    encoding, known = find_encoding(dtype), get_args(Compression)
+    if compression not in known:
+        raise UsageError(f"no compression named {compression!r}; there are: {', '.join(known)}")
+    is_compressed = compression == "zstd"
     arrays = []
     for view in views:
         paths = [cube_path, diff_cube_path] if has_diff_cubes else [cube_path]
         arrays += [
-            ArraySpec(path(view, la.name), la.cube_shape, read_dtype, is_8bit, is_compressed)
+            ArraySpec(path(view, la.name), la.cube_shape, encoding, is_compressed)
             for path in paths
             for la in layers
         ]
         if has_diffs:
-            shape, half = (DIFF_GRID, DIFF_GRID, 3), np.dtype(np.float16)
-            arrays.append(ArraySpec(f"diffs/{view}", shape, half, is_compressed=is_compressed))
-    arrays.append(ArraySpec("pts_seconds", (), np.dtype(np.float64)))
-    arrays.append(ArraySpec("frame_index", (), np.dtype(np.int64)))
+            shape, half = (DIFF_GRID, DIFF_GRID, 3), Plain("float16")
+            arrays.append(ArraySpec(f"diffs/{view}", shape, half, is_compressed))
+    arrays.append(ArraySpec("pts_seconds", (), Plain("float64")))
+    arrays.append(ArraySpec("frame_index", (), Plain("int64")))
     if has_windows:
-        arrays.append(ArraySpec("window", (2,), np.dtype(np.float64)))
+        arrays.append(ArraySpec("window", (2,), Plain("float64")))
     return arrays
 
 

@@ -127,10 +127,10 @@ def text_attribute(holder: h5py.File | h5py.Dataset, name: str) -> str | None:
 def check_rows(dataset: h5py.Dataset, path: Path, array: ArraySpec) -> None:
     """Raise `DamageError` unless the rows are those of `array`."""
     shape, dtype = dataset.shape, dataset.dtype
-    if shape[1:] != array.stored_row_shape or dtype not in array.stored_dtypes:
+    if shape[1:] != array.stored_row_shape or dtype not in array.encoding.stored:
         raise DamageError(
             f"{path}: {array.path} holds rows {shape[1:]} of {dtype}, store.json says "
-            f"{array.stored_row_shape} of {' or '.join(map(str, array.stored_dtypes))}"
+            f"{array.stored_row_shape} of {' or '.join(map(str, array.encoding.stored))}"
         )
     if dataset.chunks is None or dataset.chunks[1:] != shape[1:]:
         raise DamageError(f"{path}: {array.path} has chunks {dataset.chunks}, not whole rows")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from features_store.format.layout import CHUNK_BYTES, ArraySpec, chunk_rows
 from features_store.format.records import record_dtype
@@ -26,7 +27,7 @@ class ShardBytes:
 
     Attributes:
         arrays: path -> bytes of its filled rows.
-        rest: the tables of videos, scales of 8-bit cubes, rows that were reserved and stay unused.
+        rest: the tables of videos, scales of cubes, rows that were reserved and stay unused.
     """
 
     arrays: dict[str, int] = field(default_factory=dict)
@@ -76,5 +77,5 @@ def shard_bytes(
             chunk = chunk_rows(row, rows, chunk_bytes=chunk_bytes_of(array))
             result.arrays[array.path] += unit.filled * row
             result.rest += (-(-rows // chunk) * chunk - unit.filled) * row
-            result.rest += 4 * array.row_shape[-1] if array.is_8bit else 0
+            result.rest += 0 if array.scales_shape is None else 4 * prod(array.scales_shape)
     return result

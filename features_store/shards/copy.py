@@ -6,7 +6,7 @@ Every row is compared with its checksum while it is copied, so that no damage tr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,15 +16,15 @@ import xxhash
 
 from features_store.errors import DamageError
 from features_store.format.disk import Reservation
-from features_store.format.eight_bit import channel_scales, quantise
+from features_store.format.encodings import StoredAs
 from features_store.format.layout import ArraySpec, row_blocks
 from features_store.format.records import VideoRecord, pack_record, update_checksum
 from features_store.shards.reader import ShardReader
 from features_store.shards.writer import (
     MARGIN_BYTES,
-    cast_rows,
     create_dataset,
     create_shard_file,
+    encode_rows,
 )
 from features_store.spec import Spec
 
@@ -42,26 +42,18 @@ class StoredVideo:
         return self.open_shard()
 
 
-@dataclass(frozen=True)
-class _Encoding:
-    """How one 8-bit array of the new shard is stored."""
-
-    scales: np.ndarray
-    dtype: np.dtype
-
-
 def write_shard(
     path: Path, videos: Sequence[StoredVideo], arrays: Sequence[ArraySpec], *, spec: Spec
 ) -> None:
     """Write the videos to a new shard file, in their order.
 
-    8-bit cubes are copied as they are when all videos come from one 8-bit shard; else their scales
-    are found in a first pass over the rows.
+    Cubes with scales are copied as they are when all videos come from one shard of that dtype; else
+    their scales are found in a first pass over the rows.
 
     Raises:
         DamageError: rows are not those that were written.
     """
-    encodings = {array.path: _encoding(array, videos) for array in arrays if array.is_8bit}
+    chosen = {array.path: _choose(array, videos) for array in arrays}
     file = create_shard_file(
         path,
         arrays,
@@ -69,16 +61,15 @@ def write_shard(
         videos=len(videos),
         id_bytes=max(len(video.record.id.encode()) for video in videos),
         spec=spec,
-        signed=[name for name, encoding in encodings.items() if encoding.dtype.kind == "i"],
+        dtypes={name: stored_as.dtype for name, stored_as in chosen.items()},
     )
     with file:
         for array in arrays:
-            if array.is_8bit:
-                scales = encodings[array.path].scales
+            if (scales := chosen[array.path].scales) is not None:
                 create_dataset(file, array.scales_path, scales.shape, scales.dtype)[:] = scales
         space = Reservation(path)
         checksums = [
-            _copy_array(file, array, videos, encodings.get(array.path), space) for array in arrays
+            _copy_array(file, array, videos, chosen[array.path], space) for array in arrays
         ]
         table, offset, rows = file["videos"], 0, []
         for video, *sums in zip(videos, *checksums, strict=True):
@@ -91,31 +82,32 @@ def write_shard(
     os.truncate(path, num_bytes)
 
 
-def _encoding(array: ArraySpec, videos: Sequence[StoredVideo]) -> _Encoding:
+def _choose(array: ArraySpec, videos: Sequence[StoredVideo]) -> StoredAs:
     first = videos[0].shard
-    if array.path in first.scales:
-        paths = {video.shard.path for video in videos}
-        assert len(paths) == 1, "8-bit shards are not joined: each has scales of its own"
-        stored_dtype = first.stored_rows(array.path, 0, 0).dtype
-        return _Encoding(first.scales[array.path], stored_dtype)
-    largest = np.zeros(array.row_shape[-1], np.float32)
-    has_negative = False
+    if not _is_kept(first, array):
+        return array.encoding.choose(_rows(array.path, videos), array.row_shape)
+    paths = {video.shard.path for video in videos}
+    assert len(paths) == 1, "shards are not joined where each has scales of its own"
+    return StoredAs(first.stored_rows(array.path, 0, 0).dtype, first.scales[array.path])
+
+
+def _is_kept(shard: ShardReader, array: ArraySpec) -> bool:
+    """Whether rows are copied as they are stored, not decoded and encoded again."""
+    return array.path in shard.scales and shard.arrays[array.path].encoding == array.encoding
+
+
+def _rows(array: str, videos: Sequence[StoredVideo]) -> Iterator[np.ndarray]:
     for video in videos:
         for start, stop in _blocks(video):
-            rows = video.shard.rows(array.path, start, stop).astype(np.float32)
-            cells = rows.reshape(-1, rows.shape[-1])
-            has_negative = has_negative or bool(cells.min() < 0)
-            np.maximum(largest, np.abs(cells, out=cells).max(0), out=largest)
+            yield video.shard.rows(array, start, stop)
         video.shard.release()
-    dtype = array.stored_dtypes[has_negative]
-    return _Encoding(channel_scales(largest, dtype), dtype)
 
 
 def _copy_array(
     file: h5py.File,
     array: ArraySpec,
     videos: Sequence[StoredVideo],
-    encoding: _Encoding | None,
+    stored_as: StoredAs,
     space: Reservation,
 ) -> list[int]:
     """Copy one array of all videos; return its checksum for each."""
@@ -123,24 +115,21 @@ def _copy_array(
     checksums = []
     for video in videos:
         shard = video.shard
-        is_8bit_before = shard.arrays[array.path].is_8bit
+        is_kept = _is_kept(shard, array)
         stored, copied = xxhash.xxh3_64(), xxhash.xxh3_64()
         for start, stop in _blocks(video):
             block = shard.stored_rows(array.path, start, stop)
             update_checksum(stored, block)
-            if encoding is not None and not is_8bit_before:
-                block = quantise(block.astype(np.float32), encoding.scales, encoding.dtype)
-            elif encoding is None:
-                block = shard.rows(array.path, start, stop) if is_8bit_before else block
-                block = cast_rows(block, array)
+            if not is_kept:
+                block = encode_rows(shard.decode(array.path, block), array, stored_as)
             update_checksum(copied, block)
             target.append(block)
         shard.release()
-        if is_8bit_before:
+        if array.path in shard.scales:
             update_checksum(stored, shard.scales[array.path])
         _require(video, array.path, stored.intdigest())
-        if encoding is not None:
-            update_checksum(copied, encoding.scales)
+        if stored_as.scales is not None:
+            update_checksum(copied, stored_as.scales)
         checksums.append(copied.intdigest())
     target.finish()
     return checksums

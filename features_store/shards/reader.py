@@ -17,7 +17,6 @@ import xxhash
 
 from features_store.errors import DamageError, StoreError, UnsafeStoreError
 from features_store.format.chunks import CompressedRows, MappedRows
-from features_store.format.eight_bit import dequantise
 from features_store.format.layout import FORMAT_VERSION, ArraySpec, other_version, row_blocks
 from features_store.format.records import (
     VideoRecord,
@@ -77,7 +76,8 @@ class ShardReader:
             self.table = self._map_table(self._file, spec)
             self.num_rows = len(self._file["pts_seconds"])
             self._rows = {array.path: self._open_rows(self._file, array) for array in arrays}
-            self.scales = {a.path: _read_scales(self._file, path, a) for a in arrays if a.is_8bit}
+            with_scales = [array for array in arrays if array.scales_shape is not None]
+            self.scales = {a.path: _read_scales(self._file, path, a) for a in with_scales}
         except _NOT_HDF5 as err:
             self.close()
             if isinstance(err, OSError) and err.errno is not None:
@@ -146,8 +146,11 @@ class ShardReader:
 
     def rows(self, array: str, start: int, stop: int) -> np.ndarray:
         """Return rows as they are read; they may be a read-only view of the file."""
-        stored = self.stored_rows(array, start, stop)
-        return dequantise(stored, self.scales[array]) if self.arrays[array].is_8bit else stored
+        return self.decode(array, self.stored_rows(array, start, stop))
+
+    def decode(self, array: str, stored: np.ndarray) -> np.ndarray:
+        """Return rows as they are read, of rows as they lie in the file."""
+        return self.arrays[array].encoding.decode(stored, self.scales.get(array))
 
     def checksum(self, array: str, record: VideoRecord) -> int:
         """Return the checksum of a video's rows as they are now."""
@@ -250,10 +253,10 @@ def _check_file(file: h5py.File, path: Path, arrays: Sequence[ArraySpec], spec: 
 
 def _read_scales(file: h5py.File, path: Path, array: ArraySpec) -> np.ndarray:
     dataset = checked_dataset(file, path, array.scales_path)
-    if dataset.shape != (array.row_shape[-1],) or dataset.dtype != np.float32:
+    if dataset.shape != array.scales_shape or dataset.dtype != np.float32:
         raise DamageError(
             f"{path}: {array.scales_path} is {dataset.shape} of {dataset.dtype}, "
-            f"expected ({array.row_shape[-1]},) of float32"
+            f"expected {array.scales_shape} of float32"
         )
     check_filters(dataset, path, is_compressed=False)
     scales: np.ndarray = dataset[:]

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -22,6 +23,7 @@ from features_store.catalogue import PARTIAL, SEALING
 from features_store.errors import StoreError
 from features_store.format.chunks import PlacedRows, write_at
 from features_store.format.disk import EarlySync, Reservation, fsync_path, require_space
+from features_store.format.encodings import StoredAs
 from features_store.format.layout import BLOCK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
 from features_store.format.records import VideoRecord, pack_record, record_dtype, update_checksum
 from features_store.format.shard_size import chunk_bytes_of
@@ -39,12 +41,12 @@ def create_shard_file(
     videos: int,
     id_bytes: int,
     spec: Spec,
-    signed: Collection[str] = (),
+    dtypes: Mapping[str, np.dtype] = MappingProxyType({}),
 ) -> h5py.File:
     """Create a shard's file with every uncompressed dataset at its full size, its space taken.
 
     Args:
-        signed: paths of 8-bit arrays that hold negative values.
+        dtypes: path -> which of the dtypes that the array may be stored in; the first by default.
 
     Raises:
         MachineError: there is no space for it.
@@ -67,7 +69,7 @@ def create_shard_file(
             file,
             array.path,
             (rows, *array.stored_row_shape),
-            array.stored_dtypes[array.path in signed],
+            dtypes.get(array.path, array.encoding.stored[0]),
             chunk=(chunk, *array.stored_row_shape),
             is_compressed=array.is_compressed,
         )
@@ -116,31 +118,20 @@ def check_shape(rows: np.ndarray, array: ArraySpec, *, num_rows: int) -> None:
         raise StoreError(f"{array.path} wants rows {wanted}, got {rows.shape}")
 
 
-def cast_rows(rows: np.ndarray, array: ArraySpec) -> np.ndarray:
+def encode_rows(rows: np.ndarray, array: ArraySpec, stored_as: StoredAs) -> np.ndarray:
     """Return rows as they are stored; raise `StoreError` for values that the dtype cannot hold."""
-    with np.errstate(over="ignore"):
-        block = np.ascontiguousarray(rows, dtype=array.dtype)
-    if block.dtype.kind == "f" and not _all_finite(block):
+    encoding = array.encoding
+    block = encoding.encode(rows, stored_as)
+    if not encoding.holds(rows, block):
         largest = np.abs(rows).max()
         said = f"a value of {largest:g}"
         if np.isinf(largest) and rows.dtype == block.dtype:  # rounded before it came here
-            said = f"a value above {np.finfo(block.dtype).max:g}"
+            said = f"a value above {encoding.largest:g}"
         raise StoreError(
-            f"{array.path} has {said}, which {array.dtype} cannot hold; take `dtype` float32"
+            f"{array.path} has {said}, which {encoding.name} cannot hold; "
+            f"take `dtype` {encoding.advised}"
         )
     return block
-
-
-def _all_finite(block: np.ndarray) -> bool:
-    """Whether no float is infinite or NaN; by its bits, since numpy converts every float16."""
-    if not block.size:
-        return True
-    bits = block.view(f"u{block.dtype.itemsize}")
-    infinity = np.array(np.inf, block.dtype).view(bits.dtype)
-    if bits.max() < infinity:  # all above 0, as they are behind a ReLU
-        return True
-    # Without its sign bit, a float that is not finite is at least the bits of infinity.
-    return bool((bits & ~np.array(-0.0, block.dtype).view(bits.dtype)).max() < infinity)
 
 
 class ShardWriter:
@@ -212,7 +203,7 @@ class ShardWriter:
         for array in self.arrays:
             check_shape(rows[array.path], array, num_rows=stop - start)
         for array, places, hasher in zip(self.arrays, self._places, self._hashers, strict=True):
-            block = cast_rows(rows[array.path], array)
+            block = encode_rows(rows[array.path], array, StoredAs(array.encoding.stored[0]))
             places.write(start, block)
             self._sync.wrote(block.nbytes)
             update_checksum(hasher, block)

@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from features_store.errors import ContractError, UsageError
+from features_store.format.encodings import COMPACT
 from features_store.sources import SourceTerms
 from features_store.store import Store
 from features_store.verbs.options import RepackOptions as RepackOptions
 from features_store.verbs.transfer import OnVideos, TransferReport, transfer
-
-COMPACT = ("8bit", "zstd")
 
 
 def subset_store(

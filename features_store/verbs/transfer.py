@@ -159,7 +159,7 @@ def _units(
     *,
     shard_bytes: int,
 ) -> Iterator[Sequence[_Place]]:
-    """Cut the videos into shards; 8-bit ones are not joined, as each has scales of its own."""
+    """Cut the videos into shards; those with scales are not joined, as each has its own."""
     row_bytes = sum(array.stored_row_bytes for array in header.arrays)
     for group in _groups(places, sources):
         lengths = [place.length for place in group]
@@ -168,12 +168,13 @@ def _units(
 
 
 def _groups(places: Sequence[_Place], sources: Sequence[Store]) -> Iterator[Sequence[_Place]]:
+    has_scales = [any(a.scales_shape is not None for a in s.header.arrays) for s in sources]
     start = 0
     for position in range(1, len(places) + 1):
         if position < len(places):
             before, after = places[position - 1], places[position]
-            is_8bit = any(sources[p.source].header.dtype == "8bit" for p in (before, after))
-            if not is_8bit or (before.source, before.shard) == (after.source, after.shard):
+            is_joined = not (has_scales[before.source] or has_scales[after.source])
+            if is_joined or (before.source, before.shard) == (after.source, after.shard):
                 continue
         yield places[start:position]
         start = position

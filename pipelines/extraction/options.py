@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from typer import Option
 
 from features_store.errors import UsageError
-from features_store.format.encodings import Compression, Dtype
+from features_store.format.encodings import COMPACT, Compression, Dtype
 from features_store.spec import Decoder, Fit, Sampling
 from features_store.views import VIEWS, choose_views
 from pipelines.executors.registry import EXECUTORS
@@ -118,13 +118,14 @@ class CubeOptions(ComputeOptions):
         super().__post_init__()
         if not self.compact:
             return
-        if (self.dtype, self.compression) not in (("float16", "none"), ("8bit", "zstd")):
+        dtype, compression = COMPACT
+        if (self.dtype, self.compression) not in (("float16", "none"), COMPACT):
             raise UsageError(
-                "`compact` says `dtype` 8bit and `compression` zstd; leave those two out, got "
-                f"{self.dtype} and {self.compression}"
+                f"`compact` says `dtype` {dtype} and `compression` {compression}; leave those two "
+                f"out, got {self.dtype} and {self.compression}"
             )
-        self._set("dtype", "8bit")
-        self._set("compression", "zstd")
+        self._set("dtype", dtype)
+        self._set("compression", compression)
 
     @property
     def sampling(self) -> Sampling:

@@ -113,7 +113,7 @@ class UnitWork(Work):
         pictures = PictureStack.of(self._header.spec.sampling, self._header.views)
         self._pool = pool or open_pool(self._header, computer, settings)
         # While a shard is written nothing is encoded yet.
-        written = torch.float32 if self._header.dtype == "float32" else torch.float16
+        written = getattr(torch, self._header.encoding.written.name)
         self._views = ViewComputer(
             launch_at_once(computer.cubes_as(written)),
             stack=pictures,

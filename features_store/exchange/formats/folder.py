@@ -88,8 +88,9 @@ class Folder(Format):
     def open_features(self, source: Path, _options: ImportOptions) -> Iterator[Features]:
         """Open every video of a folder with a `store.json`; everything in it is checked here."""
         header = read_header(source)
-        if header.dtype == "8bit":
-            raise StoreError(f"{source / STORE_FILE} says 8bit; such cubes are stored as float32")
+        said, read = header.dtype, header.encoding.read.name
+        if said != read:
+            raise StoreError(f"{source / STORE_FILE} says {said}; such cubes are stored as {read}")
         manifest = read_store_manifest(source)
         paths = sorted(source.rglob(RECORD_FILE))
         if not paths:
@@ -100,8 +101,8 @@ class Folder(Format):
 
 
 def _header(selection: Selection) -> StoreHeader:
-    header = replace(selection.store.header, layers=selection.layers)
-    return replace(header, dtype="float32") if header.dtype == "8bit" else header
+    header = selection.store.header
+    return replace(header, layers=selection.layers, dtype=header.encoding.read.name)
 
 
 def _export_video(
@@ -119,9 +120,11 @@ def _export_video(
 
 
 def _checksums(selection: Selection, record: VideoRecord, header: StoreHeader) -> dict[str, str]:
-    """Return xxh3-64 of what is exported, by array: as stored, but for 8-bit cubes."""
+    """Return xxh3-64 of what is exported, by array: as stored, unless that is encoded."""
     stored = zip(selection.store.header.arrays, record.checksums, strict=True)
-    of_array = {array.path: f"{checksum:016x}" for array, checksum in stored if not array.is_8bit}
+    of_array = {
+        array.path: f"{checksum:016x}" for array, checksum in stored if not array.is_encoded
+    }
     return {
         array.path: of_array.get(array.path)
         or _checksum(selection.array(record.id, array.path).blocks)

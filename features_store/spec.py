@@ -20,7 +20,6 @@ Json = Mapping[str, Any] | list[Any] | str | int | float | bool | None
 Fit = Literal["crop", "stretch", "pad"]
 SamplingKind = Literal["fps", "stride", "count", "segments"]
 Precision = Literal["fp32", "bf16"]
-Decoder = Literal["cpu", "nvdec"]  # what decodes here; imported features say "unknown"
 Number = int | float  # a whole number stays one: the digest is of the text in JSON
 # Rules of FORMAT.md by which numbers were made, "Times" and "Pixels"; 0 where nobody knows.
 TIME_RULE, PIXEL_RULE = 1, 1

@@ -6,14 +6,19 @@ import pytest
 import torch
 from av import VideoFrame
 
-from extract.video.container import open_video
 from extract.video.conversion import FrameConverter
-from extract.video.nvdec import require_nvdec
+from extract.video.decoders.nvdec import Decoder
 from features_store.errors import DecodeError, MachineError
 from features_store.store import Store
 from tests.clips import write_classes
 from tests.synthetic import numbered_frames, write_audio, write_video
 from tests.test_video import preprocessing
+
+
+def open_video(path):
+    with Decoder(0).open(path):
+        pass
+
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
@@ -37,10 +42,10 @@ def test_without_a_gpu_it_is_refused_before_anything_is_written(verb, cubereel, 
 def test_a_gpu_that_cannot_begin_is_the_machines_fault(tmp_path):
     write_video(tmp_path / "a.mp4", numbered_frames(3))
     with pytest.raises(DecodeError, match="NVDEC cannot begin") as raised:
-        open_video(tmp_path / "a.mp4", nvdec_device=0)
+        open_video(tmp_path / "a.mp4")
     assert raised.value.reason == "decoder crashed"
     with pytest.raises(MachineError, match="cannot be used here"):
-        require_nvdec(0, tmp_path / "a.mp4")
+        Decoder(0).require(tmp_path / "a.mp4")
 
 
 def test_what_is_wrong_with_a_file_is_said_as_for_the_cpu(tmp_path):
@@ -48,7 +53,7 @@ def test_what_is_wrong_with_a_file_is_said_as_for_the_cpu(tmp_path):
     write_audio(tmp_path / "sound.mp4")
     for name, reason in (("text.mp4", "not a video"), ("sound.mp4", "no video stream")):
         with pytest.raises(DecodeError) as raised:
-            open_video(tmp_path / name, nvdec_device=0)
+            open_video(tmp_path / name)
         assert raised.value.reason == reason
 
 
@@ -91,5 +96,5 @@ def test_a_codec_that_the_gpu_lacks_fails_and_is_not_decoded_on_the_cpu(tmp_path
             container.mux(stream.encode(VideoFrame(64, 64, "yuv420p")))
         container.mux(stream.encode())
     with pytest.raises(DecodeError) as raised:
-        open_video(tmp_path / "a.avi", nvdec_device=0)
+        open_video(tmp_path / "a.avi")
     assert raised.value.reason == "unknown codec"

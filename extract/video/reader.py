@@ -20,20 +20,13 @@ from jaxtyping import UInt8
 
 from extract.sampling.samplers import FrameSampler, TimesSampler, make_sampler
 from extract.video.clock import FrameClock
-from extract.video.container import (
-    choose_stream,
-    open_video,
-    pixel_aspect,
-    stream_rate,
-    stream_seconds,
-)
+from extract.video.container import pixel_aspect, stream_rate, stream_seconds
 from extract.video.conversion import FrameConverter
+from extract.video.decoders.registry import find_decoder
 from extract.video.packets import Tally, check_frames, check_seconds, decode_frames
 from extract.video.settings import ReaderSettings
 from extract.video.spans import DecodeStart, find_decode_start, find_extent, find_lead, span_ticks
 from features_store.errors import DecodeError
-
-_NO_FRAME = ("truncated", "corrupt", "no frames")  # reasons for which none may have come
 
 
 class KeptFrame(NamedTuple):
@@ -120,6 +113,7 @@ class FrameReader:
         self._start_seconds = start_seconds or 0.0
         self._end_seconds = end_seconds
         self._on_packet = on_packet
+        self._decoder = find_decoder(settings.decoder)(settings.device)
         self._converter = FrameConverter(settings.preprocessing, crops=settings.stack.crops)
         self._fps = 0.0
         self._duration_seconds = 0.0
@@ -153,23 +147,16 @@ class FrameReader:
         try:
             yield from self._open_and_read()
         except DecodeError as err:
-            # Where a GPU gives no frame at all, the file need not be at fault.
-            if (
-                self._settings.nvdec_device is None
-                or self._num_frames
-                or err.reason not in _NO_FRAME
-            ):
-                raise
-            message = f"NVDEC gave no frame: {err}; `decoder` cpu may read it"
-            raise DecodeError(message, reason="decoder crashed") from err
+            if not self._num_frames:
+                self._decoder.explain(err)
+            raise
 
     def _open_and_read(self) -> Iterator[KeptFrame]:
         start = DecodeStart()
         try:
             if self._start_seconds > 0:
                 start = find_decode_start(self._path, start_seconds=self._start_seconds)
-            with open_video(self._path, nvdec_device=self._settings.nvdec_device) as container:
-                stream = choose_stream(container, path=self._path)
+            with self._decoder.open(self._path) as (container, stream):
                 yield from self._read(container, stream, start)
         except av.MemoryError as err:
             message = f"{str(self._path)!r} asks for more memory than its decoder may have"
@@ -273,6 +260,7 @@ class FrameReader:
             stream,
             num_skipped=start.num_packets,
             tally=tally,
+            decode=self._decoder.decode,
             on_packet=self._on_packet,
             on_sent=clock.sent,
         )

@@ -23,7 +23,6 @@ from extract.compute.lanes import ComputeLanes
 from extract.compute.preprocess import Normalise
 from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Failed
 from extract.video.reader import FrameReader
-from features_store.spec import Sampling
 from pipelines.measure.plain import compute_eagerly, decode_bare, decode_naively, extract_naively
 
 logger = logging.getLogger("cubereel")
@@ -62,7 +61,7 @@ class Bench:
         paths: whole videos, all of which can be decoded.
         computer: as the pipeline would use it.
         network: the same backbone, not moved or converted.
-        nvdec_device: GPU that decodes in the worker processes; None for the CPU.
+        settings: how the worker processes decode; other parts do it on the CPU.
         extract: extracts the videos to a new store and returns the seconds.
     """
 
@@ -70,18 +69,16 @@ class Bench:
         self,
         paths: Sequence[Path],
         *,
-        sampling: Sampling,
         computer: CubeComputer,
         network: Backbone,
         workers: int,
-        nvdec_device: int | None,
+        settings: DecodeSettings,
         extract: Callable[[], float],
     ) -> None:
-        self._paths, self._sampling, self._workers = paths, sampling, workers
-        self._nvdec_device = nvdec_device
+        self._paths, self._settings, self._workers = paths, settings, workers
+        self._sampling, self._preprocessing = settings.sampling, settings.preprocessing
         self._computer, self._extract = computer, extract
         self._network = network.to(computer.device)
-        self._preprocessing = computer.preprocessing
         self._normalise = Normalise(computer.preprocessing).to(computer.device)
         self.num_frames, self._pixels = self._look()
 
@@ -129,11 +126,7 @@ class Bench:
         return num_frames, np.stack(first * repeats)[: self._computer.batch_size]
 
     def _reader(self, path: Path) -> FrameReader:
-        return FrameReader(path, self._settings)
-
-    @property
-    def _settings(self) -> DecodeSettings:
-        return DecodeSettings(preprocessing=self._preprocessing, sampling=self._sampling)
+        return FrameReader(path, replace(self._settings, decoder="cpu"))
 
     def _decode_bare(self) -> None:
         decode_bare(self._paths, preprocessing=self._preprocessing, sampling=self._sampling)
@@ -152,8 +145,7 @@ class Bench:
 
     def _decode_in_workers(self) -> None:
         tasks = [DecodeTask(i, str(path)) for i, path in enumerate(self._paths)]
-        settings = replace(self._settings, nvdec_device=self._nvdec_device)
-        with DecodePool(settings, workers=self._workers) as pool:
+        with DecodePool(self._settings, workers=self._workers) as pool:
             for event in pool.decode(tasks):
                 if isinstance(event, Failed):
                     raise event.error

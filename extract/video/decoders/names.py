@@ -1,0 +1,5 @@
+"""The names of decoders, known without FFmpeg. A new one is a file here and its name below."""
+
+from typing import Literal
+
+DecoderName = Literal["cpu", "nvdec"]  # part of a spec; imported features say "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import cast, get_args
 
 import torch
@@ -91,6 +92,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+@cache  # a process tries it once
 def require_decoder(decoder: DecoderName, device: torch.device) -> int:
     """Return the number of the GPU on which it would decode, if it decodes on one.
 

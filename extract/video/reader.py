@@ -8,6 +8,7 @@ which time is whose), and only kept frames are converted. What could not be deco
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from extract.sampling.samplers import FrameSampler, TimesSampler, make_sampler
+from extract.sampling.policy import Timeline, policy_of
 from extract.video.clock import FrameClock
 from extract.video.container import pixel_aspect, stream_rate, stream_seconds
 from extract.video.conversion import FrameConverter
@@ -172,7 +173,13 @@ class FrameReader:
         self._fps = float(stream_rate(stream) or 0)
         self._duration_seconds = stream_seconds(container, stream)
         self._converter.pixel_aspect = pixel_aspect(stream)
-        sampler = self._make_sampler(time_base)
+        find = partial(
+            find_extent, self._path, start_seconds=self._start_seconds,
+            end_seconds=self._end_seconds, on_packet=self._on_packet,
+        )  # fmt: skip
+        sampler = policy_of(self._settings.sampling).sampler(
+            Timeline(time_base, find, self._draw_key)
+        )
         latest: list[_ShownFrame] = []  # of the span: at most the last two, the newer one last
         first_tick = span_ticks(self._start_seconds, time_base=time_base)
         stop_tick = (
@@ -193,23 +200,9 @@ class FrameReader:
                 yield self._kept(latest, time_base)
         if self._num_frames == 0:
             self._fail_empty()
-        if isinstance(sampler, TimesSampler):
-            if sampler.keep_last():
-                yield self._kept(latest, time_base)
-            self._draws = sampler.draws if self._settings.sampling.jitter else ()
-
-    def _make_sampler(self, time_base: Fraction) -> FrameSampler:
-        extent = None
-        if self._settings.sampling.is_sparse:
-            extent = find_extent(
-                self._path,
-                start_seconds=self._start_seconds,
-                end_seconds=self._end_seconds,
-                on_packet=self._on_packet,
-            )
-        return make_sampler(
-            self._settings.sampling, time_base=time_base, extent=extent, draw_key=self._draw_key
-        )
+        if sampler.keep_last():
+            yield self._kept(latest, time_base)
+        self._draws = sampler.draws if self._settings.sampling.jitter else ()
 
     def _kept(self, latest: list[_ShownFrame], time_base: Fraction) -> KeptFrame:
         """Return the newest frame; with the one before it, or itself once more, if wanted."""

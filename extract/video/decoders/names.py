@@ -2,4 +2,5 @@
 
 from typing import Literal
 
-DecoderName = Literal["cpu", "nvdec"]  # part of a spec; imported features say "unknown"
+# Part of a spec; imported features say "unknown".
+DecoderName = Literal["cpu", "nvdec"]

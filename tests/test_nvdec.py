@@ -1,5 +1,7 @@
 """Decoding on a GPU: asked for by name, another spec, and what is wrong with a file comes first."""
 
+from typing import get_args
+
 import av
 import numpy as np
 import pytest
@@ -7,9 +9,12 @@ import torch
 from av import VideoFrame
 
 from extract.video.conversion import FrameConverter
+from extract.video.decoders.names import DecoderName
 from extract.video.decoders.nvdec import Decoder
-from features_store.errors import DecodeError, MachineError
+from extract.video.decoders.registry import find_decoder
+from features_store.errors import ContractError, DecodeError, MachineError, UsageError
 from features_store.store import Store
+from pipelines.machine.devices import decoder_of
 from tests.clips import write_classes
 from tests.synthetic import numbered_frames, write_audio, write_video
 from tests.test_video import preprocessing
@@ -21,6 +26,22 @@ def open_video(path):
 
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.mark.parametrize("name", get_args(DecoderName))
+def test_every_name_finds_its_decoder_and_may_stand_in_a_spec(name):
+    decoder = find_decoder(name)
+
+    assert decoder.__module__.endswith(f".{name.replace('-', '_')}")
+    assert decoder.max_bytes >= 2**30
+    assert decoder_of(name) == name
+
+
+def test_a_decoder_that_is_not_there_is_refused():
+    with pytest.raises(UsageError, match="no decoder named 'nvdek'; did you mean 'nvdec'"):
+        find_decoder("nvdek")
+    with pytest.raises(ContractError, match="were decoded by 'unknown', so new ones cannot"):
+        decoder_of("unknown")
 
 
 @without_gpu

@@ -8,7 +8,7 @@ from extract.video.decoders.names import DecoderName
 from features_store.errors import UsageError, nearest_name
 
 
-def find_decoder(name: DecoderName) -> type[Decoder]:
+def find_decoder(name: str) -> type[Decoder]:
     """Return the class ``Decoder`` of the module of that name.
 
     Raises:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract.sampling.samplers import make_sampler
-from extract.video import nominal
-from extract.video.nominal import NominalTiming, count_kept, frames_between
+from extract.sampling.fps import MAX_STEPS
+from extract.sampling.nominal import NominalTiming
+from extract.sampling.policy import Extent, Timeline, policy_of
+from extract.video.counts import frames_between
 from extract.video.spans import span_ticks
 from features_store.spec import Sampling
 
@@ -35,9 +36,9 @@ samplings = st.one_of(
 @given(timings, samplings, st.integers(0, 300), st.integers(0, 300))
 def test_counts_are_those_of_the_sampler(timing, sampling, first, length):
     frames = range(timing.num_frames)[first : first + length]
-    sampler = make_sampler(sampling, time_base=timing.time_base)
+    sampler = policy_of(sampling).sampler(Timeline(timing.time_base, Extent))
 
-    assert count_kept(sampling, timing, frames) == sum(
+    assert policy_of(sampling).count(timing, frames) == sum(
         sampler.keep(timing.tick(frame)) for frame in frames
     )
 
@@ -60,16 +61,16 @@ def test_ticks_are_those_of_a_container():
 @pytest.mark.parametrize("fps", ["29.97", "2999999999/100000000"])
 def test_numbers_too_large_for_64_bits_are_counted_too(fps):
     timing = NominalTiming(2000, Fraction(30), Fraction(1, 10**15 + 1))
-    sampler = make_sampler(Sampling.parse(fps=fps), time_base=timing.time_base)
+    sampler = policy_of(Sampling.parse(fps=fps)).sampler(Timeline(timing.time_base, Extent))
     kept = sum(sampler.keep(timing.tick(frame)) for frame in range(2000))
 
-    assert count_kept(Sampling.parse(fps=fps), timing, range(2000)) == kept
+    assert policy_of(Sampling.parse(fps=fps)).count(timing, range(2000)) == kept
 
 
 def test_a_lying_header_costs_no_memory():
     timing = NominalTiming(10**15, Fraction(30), Fraction(1, 1000))
 
-    kept = count_kept(Sampling.parse(fps="29.97"), timing, range(timing.num_frames))
+    kept = policy_of(Sampling.parse(fps="29.97")).count(timing, range(timing.num_frames))
 
     assert kept == pytest.approx(0.999 * 10**15)
-    assert timing.num_frames > nominal.MAX_STEPS
+    assert timing.num_frames > MAX_STEPS

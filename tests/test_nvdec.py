@@ -1,21 +1,47 @@
 """Decoding on a GPU: asked for by name, another spec, and what is wrong with a file comes first."""
 
+from typing import get_args
+
 import av
 import numpy as np
 import pytest
 import torch
 from av import VideoFrame
 
-from extract.video.container import open_video
 from extract.video.conversion import FrameConverter
-from extract.video.nvdec import require_nvdec
-from features_store.errors import DecodeError, MachineError
+from extract.video.decoders.names import DecoderName
+from extract.video.decoders.nvdec import Decoder
+from extract.video.decoders.registry import find_decoder
+from features_store.errors import ContractError, DecodeError, MachineError, UsageError
 from features_store.store import Store
+from pipelines.machine.devices import decoder_of
 from tests.clips import write_classes
 from tests.synthetic import numbered_frames, write_audio, write_video
 from tests.test_video import preprocessing
 
+
+def open_video(path):
+    with Decoder(0).open(path):
+        pass
+
+
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.mark.parametrize("name", get_args(DecoderName))
+def test_every_name_finds_its_decoder_and_may_stand_in_a_spec(name):
+    decoder = find_decoder(name)
+
+    assert decoder.__module__.endswith(f".{name.replace('-', '_')}")
+    assert decoder.max_bytes >= 2**30
+    assert decoder_of(name) == name
+
+
+def test_a_decoder_that_is_not_there_is_refused():
+    with pytest.raises(UsageError, match="no decoder named 'nvdek'; did you mean 'nvdec'"):
+        find_decoder("nvdek")
+    with pytest.raises(ContractError, match="were decoded by 'unknown', so new ones cannot"):
+        decoder_of("unknown")
 
 
 @without_gpu
@@ -37,10 +63,10 @@ def test_without_a_gpu_it_is_refused_before_anything_is_written(verb, cubereel, 
 def test_a_gpu_that_cannot_begin_is_the_machines_fault(tmp_path):
     write_video(tmp_path / "a.mp4", numbered_frames(3))
     with pytest.raises(DecodeError, match="NVDEC cannot begin") as raised:
-        open_video(tmp_path / "a.mp4", nvdec_device=0)
+        open_video(tmp_path / "a.mp4")
     assert raised.value.reason == "decoder crashed"
     with pytest.raises(MachineError, match="cannot be used here"):
-        require_nvdec(0, tmp_path / "a.mp4")
+        Decoder(0).require(tmp_path / "a.mp4")
 
 
 def test_what_is_wrong_with_a_file_is_said_as_for_the_cpu(tmp_path):
@@ -48,7 +74,7 @@ def test_what_is_wrong_with_a_file_is_said_as_for_the_cpu(tmp_path):
     write_audio(tmp_path / "sound.mp4")
     for name, reason in (("text.mp4", "not a video"), ("sound.mp4", "no video stream")):
         with pytest.raises(DecodeError) as raised:
-            open_video(tmp_path / name, nvdec_device=0)
+            open_video(tmp_path / name)
         assert raised.value.reason == reason
 
 
@@ -91,5 +117,5 @@ def test_a_codec_that_the_gpu_lacks_fails_and_is_not_decoded_on_the_cpu(tmp_path
             container.mux(stream.encode(VideoFrame(64, 64, "yuv420p")))
         container.mux(stream.encode())
     with pytest.raises(DecodeError) as raised:
-        open_video(tmp_path / "a.avi", nvdec_device=0)
+        open_video(tmp_path / "a.avi")
     assert raised.value.reason == "unknown codec"

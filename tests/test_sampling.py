@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract.sampling.samplers import make_sampler, max_kept_frames
+from extract.sampling.policy import Extent, Timeline, policy_of
+from extract.video.counts import count_frames
+from extract.video.header import VideoHeader
 from features_store.spec import Sampling
 
 
@@ -17,7 +19,7 @@ def stride(value):
 
 
 def kept(sampling, pts, time_base=Fraction(1, 25)):
-    sampler = make_sampler(sampling, time_base=time_base)
+    sampler = policy_of(sampling).sampler(Timeline(time_base, Extent))
     return [each for each in pts if sampler.keep(each)]
 
 
@@ -78,9 +80,7 @@ def test_stride_is_a_slice(pts, step):
 @given(times, rates, time_bases)
 def test_no_more_frames_are_kept_than_estimated(pts, rate, time_base):
     duration = float((pts[-1] - pts[0] + 1) * time_base) if pts else 0.0
-    bound = max_kept_frames(
-        fps(str(rate)), duration_seconds=duration, num_frames_hint=len(pts), source_fps=0.0
-    )
+    bound = policy_of(fps(str(rate))).most(num_frames=len(pts), seconds=duration)
 
     assert len(kept(fps(str(rate)), pts, time_base)) <= bound
 
@@ -98,17 +98,17 @@ def test_no_more_frames_are_kept_than_estimated(pts, rate, time_base):
     ],
 )
 def test_the_estimate_is_just_above_the_truth(sampling, duration, hint, source_fps, least):
-    estimate = max_kept_frames(
-        sampling, duration_seconds=duration, num_frames_hint=hint, source_fps=source_fps
+    header = VideoHeader(
+        64, 48, Fraction(source_fps), Fraction(1, 25), duration, hint, True, "h264"
     )
 
-    assert least <= estimate <= 1.02 * least + 2
+    assert least <= count_frames(header, sampling, None, None).most <= 1.02 * least + 2
 
 
 def test_a_silent_header_gives_no_estimate():
-    assert max_kept_frames(fps("10"), duration_seconds=0.0, num_frames_hint=0, source_fps=25.0) == 0
+    assert policy_of(fps("10")).most(num_frames=0, seconds=0.0) == 0
 
 
 def test_a_stride_of_zero_is_refused():
     with pytest.raises(ValueError, match="stride must be at least 1, got 0"):
-        make_sampler(stride("0"), time_base=Fraction(1, 25))
+        kept(stride("0"), [])

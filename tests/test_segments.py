@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.sampling.samplers import make_sampler, max_kept_frames
-from extract.sampling.segments import Extent, drawn_share, wanted_times
+from extract.sampling.policy import Extent, Timeline, policy_of
+from extract.sampling.segments import drawn_share
 from features_store.errors import StoreError, UsageError
 from features_store.spec import Sampling, Spec
 from tests.stores import SPEC
@@ -20,7 +20,7 @@ TICK = Fraction(1, 25)
 def sampled(sampling, pts, *, draw_key="v.mp4", extent=None):
     """The kept timestamps, and the draws as timestamps."""
     extent = extent or Extent(pts[0], pts[-1], len(pts))
-    sampler = make_sampler(sampling, time_base=TICK, extent=extent, draw_key=draw_key)
+    sampler = policy_of(sampling).sampler(Timeline(TICK, lambda: extent, draw_key))
     kept = [each for each in pts if sampler.keep(each)]
     kept += pts[-1:] if sampler.keep_last() else []
     return kept, [[kept[row] for row in draw] for draw in sampler.draws]
@@ -68,7 +68,7 @@ samplings = st.one_of(
 
 @given(samplings, times)
 def test_each_draw_has_the_first_frame_at_or_after_its_times_or_the_last(sampling, pts):
-    wanted = wanted_times(sampling, Extent(pts[0], pts[-1], len(pts)), draw_key="v.mp4")
+    wanted = policy_of(sampling).wanted_times(Extent(pts[0], pts[-1], len(pts)), "v.mp4")
 
     kept, draws = sampled(sampling, pts)
 
@@ -81,10 +81,7 @@ def test_each_draw_has_the_first_frame_at_or_after_its_times_or_the_last(samplin
 
 @given(samplings, times)
 def test_no_more_frames_are_kept_than_estimated(sampling, pts):
-    bounds = [
-        max_kept_frames(sampling, duration_seconds=0.0, num_frames_hint=hint, source_fps=0.0)
-        for hint in (0, len(pts))
-    ]
+    bounds = [policy_of(sampling).most(num_frames=n, seconds=0.0) for n in (0, len(pts))]
 
     assert len(sampled(sampling, pts)[0]) <= min(bounds)
 

@@ -20,7 +20,7 @@ from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Failed
 from features_store.spec import Sampling
 from pipelines.extraction.extract import extract
 from pipelines.extraction.options import ExtractionOptions
-from pipelines.machine.devices import choose_nvdec
+from pipelines.machine.devices import require_decoder
 
 FPS = "10"
 WORKERS = {"cpu": (1, 2, 4, 8, 14), "nvdec": (1, 8)}
@@ -111,11 +111,11 @@ def decode(
     """Return how many frames a pool keeps in some seconds, and the seconds."""
     config = networks.load_network(backbone, trained=False).config
     preprocessing = preprocessing_for(config, fit="crop")
-    device = choose_nvdec("nvdec" if decoder == "nvdec" else "cpu", setting.device)
+    gpu = require_decoder(decoder, setting.device)
     limit = 0.2 if setting.is_small else 3.0
     paths = sorted(folder.iterdir())
     settings = DecodeSettings(
-        preprocessing=preprocessing, sampling=Sampling("fps", FPS), nvdec_device=device
+        preprocessing=preprocessing, sampling=Sampling("fps", FPS), decoder=decoder, device=gpu
     )
     pool = DecodePool(settings, workers=workers)
     num_frames, started = 0, None

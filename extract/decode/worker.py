@@ -21,12 +21,10 @@ from extract.decode.messages import (
     ToWorker,
 )
 from extract.decode.settings import DecodeSettings
+from extract.video.decoders.registry import find_decoder
 from extract.video.header import probe
 from extract.video.reader import FrameReader
 from features_store.errors import DecodeError
-
-MAX_BYTES = 4 * 2**30  # of memory; 8K video takes about 1 GB, headers that lie ask for any number
-MAX_BYTES_ON_GPU = 32 * 2**30  # its driver maps gigabytes of its own
 
 
 class DecodeWorker:
@@ -48,7 +46,7 @@ class DecodeWorker:
     @property
     def max_bytes(self) -> int:
         """Of memory that decoding may take."""
-        return MAX_BYTES if self._settings.nvdec_device is None else MAX_BYTES_ON_GPU
+        return find_decoder(self._settings.decoder).max_bytes
 
     def run(self) -> None:
         """Work until the parent closes the connection (`EOFError` or `OSError`)."""

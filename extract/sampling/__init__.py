@@ -1,1 +1,1 @@
-"""Which frames are kept; pure arithmetic on times."""
+"""Which frames are kept; pure arithmetic on times. A kind of sampling is the file of its name."""

@@ -7,6 +7,8 @@ that one, so a playlist dressed up as a video can neither fetch a URL nor read a
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,23 +19,26 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from extract.video.nvdec import nvdec
 from features_store.errors import DecodeError
 
 MAX_FRAME_SIDE = 16384  # a larger side is a decompression bomb, not a video
 _FROM_ZERO = ("matroska", "nut", "asf")  # whose durations are when the last frame ends
 
 
-def open_video(path: str | Path, *, nvdec_device: int | None = None) -> InputContainer:
+def open_video(path: str | Path) -> InputContainer:
     """Open a local regular file for reading; the caller closes it.
-
-    Args:
-        nvdec_device: the GPU that is to decode it; None for the CPU.
 
     Raises:
         DecodeError: ``unreadable``, ``not a video``, ``out of memory``, or ``truncated`` for an MP4
-            without its index; ``unknown codec`` or ``decoder crashed`` where a GPU cannot decode.
+            without its index.
     """
+    with open_file(path) as descriptor:  # FFmpeg has its own duplicate
+        return open_untrusted(path, descriptor)
+
+
+@contextmanager
+def open_file(path: str | Path) -> Iterator[int]:
+    """Give the descriptor of a local regular file; `DecodeError` if it is none."""
     try:
         # Without O_NONBLOCK a named pipe would block here for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -44,49 +49,29 @@ def open_video(path: str | Path, *, nvdec_device: int | None = None) -> InputCon
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             message = f"cannot open {str(path)!r}: it is not a regular file"
             raise DecodeError(message, reason="unreadable")
-        try:
-            container = _open(descriptor)
-        except av.FFmpegError as err:
-            raise _opening_error(path, descriptor, err) from err
-        if container.format.name.endswith("_pipe"):  # jpeg_pipe, png_pipe, …, whatever the suffix
-            container.close()
-            kind = container.format.name
-            message = f"{str(path)!r} is not a video: it is a still picture ({kind})"
-            raise DecodeError(message, reason="not a video")
-        if nvdec_device is None:
-            return container
-        # What is wrong with the file itself is known by now.
-        with container:
-            codec = _codec_name(choose_stream(container, path=path))
-        return _open_on_gpu(path, descriptor, nvdec_device, codec=codec)
+        yield descriptor
     finally:
-        os.close(descriptor)  # FFmpeg has its own duplicate
+        os.close(descriptor)
 
 
-def _open(descriptor: int, hwaccel: HWAccel | None = None) -> InputContainer:
-    options = {"fd": str(descriptor), "protocol_whitelist": "fd"}
-    return av.open("fd:", mode="r", options=options, metadata_errors="replace", hwaccel=hwaccel)
-
-
-def _open_on_gpu(path: str | Path, descriptor: int, device: int, *, codec: str) -> InputContainer:
-    os.lseek(descriptor, 0, os.SEEK_SET)
+def open_untrusted(path: str | Path, descriptor: int) -> InputContainer:
+    """Open an open file as a video; `DecodeError` says what is wrong with it."""
     try:
-        container = _open(descriptor, nvdec(device))
+        container = open_descriptor(descriptor)
     except av.FFmpegError as err:
-        message = f"NVDEC cannot begin with {str(path)!r}: {err.strerror}"
-        raise DecodeError(message, reason="decoder crashed") from err
-    except RuntimeError:  # PyAV's, where no stream of the file can be decoded by it
-        raise _not_for_nvdec(path, codec) from None
-    stream = choose_stream(container, path=path)
-    if not stream.codec_context.is_hwaccel:
+        raise _opening_error(path, descriptor, err) from err
+    if container.format.name.endswith("_pipe"):  # jpeg_pipe, png_pipe, …, whatever the suffix
         container.close()
-        raise _not_for_nvdec(path, codec)
+        kind = container.format.name
+        message = f"{str(path)!r} is not a video: it is a still picture ({kind})"
+        raise DecodeError(message, reason="not a video")
     return container
 
 
-def _not_for_nvdec(path: str | Path, codec: str) -> DecodeError:
-    message = f"FFmpeg cannot decode {codec}, of {str(path)!r}, on a GPU; take `decoder` cpu"
-    return DecodeError(message, reason="unknown codec")
+def open_descriptor(descriptor: int, hwaccel: HWAccel | None = None) -> InputContainer:
+    """Have FFmpeg open what a descriptor is of; `FFmpegError` is the caller's to explain."""
+    options = {"fd": str(descriptor), "protocol_whitelist": "fd"}
+    return av.open("fd:", mode="r", options=options, metadata_errors="replace", hwaccel=hwaccel)
 
 
 def _opening_error(path: str | Path, descriptor: int, err: av.FFmpegError) -> DecodeError:
@@ -116,10 +101,10 @@ def choose_stream(container: InputContainer, *, path: str | Path) -> VideoStream
     """
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or Disposition.attached_pic in stream.disposition:
-        names = ", ".join(f"{each.type} {_codec_name(each)}" for each in container.streams)
+        names = ", ".join(f"{each.type} {codec_name(each)}" for each in container.streams)
         message = f"cannot decode {str(path)!r}: no video stream (streams: {names or 'none'})"
         raise DecodeError(message, reason="no video stream")
-    if _codec_name(stream) == "unknown":
+    if codec_name(stream) == "unknown":
         message = f"cannot decode {str(path)!r}: FFmpeg has no decoder for its video stream"
         raise DecodeError(message, reason="unknown codec")
     if max(stream.codec_context.width, stream.codec_context.height) > MAX_FRAME_SIDE:
@@ -132,7 +117,8 @@ def choose_stream(container: InputContainer, *, path: str | Path) -> VideoStream
     return stream
 
 
-def _codec_name(stream: Stream) -> str:
+def codec_name(stream: Stream) -> str:
+    """Return FFmpeg's name of the codec of a stream, ``unknown`` where it has no decoder."""
     context: CodecContext | None = stream.codec_context  # None when FFmpeg has no such decoder
     return "unknown" if context is None else context.name
 

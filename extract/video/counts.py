@@ -6,9 +6,10 @@ from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
 
-from extract.sampling.samplers import max_kept_frames
+from extract.sampling.nominal import NominalTiming
+from extract.sampling.policy import SamplingPolicy, policy_of
 from extract.video.header import VideoHeader
-from extract.video.nominal import NominalTiming, count_kept, frames_between
+from extract.video.spans import span_ticks
 from features_store.spec import Sampling
 
 # Where a header does not say how finely timestamps count; common in MPEG.
@@ -23,7 +24,7 @@ class FrameCount(NamedTuple):
         decoded: of which they are chosen.
         is_counted: whether the header counts them; else it only tells a duration, or frames do not
             come evenly, and both numbers are estimates.
-        most: for how many there is to be room, because headers round; see `max_kept_frames`.
+        most: for how many there is to be room, because headers round; see `SamplingPolicy.most`.
     """
 
     kept: int
@@ -40,45 +41,47 @@ def count_frames(
     header: VideoHeader, sampling: Sampling, start: float | None, end: float | None
 ) -> FrameCount:
     """Return the frames of a video, or of a time span of it in seconds after its first frame."""
-    most = _most_frames(header, sampling, start, end)
     num_frames = header.num_frames or round(header.duration_seconds * header.rate)
     is_whole = not start and end is None
+    policy = policy_of(sampling)
+    most = _most_frames(header, policy, start or 0.0, end)
+    # Every n-th frame of a whole video does not depend on when they are shown.
+    is_timeless = is_whole and not policy.goes_by_time
     if not header.rate:
-        return FrameCount(*_without_rate(header, sampling, start or 0.0, end), most)
+        lasts = header.duration_seconds if end is None else min(end, header.duration_seconds or end)
+        seconds = max(lasts - (start or 0.0), 0.0)
+        kept = policy.guess(num_frames=header.num_frames, seconds=seconds)
+        is_counted = header.num_frames > 0 and is_timeless
+        return FrameCount(kept, max(header.num_frames, kept), is_counted, most)
     timing = NominalTiming(num_frames, header.rate, header.time_base or _FINE)
     frames = frames_between(timing, start_seconds=start, end_seconds=end)
-    # Every n-th frame of a whole video does not depend on when they are shown.
-    is_timed = header.is_even or (sampling.kind == "stride" and is_whole)
-    # Where nearly every frame is wanted, two wanted times may fall on one.
-    is_dense = sampling.is_sparse and 2 * int(sampling.value) > len(frames)
-    is_counted = header.num_frames > 0 and is_timed and not (sampling.jitter or is_dense)
-    return FrameCount(count_kept(sampling, timing, frames), len(frames), is_counted, most)
+    is_timed = header.is_even or is_timeless
+    is_counted = header.num_frames > 0 and is_timed and policy.is_exact(len(frames))
+    return FrameCount(policy.count(timing, frames), len(frames), is_counted, most)
 
 
-def _without_rate(
-    header: VideoHeader, sampling: Sampling, start: float, end: float | None
-) -> tuple[int, int, bool]:
-    """Count where no rate is known: nothing but every n-th frame of a whole video is certain."""
-    is_whole = not start and end is None
-    if sampling.kind == "stride":
-        kept = -(-header.num_frames // int(sampling.value))
-        return kept, header.num_frames, is_whole and header.num_frames > 0
-    if sampling.is_sparse:
-        kept = (1 + sampling.jitter) * int(sampling.value)
-        return min(kept, header.num_frames or kept), max(header.num_frames, kept), False
-    lasts = header.duration_seconds if end is None else min(end, header.duration_seconds or end)
-    in_time = ceil(max(lasts - start, 0.0) * Fraction(sampling.value))
-    kept = min(in_time, header.num_frames or in_time)
-    return kept, max(header.num_frames, kept), False
+def frames_between(
+    timing: NominalTiming, *, start_seconds: float | None, end_seconds: float | None
+) -> range:
+    """Return the frames of a time span, as `extract.video.reader.FrameReader` finds them.
+
+    >>> timing = NominalTiming(50, Fraction(25), Fraction(1, 1000))
+    >>> frames_between(timing, start_seconds=0.4, end_seconds=1.0)
+    range(10, 25)
+    """
+    first, stop = 0, timing.num_frames
+    if start_seconds:
+        first = timing.first_at(span_ticks(start_seconds, time_base=timing.time_base))
+    if end_seconds is not None:
+        stop = timing.first_at(span_ticks(end_seconds, time_base=timing.time_base))
+    return range(first, max(first, stop))
 
 
 def _most_frames(
-    header: VideoHeader, sampling: Sampling, start: float | None, end: float | None
+    header: VideoHeader, policy: SamplingPolicy, start: float, end: float | None
 ) -> int:
-    duration, num_frames = header.duration_seconds, header.num_frames
+    seconds, num_frames = header.duration_seconds, header.num_frames
     if end is not None:
-        duration, num_frames = min(end, duration or end) - (start or 0), 0
-    kept = max_kept_frames(
-        sampling, duration_seconds=duration, num_frames_hint=num_frames, source_fps=header.fps
-    )
-    return max(1, kept)
+        seconds, num_frames = min(end, seconds or end) - start, 0
+    num_frames = max(num_frames, ceil(seconds * header.fps))
+    return max(1, policy.most(num_frames=num_frames, seconds=seconds))

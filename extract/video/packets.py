@@ -5,7 +5,7 @@ it gives about as many frames (or seconds) as its header promises. Headers are a
 2 % and two frames.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
@@ -57,12 +57,14 @@ def decode_frames(
     *,
     num_skipped: int,
     tally: Tally,
+    decode: Callable[[Packet], Sequence[VideoFrame]],
     on_packet: Callable[[], None],
     on_sent: Callable[[int | None], None],
 ) -> Iterator[VideoFrame]:
     """Yield the frames of `stream` in presentation order, from packet `num_skipped` on.
 
     Args:
+        decode: turns a packet into the frames that are there after it.
         on_sent: called with the time of each packet that is to be shown, before it is decoded.
 
     Raises:
@@ -74,7 +76,7 @@ def decode_frames(
         if ordinal < num_skipped:
             continue
         if is_flush(packet):
-            yield from _decode(packet, tally)
+            yield from _decode(packet, tally, decode)
             return
         tally.num_hidden += is_hidden(packet)
         if packet.is_corrupt:
@@ -88,13 +90,15 @@ def decode_frames(
         if packet.size:  # sending an empty packet would end the decoder
             if not is_hidden(packet):
                 on_sent(packet.pts)
-            yield from _decode(packet, tally)
+            yield from _decode(packet, tally, decode)
 
 
-def _decode(packet: Packet, tally: Tally) -> Iterator[VideoFrame]:
+def _decode(
+    packet: Packet, tally: Tally, decode: Callable[[Packet], Sequence[VideoFrame]]
+) -> Iterator[VideoFrame]:
     """Decode one packet; an error counts only once there was a frame."""
     try:
-        frames = packet.decode()
+        frames = decode(packet)
     except av.InvalidDataError as err:
         if tally.num_frames:
             raise _corrupt(tally, str(err.strerror)) from err

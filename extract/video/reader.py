@@ -8,6 +8,7 @@ which time is whose), and only kept frames are converted. What could not be deco
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,22 +19,15 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from extract.sampling.samplers import FrameSampler, TimesSampler, make_sampler
+from extract.sampling.policy import Timeline, policy_of
 from extract.video.clock import FrameClock
-from extract.video.container import (
-    choose_stream,
-    open_video,
-    pixel_aspect,
-    stream_rate,
-    stream_seconds,
-)
+from extract.video.container import pixel_aspect, stream_rate, stream_seconds
 from extract.video.conversion import FrameConverter
+from extract.video.decoders.registry import find_decoder
 from extract.video.packets import Tally, check_frames, check_seconds, decode_frames
 from extract.video.settings import ReaderSettings
 from extract.video.spans import DecodeStart, find_decode_start, find_extent, find_lead, span_ticks
 from features_store.errors import DecodeError
-
-_NO_FRAME = ("truncated", "corrupt", "no frames")  # reasons for which none may have come
 
 
 class KeptFrame(NamedTuple):
@@ -120,6 +114,7 @@ class FrameReader:
         self._start_seconds = start_seconds or 0.0
         self._end_seconds = end_seconds
         self._on_packet = on_packet
+        self._decoder = find_decoder(settings.decoder)(settings.device)
         self._converter = FrameConverter(settings.preprocessing, crops=settings.stack.crops)
         self._fps = 0.0
         self._duration_seconds = 0.0
@@ -153,23 +148,16 @@ class FrameReader:
         try:
             yield from self._open_and_read()
         except DecodeError as err:
-            # Where a GPU gives no frame at all, the file need not be at fault.
-            if (
-                self._settings.nvdec_device is None
-                or self._num_frames
-                or err.reason not in _NO_FRAME
-            ):
-                raise
-            message = f"NVDEC gave no frame: {err}; `decoder` cpu may read it"
-            raise DecodeError(message, reason="decoder crashed") from err
+            if not self._num_frames:
+                self._decoder.explain(err)
+            raise
 
     def _open_and_read(self) -> Iterator[KeptFrame]:
         start = DecodeStart()
         try:
             if self._start_seconds > 0:
                 start = find_decode_start(self._path, start_seconds=self._start_seconds)
-            with open_video(self._path, nvdec_device=self._settings.nvdec_device) as container:
-                stream = choose_stream(container, path=self._path)
+            with self._decoder.open(self._path) as (container, stream):
                 yield from self._read(container, stream, start)
         except av.MemoryError as err:
             message = f"{str(self._path)!r} asks for more memory than its decoder may have"
@@ -185,7 +173,13 @@ class FrameReader:
         self._fps = float(stream_rate(stream) or 0)
         self._duration_seconds = stream_seconds(container, stream)
         self._converter.pixel_aspect = pixel_aspect(stream)
-        sampler = self._make_sampler(time_base)
+        find = partial(
+            find_extent, self._path, start_seconds=self._start_seconds,
+            end_seconds=self._end_seconds, on_packet=self._on_packet,
+        )  # fmt: skip
+        sampler = policy_of(self._settings.sampling).sampler(
+            Timeline(time_base, find, self._draw_key)
+        )
         latest: list[_ShownFrame] = []  # of the span: at most the last two, the newer one last
         first_tick = span_ticks(self._start_seconds, time_base=time_base)
         stop_tick = (
@@ -206,23 +200,9 @@ class FrameReader:
                 yield self._kept(latest, time_base)
         if self._num_frames == 0:
             self._fail_empty()
-        if isinstance(sampler, TimesSampler):
-            if sampler.keep_last():
-                yield self._kept(latest, time_base)
-            self._draws = sampler.draws if self._settings.sampling.jitter else ()
-
-    def _make_sampler(self, time_base: Fraction) -> FrameSampler:
-        extent = None
-        if self._settings.sampling.is_sparse:
-            extent = find_extent(
-                self._path,
-                start_seconds=self._start_seconds,
-                end_seconds=self._end_seconds,
-                on_packet=self._on_packet,
-            )
-        return make_sampler(
-            self._settings.sampling, time_base=time_base, extent=extent, draw_key=self._draw_key
-        )
+        if sampler.keep_last():
+            yield self._kept(latest, time_base)
+        self._draws = sampler.draws if self._settings.sampling.jitter else ()
 
     def _kept(self, latest: list[_ShownFrame], time_base: Fraction) -> KeptFrame:
         """Return the newest frame; with the one before it, or itself once more, if wanted."""
@@ -273,6 +253,7 @@ class FrameReader:
             stream,
             num_skipped=start.num_packets,
             tally=tally,
+            decode=self._decoder.decode,
             on_packet=self._on_packet,
             on_sent=clock.sent,
         )

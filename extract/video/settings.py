@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from extract.video.decoders.names import DecoderName
 from extract.video.geometry import check_preprocessing
 from extract.video.pictures import PictureStack
 from features_store.spec import Preprocessing, Sampling
@@ -15,7 +16,8 @@ class ReaderSettings:
         preprocessing: how frames are scaled.
         sampling: which frames are kept; counted from the first frame of the span.
         stack: the pictures of each kept frame; by default its centre alone.
-        nvdec_device: number of the GPU that decodes; None for the CPU.
+        decoder: what decodes.
+        device: number of the GPU, for a decoder that uses one.
 
     Raises:
         UsageError: the preprocessing is impossible.
@@ -24,7 +26,8 @@ class ReaderSettings:
     preprocessing: Preprocessing
     sampling: Sampling
     stack: PictureStack = PictureStack()  # noqa: RUF009 (immutable)
-    nvdec_device: int | None = None
+    decoder: DecoderName = "cpu"
+    device: int = 0
 
     def __post_init__(self) -> None:
         check_preprocessing(self.preprocessing)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from extract.sampling.segments import Extent
+from extract.sampling.policy import Extent
 from extract.video.clock import MAX_REORDERED, Lead, StampCounter
 from extract.video.container import choose_stream, open_video, stream_rate
 from extract.video.packets import is_flush, is_hidden

@@ -13,6 +13,7 @@ from typing import get_args
 
 from extract.backbones import Backbone, load_backbone
 from extract.backbones.registry import load_network
+from extract.decode.settings import DecodeSettings
 from extract.video.counts import FrameCount
 from features_store.errors import ContractError
 from features_store.format.encodings import Dtype
@@ -27,7 +28,7 @@ from pipelines.extraction.request import check_plan
 from pipelines.extraction.sources import Source, read_source
 from pipelines.machine.calibration import Clip, TimeEstimate, estimate_time
 from pipelines.machine.compiling import choose_compiled
-from pipelines.machine.devices import build_computer, choose_device, choose_nvdec
+from pipelines.machine.devices import build_computer, choose_device, require_decoder
 
 NUM_TIMED = 64  # videos that decoding is timed on, as far as the seconds for it reach
 NUM_NAMED = 5  # videos with problems that a report names
@@ -98,7 +99,7 @@ def plan(
     report = PlanReport(
         str(source), 0, options.sampling, options.backbone, options.dtype, options.compression
     )
-    nvdec_device = choose_nvdec(options.decoder, choose_device(options.device))
+    gpu = require_decoder(options.decoder, choose_device(options.device))
     network = _load(report, options)
     videos = read_source(Path(source), root=options.root)
     cache = open_header_cache(options.header_cache, root=videos.root)
@@ -126,8 +127,12 @@ def plan(
     report.time = estimate_time(
         _clips(videos, counts),
         computer=choose_compiled(options.compile, computer, num_frames=num_pictures),
-        sampling=options.sampling, workers=options.workers, nvdec_device=nvdec_device,
-        seconds=calibrate_seconds, num_decoded=report.decoded, num_kept=num_pictures,
+        settings=DecodeSettings(
+            preprocessing=computer.preprocessing, sampling=options.sampling,
+            decoder=options.decoder, device=gpu,
+        ),
+        workers=options.workers, seconds=calibrate_seconds,
+        num_decoded=report.decoded, num_kept=num_pictures,
     )  # fmt: skip
     if report.time is None:
         report.time_problem = "none of the videos that were tried could be decoded"

@@ -33,7 +33,7 @@ from pipelines.extraction.sources import Source, read_source
 from pipelines.extraction.store_header import library_versions, new_header, precision_for
 from pipelines.extraction.work import UnitSettings, UnitWork, open_pool
 from pipelines.machine.compiling import choose_compiled
-from pipelines.machine.devices import build_computer
+from pipelines.machine.devices import build_computer, require_decoder
 
 logger = logging.getLogger("cubereel")
 DEFAULTS = ExtractionOptions()
@@ -68,6 +68,7 @@ def extract(
         network, fit=options.fit, precision=precision_for(stored, options), device=options.device,
         batch_size=options.batch_size,
     )  # fmt: skip
+    require_decoder(options.decoder, computer.device)  # before anything is written
     header = new_header(computer, network, options, root=videos.root, stored=stored)
     run_id = new_run_id()
     deadline = deadline or Deadline(None)

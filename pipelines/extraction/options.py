@@ -13,9 +13,10 @@ from typing import Annotated, Literal
 
 from typer import Option
 
+from extract.video.decoders.names import DecoderName
 from features_store.errors import UsageError
 from features_store.format.encodings import COMPACT, Compression, Dtype
-from features_store.spec import Decoder, Fit, Sampling
+from features_store.spec import Fit, Sampling
 from features_store.views import VIEWS, choose_views
 from pipelines.executors.registry import EXECUTORS
 from pipelines.machine.choices import AskedPrecision, Compile
@@ -54,7 +55,7 @@ class ComputeOptions:
     ] = "auto"
     device: Annotated[str, Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto"
     decoder: Annotated[
-        Decoder, Option(help="nvdec: the GPU's, which is another spec than the CPU's.")
+        DecoderName, Option(help="nvdec: the GPU's, which is another spec than the CPU's.")
     ] = "cpu"
     batch_size: Annotated[
         int | None, Option(help="Frames that travel together; by the device if not given.")

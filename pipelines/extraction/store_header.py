@@ -8,10 +8,11 @@ from pathlib import Path
 
 from extract.backbones import Backbone
 from extract.compute.computer import CubeComputer
+from extract.video.decoders.names import DecoderName
 from features_store.format.layout import DIFF_GRID
 from features_store.metadata import StoreHeader
 from features_store.sources import new_source, source_for
-from features_store.spec import Decoder, Sampling, Spec
+from features_store.spec import Sampling, Spec
 from pipelines.extraction.options import ExtractionOptions
 from pipelines.machine.choices import AskedPrecision
 
@@ -58,7 +59,7 @@ def new_header(
 
 
 def build_spec(
-    computer: CubeComputer, network: Backbone, sampling: Sampling, decoder: Decoder
+    computer: CubeComputer, network: Backbone, sampling: Sampling, decoder: DecoderName
 ) -> Spec:
     """Return all that computes a number."""
     return Spec(

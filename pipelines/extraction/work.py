@@ -31,7 +31,7 @@ from pipelines.executors.deadline import Deadline
 from pipelines.executors.work import Say, Work
 from pipelines.extraction.store_header import build_spec
 from pipelines.machine.compiling import use_compiled
-from pipelines.machine.devices import build_computer, choose_nvdec, decoder_of, launch_at_once
+from pipelines.machine.devices import build_computer, decoder_of, launch_at_once, require_decoder
 
 logger = logging.getLogger("cubereel")
 BATCHES_AHEAD = 8  # that each decoder may have in its ring
@@ -193,12 +193,14 @@ def run_unit(unit: Unit, settings: UnitSettings, store: StoreSession) -> UnitRep
 def open_pool(header: StoreHeader, computer: CubeComputer, settings: UnitSettings) -> DecodePool:
     """Return the decoders that a store's videos are decoded by; they start when it is entered."""
     pictures = PictureStack.of(header.spec.sampling, header.views)
+    decoder = decoder_of(header.spec.decoder)
     return DecodePool(
         DecodeSettings(
             preprocessing=computer.preprocessing,
             sampling=header.spec.sampling,
             stack=pictures,
-            nvdec_device=choose_nvdec(decoder_of(header.spec.decoder), computer.device),
+            decoder=decoder,
+            device=require_decoder(decoder, computer.device),
             slots=max(16, BATCHES_AHEAD * computer.batch_size // pictures.num_pictures),
         ),
         workers=settings.workers,

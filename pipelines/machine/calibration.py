@@ -16,7 +16,6 @@ from extract.compute.computer import ComputedFrames, CubeComputer
 from extract.compute.lanes import ComputeLanes
 from extract.compute.precision import fixed_frames
 from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Frames
-from features_store.spec import Sampling
 
 SPAN_SECONDS = 10.0  # at most of each, so that a long video is not all there is
 
@@ -46,10 +45,8 @@ class Timing:
 
 def time_decoding(
     clips: Sequence[Clip],
+    settings: DecodeSettings,
     *,
-    computer: CubeComputer,
-    sampling: Sampling,
-    nvdec_device: int | None,
     workers: int,
     seconds: float,
 ) -> Timing:
@@ -64,9 +61,6 @@ def time_decoding(
     first: dict[int, int] = {}
     started: float | None = None
     num_before, elapsed = 0, 0.0
-    settings = DecodeSettings(
-        preprocessing=computer.preprocessing, sampling=sampling, nvdec_device=nvdec_device
-    )
     with DecodePool(settings, workers=workers) as pool:
         for event in pool.decode(tasks):
             if isinstance(event, Frames):
@@ -132,8 +126,7 @@ def estimate_time(
     clips: Sequence[Clip],
     *,
     computer: CubeComputer,
-    sampling: Sampling,
-    nvdec_device: int | None,
+    settings: DecodeSettings,
     workers: int,
     seconds: float,
     num_decoded: int,
@@ -142,13 +135,10 @@ def estimate_time(
     """Time decoding and the backbone, each for some seconds; None if no clip can be decoded.
 
     Args:
-        nvdec_device: GPU that decodes; None for the CPU.
+        settings: how it decodes.
         num_decoded, num_kept: frames of the job.
     """
-    decode = time_decoding(
-        clips, computer=computer, sampling=sampling, nvdec_device=nvdec_device,
-        workers=workers, seconds=seconds,
-    )  # fmt: skip
+    decode = time_decoding(clips, settings, workers=workers, seconds=seconds)
     if not decode.frames:
         return None
     backbone = time_backbone(computer, seconds=seconds)

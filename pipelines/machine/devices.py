@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
+from typing import cast, get_args
 
 import torch
 
@@ -13,9 +15,10 @@ from extract.compute.lanes import GPU_LANES
 from extract.compute.machine import keep_freed_memory
 from extract.compute.precision import choose_precision
 from extract.compute.preprocess import preprocessing_for
-from extract.video.nvdec import require_nvdec
+from extract.video.decoders.names import DecoderName
+from extract.video.decoders.registry import find_decoder
 from features_store.errors import ContractError, MachineError, UsageError
-from features_store.spec import Decoder, Fit
+from features_store.spec import Fit
 from pipelines.machine.choices import AskedPrecision
 from pipelines.machine.golden_clip import clip_path
 
@@ -89,29 +92,26 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_nvdec(decoder: Decoder, device: torch.device) -> int | None:
-    """Return the number of the GPU that decodes; None where the CPU does.
+@cache  # a process tries it once
+def require_decoder(decoder: DecoderName, device: torch.device) -> int:
+    """Return the number of the GPU on which it would decode, if it decodes on one.
 
     Raises:
-        MachineError: NVDEC is asked for and cannot be used.
+        MachineError: it cannot be used here.
     """
-    if decoder == "cpu":
-        return None
     number = device.index or 0
-    require_nvdec(number, clip_path())
+    find_decoder(decoder)(number).require(clip_path())
     return number
 
 
-def decoder_of(spec_decoder: str) -> Decoder:
+def decoder_of(spec_decoder: str) -> DecoderName:
     """Return what decodes as a store's videos were decoded.
 
     Raises:
         ContractError: that is not known, as of imported features.
     """
-    if spec_decoder == "cpu":
-        return "cpu"
-    if spec_decoder == "nvdec":
-        return "nvdec"
-    raise ContractError(
-        f"the store's videos were decoded by {spec_decoder!r}, so new ones cannot be made alike"
-    )
+    if spec_decoder not in get_args(DecoderName):
+        raise ContractError(
+            f"the store's videos were decoded by {spec_decoder!r}, so new ones cannot be made alike"
+        )
+    return cast(DecoderName, spec_decoder)

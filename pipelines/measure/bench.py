@@ -24,7 +24,6 @@ from extract.compute.lanes import ComputeLanes
 from extract.compute.preprocess import Normalise
 from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Failed
 from extract.video.reader import FrameReader, KeptFrame
-from features_store.spec import Sampling
 from pipelines.measure.plain import compute_eagerly, decode_bare, decode_naively, extract_naively
 
 logger = logging.getLogger("cubereel")
@@ -51,7 +50,7 @@ class Bench:
         paths: whole videos, all of which can be decoded.
         computer: as the pipeline would use it.
         network: the same backbone, not moved or converted.
-        nvdec_device: GPU that decodes in the worker processes; None for the CPU.
+        settings: how the worker processes decode; other parts do it on the CPU.
         extract: extracts the videos to a new store and returns the seconds.
     """
 
@@ -59,17 +58,15 @@ class Bench:
         self,
         paths: Sequence[Path],
         *,
-        sampling: Sampling,
         computer: CubeComputer,
         network: Backbone,
         workers: int,
-        nvdec_device: int | None,
+        settings: DecodeSettings,
         extract: Callable[[], float],
     ) -> None:
-        self.paths = paths
-        self._settings = DecodeSettings(preprocessing=computer.preprocessing, sampling=sampling)
+        self.paths, self._settings = paths, replace(settings, decoder="cpu")
+        self._in_workers, self._workers = settings, workers
         self._computer, self._network = computer, network.to(computer.device)
-        self._workers, self._nvdec_device = workers, nvdec_device
         self._extract = extract
         self._normalise = Normalise(computer.preprocessing).to(computer.device)
         self.num_frames, self._pixels = self._look()
@@ -125,8 +122,7 @@ class Bench:
 
     def _decode_in_workers(self) -> None:
         tasks = [DecodeTask(i, str(path)) for i, path in enumerate(self.paths)]
-        settings = replace(self._settings, nvdec_device=self._nvdec_device)
-        with DecodePool(settings, workers=self._workers) as pool:
+        with DecodePool(self._in_workers, workers=self._workers) as pool:
             for event in pool.decode(tasks):
                 if isinstance(event, Failed):
                     raise event.error

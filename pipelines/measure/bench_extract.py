@@ -14,13 +14,14 @@ from safetensors.torch import save_file
 from extract.backbones import load_backbone
 from extract.backbones.registry import load_network
 from extract.compute.computer import CubeComputer
+from extract.decode.settings import DecodeSettings
 from features_store.errors import ContractError, DecodeError, UsageError
 from pipelines.extraction.extract import extract
 from pipelines.extraction.options import ComputeOptions, ExtractionOptions
 from pipelines.extraction.request import check_request
 from pipelines.extraction.sources import read_source
 from pipelines.machine.compiling import choose_compiled
-from pipelines.machine.devices import build_computer, choose_nvdec
+from pipelines.machine.devices import build_computer, require_decoder
 from pipelines.measure.bench import Bench, extraction_floor, matmul_gflops
 
 
@@ -75,7 +76,7 @@ def bench_extract(
             network, fit=options.fit, precision=options.precision, device=options.device,
             batch_size=options.batch_size,
         )  # fmt: skip
-        nvdec_device = choose_nvdec(options.decoder, computer.device)
+        gpu = require_decoder(options.decoder, computer.device)
         computer = choose_compiled(options.compile, computer, num_frames=inf)  # as for a long job
         chosen = Path(folder) / "videos.txt"
         chosen.write_text("".join(f"{path}\n" for path in paths))
@@ -88,8 +89,11 @@ def bench_extract(
         }
         try:
             bench = Bench(
-                paths, sampling=options.sampling, computer=computer, network=network,
-                workers=options.workers, nvdec_device=nvdec_device,
+                paths, computer=computer, network=network, workers=options.workers,
+                settings=DecodeSettings(
+                    preprocessing=computer.preprocessing, sampling=options.sampling,
+                    decoder=options.decoder, device=gpu,
+                ),
                 extract=partial(_seconds_to_extract, chosen, ExtractionOptions(**same)),
             )  # fmt: skip
         except DecodeError as err:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from features_store.errors import MachineError
 
@@ -127,19 +127,22 @@ def check_gpu() -> Check:
 
 
 def check_decoders() -> Check:
-    """Say which codecs can be decoded, and whether NVDEC can be used."""
+    """Say which codecs the CPU can decode, and which other decoders can be used."""
     import av
 
-    from extract.video.nvdec import require_nvdec
+    from extract.video.decoders.names import DecoderName
+    from extract.video.decoders.registry import find_decoder
     from pipelines.machine.golden_clip import clip_path
 
     there = [name for name in CODECS if _can_decode(av, name)]
     missing = [name for name in CODECS if name not in there]
-    try:
-        require_nvdec(0, clip_path())
-        found = f"{' '.join(there)}; NVDEC"
-    except MachineError:
-        found = f"{' '.join(there)}; no NVDEC"
+    found = " ".join(there)
+    for name in get_args(DecoderName)[1:]:
+        try:
+            find_decoder(name)(0).require(clip_path())
+            found += f"; {name.upper()}"
+        except MachineError:
+            found += f"; no {name.upper()}"
     if missing:
         advice = f"videos in {', '.join(missing)} will fail; install PyAV's own wheel ('av')"
         return Check("decoders", "warning", found, advice)

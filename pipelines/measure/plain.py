@@ -4,6 +4,7 @@ Nothing here is used to extract. Both keep the frames that the extractor keeps.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import av
@@ -16,9 +17,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from extract.compute.preprocess import Normalise
-from extract.sampling.samplers import make_sampler
+from extract.sampling.policy import Timeline, policy_of
 from extract.video.geometry import place_frame
 from extract.video.settings import ReaderSettings
+from extract.video.spans import find_extent
 from features_store.spec import Sampling
 
 
@@ -74,7 +76,9 @@ def _kept_frames(path: Path, sampling: Sampling) -> Iterator[VideoFrame]:
         stream.codec_context.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         assert stream.time_base is not None, "every stream of a file that was chosen has a clock"
-        sampler = make_sampler(sampling, time_base=stream.time_base)
+        sampler = policy_of(sampling).sampler(
+            Timeline(stream.time_base, partial(find_extent, path))
+        )
         for frame in container.decode(stream):
             if sampler.keep(int(frame.pts or 0)):
                 yield frame

@@ -1,0 +1,1 @@
+"""What decodes: one file each, and their registry."""

@@ -23,7 +23,7 @@ from features_store.session import StoreSession
 from pipelines.executors.deadline import Deadline
 from pipelines.executors.registry import is_needed
 from pipelines.extraction.header_cache import open_header_cache
-from pipelines.extraction.headers import check_said
+from pipelines.extraction.headers import ReadHeaders, check_said
 from pipelines.extraction.options import ExtractionOptions
 from pipelines.extraction.plan import ExtractionPlan, plan_extraction
 from pipelines.extraction.request import check_request
@@ -70,22 +70,14 @@ def extract(
     )  # fmt: skip
     require_decoder(options.decoder, computer.device)  # before anything is written
     header = new_header(computer, network, options, root=videos.root, stored=stored)
-    run_id = new_run_id()
-    deadline = deadline or Deadline(None)
+    run_id, deadline = new_run_id(), deadline or Deadline(None)
     with StoreSession(Path(out), header, run_id=run_id) as store, ExitStack() as stack:
         for shard in store.salvaged:
             logger.info("salvaged %s of a run that was killed", shard.name)
         settings = _settings(store, computer, options, deadline)
         pool = open_pool(store.header, computer, settings)
-        plan = plan_extraction(
-            videos, options, store,
-            attempts=Attempts(read_failures(store.path)),
-            cache=open_header_cache(options.header_cache, root=videos.root),
-            # Its processes start only when there is something to do.
-            read_headers=lambda paths: stack.enter_context(pool).probe(paths),
-        )  # fmt: skip
-        _check_replaced(plan, store, videos)
-        _record_manifest(store, videos)
+        # Its processes start only when there is something to do.
+        plan = _plan(videos, options, store, lambda paths: stack.enter_context(pool).probe(paths))
         report = new_report(run_id, store, videos, plan)
         with _timed(report, started, is_written=bool(plan.units)):
             if plan.units:
@@ -96,13 +88,30 @@ def extract(
                 )  # fmt: skip
                 report.is_compiled = computer.is_compiled
                 run = Run(store, report, plan)
-                if is_needed(options.cluster, options.processes):
-                    pool.close()
-                    in_worker = replace(settings, is_compiled=computer.is_compiled)
-                    run.in_processes(in_worker, options.processes, cluster=options.cluster)
-                else:
+                if not is_needed(options.cluster, options.processes):
                     run.here(UnitWork(settings, computer=computer, pool=pool, deadline=deadline))
+                    return report
+                pool.close()
+                settings = replace(settings, is_compiled=computer.is_compiled)
+                run.in_processes(settings, options.processes, cluster=options.cluster)
     return report
+
+
+def _plan(
+    videos: Source, options: ExtractionOptions, store: StoreSession, read_headers: ReadHeaders
+) -> ExtractionPlan:
+    """Return what there is to do; say in the store's manifest what the source says."""
+    plan = plan_extraction(
+        videos,
+        options,
+        store,
+        attempts=Attempts(read_failures(store.path)),
+        cache=open_header_cache(options.header_cache, root=videos.root),
+        read_headers=read_headers,
+    )
+    _check_replaced(plan, store, videos)
+    _record_manifest(store, videos)
+    return plan
 
 
 def _settings(

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from features_store.spec import Spec
@@ -64,6 +65,30 @@ class FitSettings:
     weights: str | None
     run: str
     pages: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        store: Store,
+        rows: Sequence[Row],
+        config: TrainConfig,
+        *,
+        folds: int | None,
+        device: str,
+        weights: str | Path | None,
+        run: Path,
+    ) -> FitSettings:
+        """Return the settings of a run; `UsageError` where there is no such device."""
+        return cls(
+            store=str(store.path),
+            revision=store.revision,
+            rows=tuple(RowSettings.of(row) for row in rows),
+            folds=folds,
+            config=config.model_dump(exclude_unset=True),
+            device=str(choose_device(device)),
+            weights=None if weights is None else str(weights),
+            run=str(run),
+        )
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from features_store.errors import UsageError
 from features_store.format.disk import check_folder, write_atomically
 from features_store.store import Store
-from pipelines.machine.devices import choose_device
 from pipelines.progress import ProgressLog
 from pipelines.training.executor import FitExecutor, most_processes
-from pipelines.training.planned import FitSettings, RowSettings, Table
+from pipelines.training.planned import FitSettings, Table
 from pipelines.training.report import TrainReport, begin_report, identity
 from pipelines.training.request import check_request
 from pipelines.training.table import TableRow, fill_table, rows_of_table
@@ -72,31 +72,19 @@ def train(
     config.check()
     rows = [head if isinstance(head, Row) else Row.parse(head) for head in heads]
     check_request(rows, folds=folds, seeds=seeds)
-    for row in rows:
-        refuse_wrong_options(row.choice.name, dict(row.choice.options))
-    refuse_idle_weights([row.choice for row in rows], weights)
+    _check_heads(rows, weights)
     with Store(store, revision=revision) as opened, SharedPages() as pages:
         opened.check_shards()
         run = Path(out) if out is not None else default_run_folder(opened.path)
-        settings = FitSettings(
-            store=str(opened.path),
-            revision=opened.revision,
-            rows=tuple(RowSettings.of(row) for row in rows),
-            folds=folds,
-            config=config.model_dump(exclude_unset=True),
-            device=str(choose_device(device)),
-            weights=None if weights is None else str(weights),
-            run=str(run),
+        settings = FitSettings.of(
+            opened, rows, config, folds=folds, device=device, weights=weights, run=run
         )
         is_shared = (processes or most_processes(settings)) > 1
         table = Table.load(opened, settings, pages if is_shared else None)
         data, splits = table.loaded.data, table.splits
         report = begin_report(opened, table.loaded, splits, run=run, config=config, num_seeds=seeds)
         check_folder(run)
-        folder = RunFolder(run)
-        claim(run / "run.json", identity(report, data))
-        for head in table.heads.values():
-            claim(folder.row(head.label), head.document)
+        folder = _claim_folder(run, identity(report, data), table)
         if out is None:
             logger.info("run folder %s; with `out` %s a run that was stopped goes on", run, run)
         table_rows = rows_of_table(folder, list(table.heads.values()), num_seeds=seeds)
@@ -108,6 +96,21 @@ def train(
         document = json.dumps(asdict(report), indent=1).encode()
         write_atomically(run / "results.json", document)
     return report
+
+
+def _check_heads(rows: Sequence[Row], weights: str | Path | None) -> None:
+    for row in rows:
+        refuse_wrong_options(row.choice.name, dict(row.choice.options))
+    refuse_idle_weights([row.choice for row in rows], weights)
+
+
+def _claim_folder(run: Path, identity: dict[str, Any], table: Table) -> RunFolder:
+    """Return the run folder, which has fits of these data, splits and rows alone."""
+    folder = RunFolder(run)
+    claim(run / "run.json", identity)
+    for head in table.heads.values():
+        claim(folder.row(head.label), head.document)
+    return folder
 
 
 def _fit_all(

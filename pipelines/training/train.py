@@ -79,8 +79,8 @@ def train(
         settings = FitSettings.of(
             opened, rows, config, folds=folds, device=device, weights=weights, run=run
         )
-        is_shared = (processes or most_processes(settings)) > 1
-        table = Table.load(opened, settings, pages if is_shared else None)
+        is_one = (processes or most_processes(settings)) == 1
+        table = Table.load(opened, settings, None if is_one else pages)
         data, splits = table.loaded.data, table.splits
         report = begin_report(opened, table.loaded, splits, run=run, config=config, num_seeds=seeds)
         check_folder(run)
@@ -89,12 +89,11 @@ def train(
             logger.info("run folder %s; with `out` %s a run that was stopped goes on", run, run)
         table_rows = rows_of_table(folder, list(table.heads.values()), num_seeds=seeds)
         settings = replace(settings, pages=pages.descriptor)
-        work = FitWork(settings, store=opened, table=table)
-        with FitExecutor(work, settings, processes=processes, cluster=cluster) as executor:
+        here = FitWork(settings, store=opened, table=table)
+        with FitExecutor(here, settings, processes=processes, cluster=cluster) as executor:
             _fit_all(table_rows, table, folder, executor)
         fill_table(table_rows, folder, report, data=data, splits=splits, config=config)
-        document = json.dumps(asdict(report), indent=1).encode()
-        write_atomically(run / "results.json", document)
+        write_atomically(run / "results.json", json.dumps(asdict(report), indent=1).encode())
     return report
 
 

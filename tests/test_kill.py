@@ -63,36 +63,40 @@ def test_no_worker_outlives_a_killed_run(videos, tmp_path):
 NUM_KILLS = 20
 
 
-def _killed_at_random(arguments, *, is_begun, seconds, rng):
-    """Run a command; kill it at random once it has begun. Return whether it was killed."""
-    with start(*arguments) as process:
-        while not is_begun() and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, seconds))
-        process.send_signal(signal.SIGKILL)
-        output = process.communicate()[0]
-    assert process.returncode in (0, -signal.SIGKILL), output
-    return process.returncode != 0
+def _killed_at_random(folder, pattern, *arguments):
+    """Run a command to its end, on and on; kill it at random once it leaves new files in a folder.
+
+    Says how often it was killed.
+    """
+    rng, kills = random.Random(0), 0
+    while True:
+        before = set(folder.rglob(pattern))
+        with start(*arguments) as process:
+            while set(folder.rglob(pattern)) <= before and process.poll() is None:
+                time.sleep(0.01)
+            if kills < NUM_KILLS:
+                time.sleep(rng.uniform(0, 1.5))
+                process.send_signal(signal.SIGKILL)
+            output = process.communicate()[0]
+        assert process.returncode in (0, -signal.SIGKILL), output
+        if process.returncode == 0:
+            return kills
+        kills += 1
 
 
 @pytest.mark.slow
 def test_units_in_processes_that_are_killed_twenty_times_come_out_equal(tmp_path):
     videos = write_classes(tmp_path / "videos", per_class=20, num_frames=60)
     options = (*EXTRACT, "--compile", "off", "--processes", 2)
-    with start("extract", videos, "--out", tmp_path / "whole.cubes", *options) as process:
+    whole, kills, number = tmp_path / "whole.cubes", 0, 0
+    with start("extract", videos, "--out", whole, *options) as process:
         process.communicate()
-    rng, kills, number = random.Random(0), 0, 0
     while kills < NUM_KILLS:
         number += 1
         store = tmp_path / f"{number}.cubes"
-        arguments = ("extract", videos, "--out", store, *options)
-        while _killed_at_random(
-            arguments, is_begun=lambda: any((store / "shards").glob("*.partial")),  # noqa: B023
-            seconds=1.5, rng=rng,
-        ):  # fmt: skip
-            kills += 1
+        kills += _killed_at_random(store, "*.partial", "extract", videos, "--out", store, *options)
         assert verify_store(store, full=True).problems == []
-        assert diff_stores(tmp_path / "whole.cubes", store).identical
+        assert diff_stores(whole, store).identical
     print(f"{kills} kills in {number} stores, all equal")
 
 
@@ -104,24 +108,15 @@ def test_fits_in_processes_that_are_killed_twenty_times_come_out_equal(tmp_path)
     heads = ("--head", "mean-pool", "--head", "soft-attention", "--device", "cpu")
     options = ("--folds", 4, "--seeds", 2, "--epochs", 10, "--processes", 2)
     arguments = ("train", store, *heads, *options, "--out")
-    with start(*arguments, tmp_path / "whole") as process:
+    whole, kills, number = tmp_path / "whole", 0, 0
+    with start(*arguments, whole) as process:
         output = process.communicate()[0]
     assert process.returncode == 0, output
-    rng, kills, number = random.Random(0), 0, 0
     while kills < NUM_KILLS:
         number += 1
         run = tmp_path / f"run{number}"
-
-        def num_fits():
-            return len(list((run / "fits").rglob("fold*.json")))  # noqa: B023
-
-        before = num_fits()
-        while _killed_at_random(
-            (*arguments, run), is_begun=lambda: num_fits() > before,  # noqa: B023
-            seconds=2.0, rng=rng,
-        ):  # fmt: skip
-            kills, before = kills + 1, num_fits()
-        _assert_same_run(tmp_path / "whole", run)
+        kills += _killed_at_random(run / "fits", "fold*.json", *arguments, run)
+        _assert_same_run(whole, run)
     print(f"{kills} kills in {number} runs, all equal")
 
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from features_store.format.layout import LayerShape
+from features_store.store import Store
 from features_store.verbs.diff import diff_stores
 from features_store.verbs.verify import verify_store
 from tests.clips import write_classes
@@ -96,7 +97,8 @@ def test_units_in_processes_that_are_killed_twenty_times_come_out_equal(tmp_path
         store = tmp_path / f"{number}.cubes"
         kills += _killed_at_random(store, "*.partial", "extract", videos, "--out", store, *options)
         assert verify_store(store, full=True).problems == []
-        assert diff_stores(whole, store).identical
+        with Store(whole) as first, Store(store) as second:
+            assert diff_stores(first, second).identical
     print(f"{kills} kills in {number} stores, all equal")
 
 

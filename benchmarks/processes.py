@@ -23,7 +23,6 @@ from pathlib import Path
 from features_store.store import Store
 
 HEADS = ("mean-pool", "soft-attention", "attentive-probe", "hm-an")
-PAIR = (("one", ""), ("two", "es"))
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -43,7 +42,13 @@ def main() -> None:
 
 
 def run(python: Path | str, *arguments: object, **environment: str) -> None:
-    command = [str(python), "-c", "from pipelines.cli import main; main()", *map(str, arguments)]
+    command = [
+        str(python),
+        "-P",
+        "-c",
+        "from pipelines.cli import main; main()",
+        *map(str, arguments),
+    ]
     subprocess.run(command, check=True, env={**os.environ, **environment}, capture_output=True)
 
 
@@ -78,34 +83,45 @@ def _count_equal(first: Path, second: Path) -> int:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train each head by a command of its own; of the older checkout too, if there is one."""
+    """Train all heads by one command; of the older checkout too, if there is one."""
     modes = {"two processes": (sys.executable, arguments.source, ("--processes", 2))}
     if arguments.older:
         modes["older"] = (arguments.older[0], arguments.older[1], ())
     else:
         modes["one process"] = (sys.executable, arguments.source, ("--processes", 1))
-    seconds: dict[str, list[list[float]]] = {name: [[] for _ in HEADS] for name in modes}
+    seconds: dict[str, dict[str, list[float]]] = {name: {} for name in modes}
+    options = ("--folds", 4, "--seeds", 2, "--device", "cpu", "--epochs", arguments.epochs)
+    options += tuple(word for head in HEADS for word in ("--head", head))
     for pair in range(arguments.pairs):
-        for number, head in enumerate(HEADS):
-            for name, (python, store, more) in modes.items():
-                options = ("--head", head, "--folds", 4, "--seeds", 2, "--device", "cpu", *more)
-                out = arguments.out / f"{name.replace(' ', '-')}-{pair}-{head}"
-                shutil.rmtree(out, ignore_errors=True)
-                threads = {} if name == "older" else ONE_THREAD
-                started = time.perf_counter()
-                epochs = ("--epochs", arguments.epochs)
-                run(python, "train", store, "--out", out, *options, *epochs, **threads)
-                seconds[name][number].append(time.perf_counter() - started)
-                print(f"{head}, {name}: {seconds[name][number][-1]:.1f} s", flush=True)
+        for name, (python, store, more) in modes.items():
+            out = arguments.out / f"{name.replace(' ', '-')}-{pair}"
+            shutil.rmtree(out, ignore_errors=True)
+            threads = {} if name == "older" else ONE_THREAD
+            started = time.time()
+            run(python, "train", store, "--out", out, *options, *more, **threads)
+            for head, took in _walls(out, started).items():
+                seconds[name].setdefault(head, []).append(took)
+                print(f"{head}, {name}: {took:.1f} s", flush=True)
     other = next(name for name in modes if name != "two processes")
-    for number, head in enumerate(HEADS):
-        print(f"{head}: {_ratio(seconds[other][number], seconds['two processes'][number])}")
-    sums = {name: [sum(pair) for pair in zip(*of, strict=True)] for name, of in seconds.items()}
-    print(f"in all: {_ratio(sums[other], sums['two processes'])}")
+    for head in seconds[other]:
+        print(f"{head}: {_ratio(seconds[other][head], seconds['two processes'][head])}")
     if other == "one process":
-        for head in HEADS:
-            _require_equal(*(arguments.out / f"{name}-process{es}-0-{head}" for name, es in PAIR))
+        _require_equal(arguments.out / "one-process-0", arguments.out / "two-processes-0")
         print("results of one process and of two are equal to the last digit")
+
+
+def _walls(out: Path, started: float) -> dict[str, float]:
+    """Return the seconds in which records of each head came, one after the other, and all of them.
+
+    The first head has the start of the program in its seconds.
+    """
+    records = sorted((out / "fits").rglob("fold*.json"), key=lambda path: path.stat().st_mtime)
+    walls, last = dict.fromkeys((*HEADS, "in all"), 0.0), started
+    for path in records:
+        walls[path.parent.name] += path.stat().st_mtime - last
+        last = path.stat().st_mtime
+    walls["in all"] = time.time() - started
+    return walls
 
 
 def _ratio(before: list[float], after: list[float]) -> str:

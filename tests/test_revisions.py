@@ -6,7 +6,7 @@ import pytest
 
 from features_store.manifest import ManifestRow, write_manifest
 from features_store.store import Store
-from pipelines.training import train as training
+from pipelines.training import planned
 from tests.stores import add_unit, make_store
 
 VIDEOS = {f"{label}/{i}.mp4": 3 for label in ("walk", "run") for i in range(6)}
@@ -33,17 +33,17 @@ def write_rows(store, ids):
 
 
 def test_a_run_names_one_revision_and_can_be_had_again(cubereel, store, tmp_path, monkeypatch):
-    loaded = training.load_labelled
+    loaded = planned.load_labelled
 
-    def add_then_load(*arguments):
+    def add_then_load(*arguments, **options):
         """Another process adds a video, and replaces one, when the store has been opened."""
         add_unit(store, {"walk/new.mp4": 4, "run/0.mp4": 5}, run_id="meanwhile")
         write_rows(store, [*VIDEOS, "walk/new.mp4"])
-        return loaded(*arguments)
+        return loaded(*arguments, **options)
 
     with Store(store) as opened:
         before = opened.revision
-    monkeypatch.setattr(training, "load_labelled", add_then_load)
+    monkeypatch.setattr(planned, "load_labelled", add_then_load)
     assert cubereel("train", store, *QUICK, "--out", tmp_path / "during") == 0
     monkeypatch.undo()
     assert cubereel("train", store, *QUICK, "--out", tmp_path / "now") == 0

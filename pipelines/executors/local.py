@@ -145,6 +145,8 @@ class LocalExecutor:
                     message = left[connection].receive()
                     if isinstance(message, Said | Logged):
                         self._take(message)
+                    elif isinstance(message, Wanted):
+                        left[connection].send(NoMore())
                 except MachineError:  # it has ended
                     del left[connection]
                 except Exception:

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 from store_speed import RECORD, SPEC
 
+from features_store.catalogue import Catalogue, ShardEntry, write_catalogue
 from features_store.format.layout import LayerShape, cube_path
 from features_store.format.records import VideoRecord, pack_record, record_checksum
 from features_store.metadata import StoreHeader, write_header
 from features_store.session import StoreSession
-from features_store.shards.sealing import publish
+from features_store.shards.sealing import NewShard, describe_shard
 from features_store.shards.writer import create_shard_file
 
 HEADER = StoreHeader(SPEC, (LayerShape("top", 1, 4),), sources=(new_source("/"),), has_diffs=False)
@@ -74,15 +75,18 @@ def million(path: Path, num_videos: int) -> None:
     started = time.perf_counter()
     (path / "shards").mkdir(parents=True)
     write_header(path, HEADER)
+    entries: list[ShardEntry] = []
     for first in range(0, num_videos, PER_SHARD):
-        write_tiny_shard(path / "shards" / f"s{first:08}.h5", first, PER_SHARD)
+        shard = write_tiny_shard(path / "shards" / f"s{first:08}-1.h5", first, PER_SHARD)
+        shard.publish(path / "shards", entries.append, {})
+    write_catalogue(path, Catalogue(SPEC.digest, tuple(entries)))
     shards = len(list((path / "shards").glob("*.h5")))
     print(f"made {num_videos} videos in {shards} shards in {time.perf_counter() - started:.0f} s")
     for what in ("without an index: ", "with it:          ", "again:            "):
         print(what + run(OPEN, path))
 
 
-def write_tiny_shard(path: Path, first: int, num_videos: int) -> None:
+def write_tiny_shard(path: Path, first: int, num_videos: int) -> NewShard:
     """Write a shard in bulk; `StoreSession` would flush a million times."""
     ids = [ID.format(i % 400, i) for i in range(first, first + num_videos)]
     rows = num_videos * FRAMES
@@ -100,7 +104,8 @@ def write_tiny_shard(path: Path, first: int, num_videos: int) -> None:
         table["offset"] = np.arange(num_videos) * FRAMES
         table["record_checksum"] = [record_checksum(table[i : i + 1]) for i in range(num_videos)]
         file["videos"][:] = table
-    publish(content, path, {})
+    entry = describe_shard(content, HEADER.arrays, name=path.stem, spec=SPEC)
+    return NewShard(entry, content.name)
 
 
 def hundred(folder: Path, num_stores: int) -> None:

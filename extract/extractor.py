@@ -19,7 +19,8 @@ from extract.compute.lanes import ComputeLanes
 from extract.compute.preprocess import frame_diffs
 from extract.compute.views import Batch, ComputedView, ViewComputer
 from extract.decode.pool import DecodePool, DecodeTask, Failed, Finished, Frames
-from extract.unit import Unit, UnitReport, VideoJob, draw_key_of, media_fields
+from extract.unit import Unit, UnitReport, VideoJob
+from extract.video.media import draw_key_of, media_fields
 from extract.video.reader import VideoSummary
 from features_store.errors import REASONS, DecodeError
 from features_store.format.layout import cube_path, diff_cube_path

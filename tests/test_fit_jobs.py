@@ -1,23 +1,30 @@
 """Fits as plain data, and a run folder as the jobs that are done: here, or in several processes."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features_store.errors import ContractError
+from features_store.errors import ContractError, MachineError
 from features_store.plain import from_plain, to_plain
 from pipelines.training.planned import FitSettings, RowSettings
 from pipelines.training.train import train
 from tests.stores import header, make_store
 from tests.test_grids import LAYERS
+from train.data.clips import Clips
 from train.data.pages import SharedPages
 from train.fitting.config import TrainConfig
 from train.fitting.loop import Candidate
+from train.fitting.tasks import SINGLE_LABEL
 from train.protocol.grid import Row, grid_names, load_grid
-from train.protocol.jobs import FitJob
+from train.protocol.jobs import FitJob, Selection
+from train.protocol.results import chosen_by_validation, pool_tests
+from train.protocol.runs import Fit, FoldResult, Labelled
+from train.protocol.splits import make_folds
 
 RATE = st.floats(1e-9, 1e6)
 HEADS = ["mean-pool", "soft-attention:hidden=4"]
@@ -77,12 +84,18 @@ def test_clips_that_another_process_has_read_are_mapped():
     assert second[1].tolist() == [0, 0, 0, 0, 9]
 
 
-def test_results_do_not_depend_on_the_number_of_processes(store, tmp_path):
+def test_results_do_not_depend_on_the_number_of_processes(store, tmp_path, caplog):
+    part = _with_one_unlabelled(store, tmp_path / "s.cubes")
     before = torch.get_num_threads()
-    one = _train(store, tmp_path / "1", processes=1)
-    two = _train(store, tmp_path / "2", processes=2)
+    one = _train(part, tmp_path / "1", processes=1)
+    caplog.clear()
+    two = _train(part, tmp_path / "2", processes=2)
 
     assert torch.get_num_threads() == before
+    # Once, not by every process that sets up the same.
+    assert [line for line in caplog.messages if "no label" in line] == [
+        "1 videos of the store have no label and are left out"
+    ]
     assert _without_seconds(one) == _without_seconds(two)
     for path in sorted((tmp_path / "1").rglob("*")):
         other = tmp_path / "2" / path.relative_to(tmp_path / "1")
@@ -91,8 +104,52 @@ def test_results_do_not_depend_on_the_number_of_processes(store, tmp_path):
         assert other.exists()
 
 
+def _with_one_unlabelled(store, path):
+    shutil.copytree(store, path)
+    first, second, *rest = (path / "manifest.csv").read_text().splitlines()
+    row = dict(zip(first.split(","), second.split(","), strict=True)) | {"label": ""}
+    (path / "manifest.csv").write_text("\n".join([first, ",".join(row.values()), *rest]) + "\n")
+    return path
+
+
 def _without_seconds(report):
     return [{k: v for k, v in row.__dict__.items() if k != "seconds"} for row in report.heads]
+
+
+def test_without_room_to_share_clips_one_process_fits(store, tmp_path, monkeypatch, caplog):
+    def no_room(*_, **__):
+        raise MachineError("no room for 1 MB of clips")
+
+    shared = _train(store, tmp_path / "shared", heads=HEADS[:1])
+    monkeypatch.setattr("train.data.pages.unlinked_file", no_room)
+    monkeypatch.setattr("pipelines.training.train.most_processes", lambda _: 2)
+    caplog.set_level("INFO")
+    alone = _train(store, tmp_path / "alone", heads=HEADS[:1])
+    assert _without_seconds(alone) == _without_seconds(shared)
+    assert "all fits are done in this process: no room for 1 MB of clips" in caplog.messages
+    with pytest.raises(MachineError, match="no room"):
+        _train(store, tmp_path / "two", heads=HEADS[:1], processes=2)
+
+
+def test_the_choice_of_validation_is_of_seeds_that_all_heads_have():
+    splits = make_folds(np.arange(8) % 2, np.arange(8), num_folds=2, inner_folds=1, seed=0)
+    clips = Clips.__new__(Clips)  # which no score needs
+    data = Labelled(clips, np.arange(8) % 2, np.arange(8), ("a", "b"))
+
+    def results(better_in, seeds):
+        found = []
+        for fold, split in enumerate(splits):
+            selection = Selection(Candidate(0.1, 0.0), 1.0, float(fold == better_in))
+            for seed in range(seeds):
+                probs = np.eye(2)[(np.arange(8) % 2)[split.test]]
+                found.append(FoldResult(fold, seed, selection, Fit(probs, [0.0], 1, 0.0)))
+        return found
+
+    heads = {"first": results(0, 3), "second": results(1, 2)}
+    reference = pool_tests(heads["first"], data, splits, task=SINGLE_LABEL)
+    chosen = chosen_by_validation(heads, data, splits, task=SINGLE_LABEL, reference=reference)
+    assert chosen["head_of_fold"] == ["first", "second"]
+    assert chosen["balanced_accuracy"] == 1
 
 
 def test_heads_are_added_to_the_table_of_a_run(store, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.unit import media_fields
+from extract.video.media import media_fields
 from features_store.errors import REASONS, DecodeError
 from features_store.ledger import append_failure, new_failure, read_failures
 from features_store.store import Store

@@ -51,7 +51,7 @@ class Left:
 
 
 class ToyWork(Work):
-    Settings, Job, Report, Event = Toy, Number, Square, Begun | Left
+    Settings, Job, Report, Events = Toy, Number, Square, (Begun, Left)
 
     def __init__(self, settings):
         self._settings = settings

@@ -9,7 +9,9 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any, get_args
 
 from features_store.plain import PlainError, from_plain, to_plain
@@ -41,13 +43,19 @@ def receive(connection: Connection, kinds: Any) -> Any:
     return from_plain(named[name], document)
 
 
-def serve_parent(descriptor: int) -> Connection:
+def serve_parent(
+    descriptor: int, *, at_sigterm: Callable[[int, FrameType | None], None] | None = None
+) -> Connection:
     """Return the connection to the parent, whose orders alone count and with whom this ends.
 
     Schedulers signal every process of a job: signals other than SIGKILL are ignored.
+
+    Args:
+        at_sigterm: called at that signal, where it is an order of the parent's.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, at_sigterm or signal.SIG_IGN)
     connection = Connection(descriptor)
     threading.Thread(target=_die_with, args=(connection, os.getppid()), daemon=True).start()
     return connection

@@ -79,9 +79,15 @@ def print_report(report: TrainReport) -> None:
         )
     typer.echo(
         f"{report.num_videos} videos, {report.num_groups} groups, {len(report.classes)} classes, "
-        f"{len(report.split_hashes)} test splits, {report.num_seeds} seeds; s.e. over groups"
+        f"{len(report.split_hashes)} test splits, {_seeds(report)} seeds; s.e. over groups"
     )
     typer.echo(f"results: {report.run}/results.json")
+
+
+def _seeds(report: TrainReport) -> str:
+    """Return how many seeds the heads have; those that were there before may have others."""
+    least, *_, most = sorted([len(row.seeds) for row in report.heads] * 2)
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def _signed(difference: float, interval: tuple[float, float]) -> str:

@@ -11,13 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
-from typing import Any, get_args
+from typing import Any
 
 from extract.decode.connection import receive, send
 from features_store.errors import MachineError
@@ -39,15 +38,19 @@ from pipelines.executors.work import Say, Work
 
 logger = logging.getLogger("cubereel")
 STOP_SECONDS = 60.0  # for sealing what is committed; what is left then, the next run salvages
+LEAVE_SECONDS = 5.0  # for a process whose connection has ended
 
 
 class LocalExecutor:
     """Runs jobs in worker processes, which stay from one `run` to the next; a context manager.
 
+    All talking to workers is done in a thread of its own, since a signal interrupts the main one:
+    no message is read by halves, and what `say` begins it ends.
+
     Args:
         kind: of work.
         settings: of that work.
-        say: called with the events of all workers, in this thread.
+        say: called in that thread with the events of all workers, one after the other.
         descriptors: of files that workers have open under the same numbers.
     """
 
@@ -65,19 +68,24 @@ class LocalExecutor:
             f"{kind.__module__}:{kind.__qualname__}", to_plain(settings), tuple(sys.path)
         )
         self._num_processes, self._descriptors, self._say = processes, descriptors, say
-        self._events = {each.__name__: each for each in get_args(kind.Event) or (kind.Event,)}
+        self._events = {event.__name__: event for event in kind.Events}
         self._workers: list[_Worker] = []
+        self._thread = ThreadPoolExecutor(1, "executor")
 
     def __enter__(self) -> LocalExecutor:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self._stop()
+            for worker in self._workers:
+                worker.stop()
+            with suppress(TimeoutError):
+                self._thread.submit(self._take_the_rest).result(STOP_SECONDS)
         for worker in self._workers:
             worker.end()
+        self._thread.shutdown()
+        for worker in self._workers:
+            worker.connection.close()
 
     @property
     def has_begun(self) -> bool:
@@ -100,57 +108,53 @@ class LocalExecutor:
         while len(self._workers) < min(self._num_processes, num_open):
             self._workers.append(_Worker(self._begin, self._descriptors))
         while num_open:
-            for worker in self._workers:
-                if worker.is_idle and waiting:
-                    worker.assign(waiting.popleft())
-            for worker in self._ready():
-                message = worker.receive()
-                if isinstance(message, Wanted) and waiting:
-                    worker.assign(waiting.popleft())
-                elif isinstance(message, Wanted):
-                    worker.send(NoMore())
-                elif isinstance(message, Idle):
-                    worker.is_idle = True
-                elif isinstance(message, Reported):
-                    num_open -= 1
-                    yield from_plain(self._kind.Report, message.report)
-                else:
-                    self._take(message)
+            for report in self._thread.submit(self._step, waiting).result():
+                num_open -= 1
+                yield report
 
-    def _ready(self) -> Iterable[_Worker]:
-        """Wait until some workers have something to say, and return them."""
-        by_connection = {worker.connection: worker for worker in self._workers}
-        return [
-            by_connection[ready] for ready in wait(list(by_connection)) if ready in by_connection
-        ]
+    def _step(self, waiting: deque[Any]) -> list[Any]:
+        """Hand out jobs, take in what workers say next, and return the reports among it."""
+        for worker in self._workers:
+            if worker.is_idle and waiting:
+                worker.assign(waiting.popleft())
+        reports: list[Any] = []
+        for worker in _ready(self._workers):
+            message = worker.receive()
+            if isinstance(message, Wanted) and waiting:
+                worker.assign(waiting.popleft())
+            elif isinstance(message, Reported):
+                reports.append(from_plain(self._kind.Report, message.report))
+            elif isinstance(message, Failed):
+                raise message.error
+            else:
+                self._take(worker, message)
+        return reports
 
-    def _take(self, message: Said | Logged | Failed) -> None:
-        if isinstance(message, Failed):
-            raise message.error
-        if isinstance(message, Logged):
+    def _take(self, worker: _Worker, message: FromWorker) -> None:
+        if isinstance(message, Wanted):
+            worker.send(NoMore())
+        elif isinstance(message, Idle):
+            worker.is_idle = True
+        elif isinstance(message, Logged):
             logger.log(message.level, "%s", message.text)
-        else:
+        elif isinstance(message, Said):
             self._say(from_plain(self._events[message.kind], message.event))
 
-    def _stop(self) -> None:
-        """Let every worker end in good order, and take in what it hands over."""
-        for worker in self._workers:
-            worker.stop()
-        until = time.monotonic() + STOP_SECONDS
-        left = {each.connection: each for each in self._workers if each.is_at_work}
-        while left and (ready := wait(list(left), max(0.0, until - time.monotonic()))):
-            for connection in [each for each in left if each in ready]:
+    def _take_the_rest(self) -> None:
+        """Take in what workers hand over until they have ended."""
+        while left := [worker for worker in self._workers if worker.is_at_work]:
+            for worker in _ready(left):
                 # The error on its way says more than what goes wrong in leaving.
                 try:
-                    message = left[connection].receive()
-                    if isinstance(message, Said | Logged):
-                        self._take(message)
-                    elif isinstance(message, Wanted):
-                        left[connection].send(NoMore())
-                except MachineError:  # it has ended
-                    del left[connection]
+                    self._take(worker, worker.receive())
                 except Exception:
                     logger.debug("while leaving", exc_info=True)
+
+
+def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
+    """Wait until some workers have something to say, and return them."""
+    ready = wait([worker.connection for worker in workers])
+    return [worker for worker in workers if worker.connection in ready]
 
 
 class _Worker:
@@ -158,6 +162,7 @@ class _Worker:
 
     Attributes:
         is_idle: whether it has no job.
+        is_lost: whether its connection has ended.
     """
 
     def __init__(self, begin: Begin, descriptors: Sequence[int]) -> None:
@@ -176,7 +181,7 @@ class _Worker:
                 ours.close()
                 raise MachineError(f"cannot start a worker process: {err}") from err
         self.connection = Connection(ours.detach())
-        self.is_idle = True
+        self.is_idle, self.is_lost = True, False
         self.send(begin)
 
     @property
@@ -187,7 +192,7 @@ class _Worker:
     @property
     def is_at_work(self) -> bool:
         """Whether it has a job, and has not ended."""
-        return not self.is_idle and not self.connection.closed
+        return not (self.is_idle or self.is_lost)
 
     def assign(self, job: object) -> None:
         """Give it a job."""
@@ -208,9 +213,11 @@ class _Worker:
         try:
             message: FromWorker = receive(self.connection, FromWorker)
         except (EOFError, OSError, PlainError) as err:
+            self.is_lost = True
+            how = self.end(after=LEAVE_SECONDS)
             raise MachineError(
-                f"a worker process ended: {self.end()}; where memory runs out, give fewer "
-                "`processes`; run the same command again to go on"
+                f"a worker process ended: {how}; where memory runs out, give fewer `processes`; "
+                "run the same command again to go on"
             ) from err
         return message
 
@@ -218,12 +225,11 @@ class _Worker:
         """Ask it to end in good order."""
         self._process.terminate()
 
-    def end(self) -> str:
-        """End it, if it still runs, and say how it ended."""
+    def end(self, *, after: float = 0.0) -> str:
+        """End it, if it still runs after so many seconds, and say how it ended."""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=0 if self.is_idle else 5)
+            self._process.wait(timeout=after)
         if self._process.poll() is None:
             self._process.kill()
         status = self._process.wait()
-        self.connection.close()
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"

@@ -21,13 +21,13 @@ class Work(AbstractContextManager["Work"]):
 
     Attributes:
         Settings, Job, Report: their types.
-        Event: a type, or a union of types, of what is said while a job is done.
+        Events: types of what is said while a job is done.
     """
 
     Settings: ClassVar[type]
     Job: ClassVar[type]
     Report: ClassVar[type]
-    Event: ClassVar[Any]
+    Events: ClassVar[tuple[type, ...]] = ()
 
     @abstractmethod
     def run(self, jobs: Iterator[Any], say: Say) -> Generator[Any, None, None]:

@@ -1,7 +1,8 @@
 """A worker process: ``python -P -m pipelines.executors.worker CONNECTION_FD``.
 
 It does one kind of work until the parent hangs up. SIGTERM, which the parent sends where it stops
-itself, ends it in good order: what is committed is handed over first.
+itself, ends it in good order: what is committed is handed over first. What is logged while the work
+is set up is not passed on: the parent set up the same, and said it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
-from threading import Lock
 from types import FrameType
 from typing import Any
 
@@ -35,6 +36,8 @@ from pipelines.executors.messages import (
 )
 from pipelines.executors.work import Work
 
+logger = logging.getLogger("cubereel")
+
 
 class _Stopped(BaseException):
     """The parent stops."""
@@ -45,7 +48,8 @@ class Worker:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._sending = Lock()  # the work speaks from several threads
+        # The work speaks from several threads, and no signal may break off a message.
+        self._sending = ThreadPoolExecutor(1, "send")
 
     def serve(self) -> None:
         """Work until the parent hangs up (`EOFError` or `OSError`)."""
@@ -53,6 +57,7 @@ class Worker:
         sys.path[:] = begin.path
         kind = _find(begin.work)
         with kind(from_plain(kind.Settings, begin.settings)) as work:  # type: ignore[call-arg]
+            logger.handlers = [_ToParent(self)]
             while True:
                 first: Assigned | NoMore = receive(self._connection, ToWorker)
                 if isinstance(first, Assigned):
@@ -62,8 +67,7 @@ class Worker:
 
     def send(self, message: FromWorker) -> None:
         """Send a message to the parent."""
-        with self._sending:
-            send(self._connection, message)
+        self._sending.submit(send, self._connection, message).result()
 
     def _say(self, event: object) -> None:
         self.send(Said(type(event).__name__, to_plain(event)))
@@ -103,11 +107,9 @@ def _stop(number: int, _: FrameType | None) -> None:
 
 def main(descriptor: int) -> None:
     """Serve the parent at the other end of a socket."""
-    connection = serve_parent(descriptor)
-    signal.signal(signal.SIGTERM, _stop)
-    worker = Worker(connection)
-    logger = logging.getLogger("cubereel")
-    logger.handlers, logger.level = [_ToParent(worker)], logging.WARNING
+    worker = Worker(serve_parent(descriptor, at_sigterm=_stop))
+    logger.addHandler(logging.NullHandler())
+    logger.setLevel(logging.WARNING)
     try:
         worker.serve()
     except (_Stopped, EOFError, BrokenPipeError, ConnectionResetError):

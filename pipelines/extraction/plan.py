@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 
-from extract.unit import Unit, VideoJob, media_fields
+from extract.unit import Unit, VideoJob
 from extract.video.counts import NO_HEADER, FrameCount, count_frames
 from extract.video.header import VideoHeader
+from extract.video.media import media_fields
 from features_store.format.layout import SHARD_BYTES, ArraySpec, split_units
 from features_store.format.records import VideoRecord
 from features_store.ledger import Failure

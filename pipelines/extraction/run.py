@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from features_store.session import StoreSession
 from features_store.shards.sealing import NewShard
@@ -107,16 +105,10 @@ class Run:
 
     def in_processes(self, settings: UnitSettings, processes: int, *, cluster: str) -> None:
         """Extract in worker processes."""
-        # A signal interrupts this thread, and may not come between listing a shard and naming it.
-        with self._timed(), ThreadPoolExecutor(1, "list") as listing:
-
-            def take(event: Any) -> None:
-                listing.submit(self._take, event).result()
-
-            executor = make_executor(cluster, UnitWork, settings, processes=processes, say=take)
-            with executor:
-                for _ in executor.run(self._plan.units):
-                    pass
+        executor = make_executor(cluster, UnitWork, settings, processes=processes, say=self._take)
+        with self._timed(), executor:
+            for _ in executor.run(self._plan.units):
+                pass
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

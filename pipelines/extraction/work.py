@@ -95,7 +95,7 @@ class UnitWork(Work):
     """
 
     Settings, Job, Report = UnitSettings, Unit, UnitReport
-    Event = FramesWritten | VideoDone | VideoFailed | NewShard
+    Events = (FramesWritten, VideoDone, VideoFailed, NewShard)
 
     def __init__(
         self,

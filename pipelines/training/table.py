@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from features_store.errors import ContractError, UsageError
@@ -16,7 +17,7 @@ from train.fitting.tasks import task_of
 from train.protocol.jobs import FitJob, Selection, select, test_jobs, validation_jobs
 from train.protocol.results import Pooled, chosen_by_validation, head_row, pool_tests
 from train.protocol.run_folder import RunFolder, read_document
-from train.protocol.runs import FoldResult, Labelled
+from train.protocol.runs import Fit, FoldResult, Labelled
 from train.protocol.splits import Split
 
 
@@ -63,12 +64,12 @@ class TableRow:
         return list(validation_jobs(self.label, self.candidates, splits))
 
     def selections(
-        self, folder: RunFolder, data: Labelled, splits: Sequence[Split]
+        self, read: Callable[[FitJob], Fit], data: Labelled, splits: Sequence[Split]
     ) -> list[Selection]:
-        """Return what validation chose in each fold; its fits are done."""
+        """Return what validation chose in each fold; `read` gives its fits, which are done."""
         return select(
             self.label, self.candidates, splits, labels=data.labels, task=task_of(self.config),
-            probs_of=lambda job: folder.read(job).probs,
+            probs_of=lambda job: read(job).probs,
         )  # fmt: skip
 
     def tests(self, selections: Sequence[Selection]) -> list[FitJob]:
@@ -113,11 +114,11 @@ def fill_table(
     results: dict[str, list[FoldResult]] = {}
     reference: Pooled | None = None
     for row in rows:
-        selections = row.selections(folder, data, splits)
+        read = cache(folder.read)
+        selections = row.selections(read, data, splits)
         tests = row.tests(selections)
-        fits = [FoldResult(j.fold, j.seed, selections[j.fold], folder.read(j)) for j in tests]
-        validation = [folder.read(job) for job in row.validation(splits)]
-        seconds = sum(fit.seconds for fit in [*validation, *(each.fit for each in fits)])
+        fits = [FoldResult(j.fold, j.seed, selections[j.fold], read(j)) for j in tests]
+        seconds = sum(read(job).seconds for job in [*row.validation(splits), *tests])
         pooled = pool_tests(fits, data, splits, task=task)
         reference = reference or pooled
         report.heads.append(

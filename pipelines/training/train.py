@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from features_store.errors import UsageError
+from features_store.errors import MachineError, UsageError
 from features_store.format.disk import check_folder, write_atomically
 from features_store.store import Store
 from pipelines.progress import ProgressLog
@@ -79,8 +79,7 @@ def train(
         settings = FitSettings.of(
             opened, rows, config, folds=folds, device=device, weights=weights, run=run
         )
-        is_one = (processes or most_processes(settings)) == 1
-        table = Table.load(opened, settings, None if is_one else pages)
+        processes, table = _load(opened, settings, pages, processes=processes)
         data, splits = table.loaded.data, table.splits
         report = begin_report(opened, table.loaded, splits, run=run, config=config, num_seeds=seeds)
         check_folder(run)
@@ -103,6 +102,24 @@ def _check_heads(rows: Sequence[Row], weights: str | Path | None) -> None:
     refuse_idle_weights([row.choice for row in rows], weights)
 
 
+def _load(
+    store: Store, settings: FitSettings, pages: SharedPages, *, processes: int | None
+) -> tuple[int | None, Table]:
+    """Return the table, its clips in shared pages if several processes may fit, and how many may.
+
+    Where nobody says how many and there is no room for such pages, it is this one.
+    """
+    if (processes or most_processes(settings)) == 1:
+        return processes, Table.load(store, settings, None)
+    try:
+        return processes, Table.load(store, settings, pages)
+    except MachineError as err:
+        if processes is not None:
+            raise
+        logger.info("all fits are done in this process: %s", err)
+        return 1, Table.load(store, settings, None)
+
+
 def _claim_folder(run: Path, identity: dict[str, Any], table: Table) -> RunFolder:
     """Return the run folder, which has fits of these data, splits and rows alone."""
     folder = RunFolder(run)
@@ -122,7 +139,7 @@ def _fit_all(
     num_tests = sum(row.num_seeds for row in asked) * len(splits)
     with ProgressLog("train", total=len(validation) + num_tests, unit="fits") as progress:
         _run(validation, folder, executor, progress)
-        tests = [j for r in asked for j in r.tests(r.selections(folder, data, splits))]
+        tests = [j for r in asked for j in r.tests(r.selections(folder.read, data, splits))]
         _run(tests, folder, executor, progress)
 
 

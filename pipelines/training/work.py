@@ -39,7 +39,7 @@ class FitWork(Work):
         store, table: those of the settings, where this process has them already.
     """
 
-    Settings, Job, Report, Event = FitSettings, FitJob, FitDone, FitDone
+    Settings, Job, Report = FitSettings, FitJob, FitDone
 
     def __init__(
         self, settings: FitSettings, *, store: Store | None = None, table: Table | None = None

@@ -120,10 +120,17 @@ def chosen_by_validation(
     task: Task,
     reference: Pooled,
 ) -> dict[str, Any]:
-    """Score the head that each fold's own validation videos choose; no test video is asked."""
+    """Score the head that each fold's own validation videos choose; no test video is asked.
+
+    Of the seeds that all heads have, since each seed is scored over all folds.
+    """
+    num_seeds = min(len({r.seed for r in rs}) for rs in results.values())
     heads, chosen = [], []
     for fold in range(len(splits)):
-        by_head = {label: [r for r in rs if r.fold == fold] for label, rs in results.items()}
+        by_head = {
+            label: [r for r in rs if r.fold == fold and r.seed < num_seeds]
+            for label, rs in results.items()
+        }
         best = max(by_head, key=lambda label: by_head[label][0].selection.rank)
         heads.append(best)
         chosen += by_head[best]

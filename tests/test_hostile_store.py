@@ -5,7 +5,6 @@ import os
 from dataclasses import replace
 
 import h5py
-import hdf5plugin
 import numpy as np
 import pytest
 
@@ -24,6 +23,7 @@ from features_store.verbs.reshape import RepackOptions, repack_store
 from features_store.verbs.verify import verify_store
 from tests.stores import HEADER, catalogue_of, header, make_store, relist
 
+hdf5plugin = pytest.importorskip("hdf5plugin")  # absent where GPU tests alone are run
 LENGTHS = {"walk/a.mp4": 5, "run/b.mp4": 1, "walk/ü c.mp4": 12}
 CUBES = "cubes/center/top"
 COMPACT = {"dtype": "8bit", "compression": "zstd"}

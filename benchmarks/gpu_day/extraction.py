@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -23,45 +22,58 @@ from pipelines.extraction.options import ExtractionOptions
 from pipelines.machine.devices import require_decoder
 
 FPS = "10"
-WORKERS = {"cpu": (1, 2, 4, 8, 14), "nvdec": (1, 8)}
-WHOLE_SECONDS = 10.0  # about so many videos are extracted
+DECODERS = (("cpu", 1), ("cpu", 8), ("cpu", 14), ("nvdec", 1), ("nvdec", 8))
+# Decoder, worker processes, decoders of each: the first fills the cores of a GPU's share of a node.
+WHOLES = (("cpu", 1, 14), ("cpu", 2, 7), ("cpu", 4, 4), ("nvdec", 1, 8))
+COPIES = 250  # of each clip
+WHOLE_SECONDS = 12.0  # about so many videos are extracted
 
 
 def rows(setting: Setting) -> Iterator[Row]:
     started = time.monotonic()
     backbone = networks.names(setting)[0]
     weights = weights_of(backbone, setting)
+    is_late = lambda: time.monotonic() - started > setting.seconds  # noqa: E731
     for size, folder, seconds in sources(setting):
-        rates: dict[tuple[str, int], float] = {}
-        for decoder in ("cpu", "nvdec"):
-            for workers in (1,) if setting.is_small else WORKERS[decoder]:
-                if time.monotonic() - started > setting.seconds:
-                    return
-                row: Row = {"videos": size, "what": "decoding", "decoder": decoder}
-                row["workers"] = workers
-                try:
-                    frames, took = decode(folder, backbone, decoder, workers, setting)
-                except Exception as err:
-                    yield row | {"note": f"{type(err).__name__}: {str(err).splitlines()[0][:200]}"}
-                    break
-                rates[decoder, workers] = frames / took
-                yield row | {"kept frames/s": round(frames / took)}
-        for (decoder, workers), decoded in rates.items():
-            if workers not in WORKERS[decoder][-2:] and not setting.is_small:
-                continue
-            if time.monotonic() - started > setting.seconds:
+        rates: dict[str, float] = {}
+        for decoder, workers in DECODERS[::3] if setting.is_small else DECODERS:
+            if is_late():
                 return
-            row = {"videos": size, "what": "whole", "decoder": decoder, "workers": workers}
-            some, its_seconds = part(folder, seconds, setting, frames=WHOLE_SECONDS * decoded)
+            row: Row = {"videos": size, "what": "decoding", "decoder": decoder, "workers": workers}
             try:
-                figures = whole(some, backbone, weights, decoder, workers, its_seconds, setting)
+                frames, took = decode(folder, backbone, decoder, workers, setting)
             except Exception as err:
-                yield row | {"note": f"{type(err).__name__}: {str(err).splitlines()[0][:200]}"}
+                yield row | {"note": noted(err)}
                 continue
-            yield row | figures | {"of decoding": round(figures["kept frames/s"] / decoded, 2)}
+            rates[decoder] = max(rates.get(decoder, 0.0), frames / took)
+            yield row | {"kept frames/s": round(frames / took)}
+        for decoder, processes, workers in WHOLES[:1] if setting.is_small else WHOLES:
+            if is_late():
+                return
+            if decoder not in rates:
+                continue
+            row = {"videos": size, "what": "whole", "decoder": decoder, "workers": workers}
+            row["processes"] = processes
+            some, its_seconds = part(folder, seconds, setting, WHOLE_SECONDS * rates[decoder])
+            options = ExtractionOptions(
+                backbone=backbone, weights=weights, fps=FPS, decoder=decoder, workers=workers,
+                processes=processes, device=str(setting.device), compile="off",
+            )  # fmt: skip
+            try:
+                figures = whole(some, options, its_seconds, setting)
+            except Exception as err:
+                yield row | {"note": noted(err)}
+                continue
+            yield (
+                row | figures | {"of decoding": round(figures["kept frames/s"] / rates[decoder], 2)}
+            )
 
 
-def part(folder: Path, seconds: float, setting: Setting, *, frames: float) -> tuple[Path, float]:
+def noted(err: Exception) -> str:
+    return f"{type(err).__name__}: {str(err).splitlines()[0][:200]}"
+
+
+def part(folder: Path, seconds: float, setting: Setting, frames: float) -> tuple[Path, float]:
     """Return a list of the first videos with about so many kept frames, and their seconds."""
     paths = sorted(folder.iterdir())
     share = min(1.0, frames / (float(FPS) * seconds))
@@ -88,18 +100,18 @@ def sources(setting: Setting) -> Iterator[tuple[str, Path, float]]:
         yield "320×240", small, 0.8
         return
     found = setting.clips
-    clips.copies(found, small, num_videos=int(os.environ.get("GPU_DAY_VIDEOS", "4000")))
-    yield "320×240", small, video_seconds(small)
+    clips.copies(found, small, num_videos=COPIES * len(found))
+    yield "320×240", small, COPIES * video_seconds(found)
     made = clips.enlarged(found[:16], setting.scratch / "enlarged", size=(1920, 1080), seconds=15.0)
-    clips.copies(made, large, num_videos=48)
-    yield "1920×1080", large, video_seconds(large)
+    clips.copies(made, large, num_videos=8 * len(made))
+    yield "1920×1080", large, 8 * video_seconds(made)
 
 
-def video_seconds(folder: Path) -> float:
+def video_seconds(paths: Sequence[Path]) -> float:
     import av
 
     total = 0.0
-    for path in folder.iterdir():
+    for path in paths:
         with av.open(str(path)) as container:
             total += (container.duration or 0) / av.time_base
     return total
@@ -131,22 +143,10 @@ def decode(
         return num_frames, time.perf_counter() - started
 
 
-def whole(
-    videos: Path,
-    backbone: str,
-    weights: Path,
-    decoder: str,
-    workers: int,
-    video_seconds: float,
-    setting: Setting,
-) -> Row:
+def whole(videos: Path, options: ExtractionOptions, video_seconds: float, setting: Setting) -> Row:
     out = setting.scratch / "whole.cubes"
     shutil.rmtree(out, ignore_errors=True)
     with BusyShare() as busy:
-        options = ExtractionOptions(
-            backbone=backbone, weights=weights, fps=FPS, decoder=decoder, workers=workers,
-            device=str(setting.device), compile="off",
-        )  # fmt: skip
         report = extract(videos, out=out, options=options)
     if report.failed:
         raise RuntimeError(report.failed[0]["error"])

@@ -21,7 +21,10 @@ from pathlib import Path
 from benchmarks.gpu_day.step import WEIGHTS
 
 MAX_BYTES = 60 * 2**20
-COMMON = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "xxhash", "beartype")
+COMMON = (
+    "annotated-types", "beartype", "msgspec", "pydantic", "pydantic-core", "typing-inspection",
+    "xxhash",
+)  # fmt: skip
 PACKAGES = {
     "a": ((*COMMON, "av"), "machine,cuda_tests,extraction"),
     "b": (COMMON, "cubes,backbones,training"),

@@ -39,7 +39,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     while time.monotonic() - started < KILLING_SHARE * setting.seconds:
         with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.DEVNULL) as process:
             try:
-                process.wait(random.uniform(3, 4) if setting.is_small else random.uniform(8, 40))
+                process.wait(random.uniform(3, 4) if setting.is_small else random.uniform(6, 14))
                 break  # all is done
             except subprocess.TimeoutExpired:
                 process.kill()

@@ -25,9 +25,11 @@ from features_store.metadata import StoreHeader, write_header
 from features_store.session import StoreSession
 from features_store.shards.sealing import NewShard, describe_shard
 from features_store.shards.writer import create_shard_file
+from features_store.sources import new_source
 
-HEADER = StoreHeader(SPEC, (LayerShape("top", 1, 4),), sources=(new_source("/"),), has_diffs=False)
-WIDE = StoreHeader(SPEC, (LayerShape("top", 7, 1024),), sources=(new_source("/"),), has_diffs=False)
+SOURCE = new_source("/")
+HEADER = StoreHeader(SPEC, (LayerShape("top", 1, 4),), sources=(SOURCE,), has_diffs=False)
+WIDE = StoreHeader(SPEC, (LayerShape("top", 7, 1024),), sources=(SOURCE,), has_diffs=False)
 PER_SHARD, FRAMES = 5000, 2
 ID = "Kinetics/class_{:03}/video_{:011}.mp4"
 
@@ -98,7 +100,9 @@ def write_tiny_shard(path: Path, first: int, num_videos: int) -> NewShard:
         file[cube_path("center", "top")][:] = np.ones((rows, 1, 1, 4), np.float16)
         file["pts_seconds"][:] = np.arange(rows) / 10
         file["frame_index"][:] = np.arange(rows)
-        record = VideoRecord(id=ids[0], offset=0, length=FRAMES, checksums=(0, 0, 0), **RECORD)
+        record = VideoRecord(
+            id=ids[0], source=SOURCE.id, offset=0, length=FRAMES, checksums=(0, 0, 0), **RECORD
+        )
         table = np.repeat(pack_record(record, file["videos"].dtype), num_videos)
         table["id"] = ids
         table["offset"] = np.arange(num_videos) * FRAMES

@@ -65,7 +65,7 @@ def test_extraction_twice_does_nothing_the_second_time(cubereel, videos, tmp_pat
 def test_a_file_of_many_spans_is_hashed_once(cubereel, videos, tmp_path, monkeypatch):
     hashed = []
     monkeypatch.setattr(
-        "extract.unit.file_sha256", lambda path: hashed.append(path) or file_sha256(path)
+        "extract.video.media.file_sha256", lambda path: hashed.append(path) or file_sha256(path)
     )
     video = shutil.copy(videos / "dark" / "0.mp4", tmp_path / "video.mp4")
     spans = [f"video.mp4,{i / 10},{(i + 4) / 10}" for i in range(5)]

@@ -15,6 +15,7 @@ from benchmarks.gpu_day import networks
 from benchmarks.gpu_day.clock import rate
 from benchmarks.gpu_day.machine import copy_rate, matmul_rate
 from benchmarks.gpu_day.step import Row, Setting, run_step
+from extract.compute.compiled import first_line
 from extract.compute.computer import ComputedFrames, CubeComputer
 from extract.compute.lanes import GPU_LANES, ComputeLanes
 from extract.compute.precision import fixed_frames
@@ -40,8 +41,7 @@ def rows(setting: Setting) -> Iterator[Row]:
             try:
                 yield from way(name, setting, flop_rate, byte_rate)
             except Exception as err:  # one that fails says so and costs no other
-                reason = f"{type(err).__name__}: {str(err).splitlines()[0][:200]}"
-                yield {"network": name, "run": way.__name__, "note": reason}
+                yield {"network": name, "run": way.__name__, "note": first_line(err)[:200]}
 
 
 def eager_rows(name: str, setting: Setting, flop_rate: float, byte_rate: float) -> Iterator[Row]:

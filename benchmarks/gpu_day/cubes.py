@@ -12,6 +12,7 @@ import torch
 from benchmarks.gpu_day import networks
 from benchmarks.gpu_day.backbones import COMPILED_BATCH
 from benchmarks.gpu_day.step import Row, Setting, run_step
+from extract.compute.compiled import first_line
 from extract.compute.computer import CubeComputer
 from extract.compute.precision import fixed_frames
 from features_store.spec import Precision
@@ -40,7 +41,7 @@ def rows(setting: Setting) -> Iterator[Row]:
             try:
                 yield row | compare(computer, expected[name], is_compiled=run == "compiled")
             except Exception as err:  # one that fails says so and costs no other
-                yield row | {"note": f"{type(err).__name__}: {str(err).splitlines()[0]}"}
+                yield row | {"note": first_line(err)[:200]}
 
 
 def compare(computer: CubeComputer, expected: Cubes, *, is_compiled: bool) -> Row:

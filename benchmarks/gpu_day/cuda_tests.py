@@ -18,10 +18,9 @@ def rows(setting: Setting) -> Iterator[Row]:
         yield {"what": "pytest -m cuda", "is": "skipped: torch finds no GPU"}
         return
     with (setting.scratch / "pytest.txt").open("w+") as log:
-        # Compilers older than torch 2.15 cannot trace checks of types, so `extract` is without.
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-m", "cuda", "-n", "4", "-q", "--tb=short",
-             "-p", "no:benchmark", "--jaxtyping-packages=train,beartype.beartype", "tests"],
+             "-p", "no:benchmark", "tests"],
             stdout=log, stderr=log, env={**os.environ, "FAIL_WITHOUT_CUDA": "1"},
         )  # fmt: skip
         try:

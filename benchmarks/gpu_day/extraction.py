@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from benchmarks.gpu_day import clips, networks
 from benchmarks.gpu_day.step import Row, Setting, run_step
 from extract.backbones.registry import load_network
+from extract.compute.compiled import first_line
 from extract.compute.preprocess import preprocessing_for
 from extract.decode.pool import DecodePool, DecodeSettings, DecodeTask, Failed
 from features_store.spec import Sampling
@@ -23,57 +25,61 @@ from pipelines.machine.devices import require_decoder
 
 FPS = "10"
 DECODERS = (("cpu", 1), ("cpu", 8), ("cpu", 14), ("nvdec", 1), ("nvdec", 8))
-# Decoder, worker processes, decoders of each: the first fills the cores of a GPU's share of a node.
+# Decoder, worker processes, decoders of each.
 WHOLES = (("cpu", 1, 14), ("cpu", 2, 7), ("cpu", 4, 4), ("nvdec", 1, 8))
 COPIES = 250  # of each clip
 WHOLE_SECONDS = 12.0  # about so many videos are extracted
 
 
 def rows(setting: Setting) -> Iterator[Row]:
-    started = time.monotonic()
-    backbone = networks.names(setting)[0]
-    weights = weights_of(backbone, setting)
-    is_late = lambda: time.monotonic() - started > setting.seconds  # noqa: E731
+    ends_at = time.monotonic() + setting.seconds
     for size, folder, seconds in sources(setting):
         rates: dict[str, float] = {}
-        for decoder, workers in DECODERS[::3] if setting.is_small else DECODERS:
-            if is_late():
+        for row in chain(
+            decoding_rows(folder, setting, rates), whole_rows(folder, seconds, setting, rates)
+        ):
+            yield {"videos": size} | row
+            if time.monotonic() > ends_at:
                 return
-            row: Row = {"videos": size, "what": "decoding", "decoder": decoder, "workers": workers}
-            try:
-                frames, took = decode(folder, backbone, decoder, workers, setting)
-            except Exception as err:
-                yield row | {"note": noted(err)}
-                continue
-            rates[decoder] = max(rates.get(decoder, 0.0), frames / took)
-            yield row | {"kept frames/s": round(frames / took)}
-        for decoder, processes, workers in WHOLES[:1] if setting.is_small else WHOLES:
-            if is_late():
-                return
-            if decoder not in rates:
-                continue
-            row = {"videos": size, "what": "whole", "decoder": decoder, "workers": workers}
-            row["processes"] = processes
-            some, its_seconds = part(folder, seconds, setting, WHOLE_SECONDS * rates[decoder])
-            options = ExtractionOptions(
-                backbone=backbone, weights=weights, fps=FPS, decoder=decoder, workers=workers,
-                processes=processes, device=str(setting.device), compile="off",
-            )  # fmt: skip
-            try:
-                figures = whole(some, options, its_seconds, setting)
-            except Exception as err:
-                yield row | {"note": noted(err)}
-                continue
-            yield (
-                row | figures | {"of decoding": round(figures["kept frames/s"] / rates[decoder], 2)}
-            )
 
 
-def noted(err: Exception) -> str:
-    return f"{type(err).__name__}: {str(err).splitlines()[0][:200]}"
+def decoding_rows(folder: Path, setting: Setting, rates: dict[str, float]) -> Iterator[Row]:
+    """Yield how fast each decoder is alone; the best of each kind goes into `rates`."""
+    for decoder, workers in DECODERS[::3] if setting.is_small else DECODERS:
+        row: Row = {"what": "decoding", "decoder": decoder, "workers": workers}
+        try:
+            frames, took = decode(folder, networks.names(setting)[0], decoder, workers, setting)
+        except Exception as err:  # one that fails says so and costs no other
+            yield row | {"note": first_line(err)[:200]}
+            continue
+        rates[decoder] = max(rates.get(decoder, 0.0), frames / took)
+        yield row | {"kept frames/s": round(frames / took)}
 
 
-def part(folder: Path, seconds: float, setting: Setting, frames: float) -> tuple[Path, float]:
+def whole_rows(
+    folder: Path, seconds: float, setting: Setting, rates: dict[str, float]
+) -> Iterator[Row]:
+    """Yield how fast videos become a sealed store, beside their decoding."""
+    backbone = networks.names(setting)[0]
+    weights = weights_of(backbone, setting)
+    for decoder, processes, workers in WHOLES[:1] if setting.is_small else WHOLES:
+        if decoder not in rates:
+            continue
+        row = {"what": "whole", "decoder": decoder, "workers": workers, "processes": processes}
+        some, its_seconds = part(folder, seconds, setting, frames=WHOLE_SECONDS * rates[decoder])
+        options = ExtractionOptions(
+            backbone=backbone, weights=weights, fps=FPS, decoder=decoder, workers=workers,
+            processes=processes, device=str(setting.device), compile="off",
+        )  # fmt: skip
+        try:
+            figures = whole(some, options, its_seconds, setting)
+        except Exception as err:
+            yield row | {"note": first_line(err)[:200]}
+            continue
+        yield row | figures | {"of decoding": round(figures["kept frames/s"] / rates[decoder], 2)}
+
+
+def part(folder: Path, seconds: float, setting: Setting, *, frames: float) -> tuple[Path, float]:
     """Return a list of the first videos with about so many kept frames, and their seconds."""
     paths = sorted(folder.iterdir())
     share = min(1.0, frames / (float(FPS) * seconds))
@@ -124,28 +130,33 @@ def decode(
     config = networks.load_network(backbone, trained=False).config
     preprocessing = preprocessing_for(config, fit="crop")
     gpu = require_decoder(decoder, setting.device)
-    limit = 0.2 if setting.is_small else 3.0
+    warm_up, limit = (0.0, 0.2) if setting.is_small else (3.0, 6.0)
     paths = sorted(folder.iterdir())
     settings = DecodeSettings(
         preprocessing=preprocessing, sampling=Sampling("fps", FPS), decoder=decoder, device=gpu
     )
     pool = DecodePool(settings, workers=workers)
-    num_frames, started = 0, None
+    num_frames, begun = 0, None
     with pool:
         for event in pool.decode(DecodeTask(i, str(path)) for i, path in enumerate(paths)):
             if isinstance(event, Failed):
                 raise event.error
             now = time.perf_counter()
-            started = now if started is None else started
+            begun = now if begun is None else begun
+            # At first the other decoders still start.
+            if now - begun < warm_up:
+                continue
             num_frames += len(getattr(event, "pixels", ()))
-            if now - started > limit:
+            if now - begun > warm_up + limit:
                 break
-        return num_frames, time.perf_counter() - started
+    return num_frames, now - begun - warm_up
 
 
 def whole(videos: Path, options: ExtractionOptions, video_seconds: float, setting: Setting) -> Row:
     out = setting.scratch / "whole.cubes"
     shutil.rmtree(out, ignore_errors=True)
+    if setting.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(setting.device)
     with BusyShare() as busy:
         report = extract(videos, out=out, options=options)
     if report.failed:
@@ -158,7 +169,7 @@ def whole(videos: Path, options: ExtractionOptions, video_seconds: float, settin
         "hours of video an hour": round(video_seconds / seconds, 1),
         "store MB/s": round(num_bytes / seconds / 1e6),
         "GPU busy": busy.share,
-        "GPU peak GiB": peak(setting.device),
+        "GPU peak GiB": peak(setting.device) if options.processes == 1 else None,
         "seconds": round(seconds, 1),
     }
 

@@ -12,6 +12,7 @@ from benchmarks.gpu_day.clock import rate
 from benchmarks.gpu_day.machine import copy_rate, matmul_rate
 from benchmarks.gpu_day.step import Row, Setting, run_step
 from extract.backbones.tail import load_tail
+from extract.compute.compiled import first_line
 from train.data.batch import Batch, InputShape
 from train.fitting.config import TrainConfig
 from train.fitting.loop import candidates, make_optimiser, training_loss
@@ -37,7 +38,7 @@ def rows(setting: Setting) -> Iterator[Row]:
             try:
                 yield row | measure(name, batch_size, setting, flop_rate, byte_rate)
             except Exception as err:
-                yield row | {"note": f"{type(err).__name__}: {str(err).splitlines()[0][:200]}"}
+                yield row | {"note": first_line(err)[:200]}
             torch.cuda.empty_cache()
 
 

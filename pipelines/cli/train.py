@@ -86,8 +86,8 @@ def print_report(report: TrainReport) -> None:
 
 def _seeds(report: TrainReport) -> str:
     """Return how many seeds the heads have; those that were there before may have others."""
-    least, *_, most = sorted([len(row.seeds) for row in report.heads] * 2)
-    return f"{least}" if least == most else f"{least} to {most}"
+    numbers = sorted({len(row.seeds) for row in report.heads})
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def _signed(difference: float, interval: tuple[float, float]) -> str:

@@ -124,11 +124,11 @@ def chosen_by_validation(
 
     Of the seeds that all heads have, since each seed is scored over all folds.
     """
-    num_seeds = min(len({r.seed for r in rs}) for rs in results.values())
+    seeds = set.intersection(*({r.seed for r in rs} for rs in results.values()))
     heads, chosen = [], []
     for fold in range(len(splits)):
         by_head = {
-            label: [r for r in rs if r.fold == fold and r.seed < num_seeds]
+            label: [r for r in rs if r.fold == fold and r.seed in seeds]
             for label, rs in results.items()
         }
         best = max(by_head, key=lambda label: by_head[label][0].selection.rank)

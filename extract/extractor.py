@@ -143,7 +143,7 @@ class UnitExtractor:
         self, units: Iterable[Unit], may_begin: Callable[[], bool], *, is_drawn: bool
     ) -> Iterator[DecodeTask]:
         for unit in units:
-            begun = _UnitInWork(unit, UnitReport(unit.id))
+            begun = _UnitInWork(unit, UnitReport(unit.name))
             self._begun.append(begun)
             for job in unit.videos:
                 if not may_begin():

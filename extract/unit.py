@@ -3,11 +3,9 @@
 A unit is what a worker does at a time. It can be written as JSON and sent anywhere.
 """
 
-import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-
-from features_store.spec import canonical_json
 
 
 @dataclass(frozen=True)
@@ -38,19 +36,14 @@ class Unit:
 
     Attributes:
         name: of its shard, given when it is planned.
-        spec_digest: of the store that it is for.
+        supersedes: unit of the store -> ids of videos that lie there until now.
+        seconds: that it is expected to take; None where that was not measured.
     """
 
     name: str
-    spec_digest: str
     videos: tuple[VideoJob, ...]
-
-    @property
-    def id(self) -> str:
-        """SHA-256 of what is asked for: the spec, and each video's id and span; nothing is read."""
-        asked = [[job.video_id, job.start_seconds, job.end_seconds] for job in self.videos]
-        document = {"spec_digest": self.spec_digest, "videos": asked}
-        return hashlib.sha256(canonical_json(document)).hexdigest()
+    supersedes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    seconds: float | None = None
 
     @property
     def num_frames(self) -> int:
@@ -63,7 +56,7 @@ class UnitReport:
     """What became of a unit. Why videos failed is in the ledger.
 
     Attributes:
-        unit: its id.
+        unit: its name.
         num_videos: that were done, in whatever way; fewer than it has where there was no time left.
         num_partial, num_failed: those of them that broke off, or that the store does not have.
         num_frames: written, those of videos that failed later among them.

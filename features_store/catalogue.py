@@ -20,7 +20,9 @@ from features_store.errors import DamageError, StoreError, UsageError
 from features_store.format.disk import write_atomically
 from features_store.format.records import check_id
 from features_store.format.safety import MAX_JSON_BYTES, read_json
+from features_store.locking import UNITS
 from features_store.plain import PlainError, from_plain, to_plain
+from features_store.planned import link_new
 from features_store.spec import canonical_json
 
 FILE_NAME = "catalogue.json"
@@ -156,6 +158,45 @@ def write_catalogue(store: Path, catalogue: Catalogue) -> None:
             "read; 'cubereel store repack' makes a store without what was replaced"
         )
     write_atomically(store / FILE_NAME, content)
+
+
+def append_entry(store: Path, entry: ShardEntry, *, spec_digest: str) -> None:
+    """Add an entry while other workers add theirs; nothing happens where it stands there already.
+
+    What follows a revision is a file of its own, which is made once: so no two workers follow the
+    same one. `catalogue.json` is written after it, and is brought up to date by whoever is next.
+    """
+    while True:
+        catalogue = read_catalogue(store, spec_digest=spec_digest)
+        longer = with_claimed(store, catalogue)
+        if all(each.name != entry.name for each in longer.entries):
+            content = json.dumps(to_plain(entry)).encode()
+            if not link_new(_claim(store, longer.revision), content):
+                continue
+            longer = longer.with_entry(entry)
+        now = read_catalogue(store, spec_digest=spec_digest)
+        num_now = len(now.entries)
+        if num_now <= len(longer.entries) and longer.revisions[num_now] == now.revision:
+            if num_now < len(longer.entries):
+                write_catalogue(store, longer)
+            return
+
+
+def with_claimed(store: Path, catalogue: Catalogue) -> Catalogue:
+    """Return a catalogue with the entries that workers claimed to follow it."""
+    while True:
+        path = _claim(store, catalogue.revision)
+        try:
+            entry = from_plain(ShardEntry, read_json(path))
+        except FileNotFoundError:
+            return catalogue
+        except ValueError as err:
+            raise DamageError(f"{path} cannot be read: {err}; remove it") from err
+        catalogue = catalogue.with_entry(entry)
+
+
+def _claim(store: Path, revision: str) -> Path:
+    return store / UNITS / f"after-{revision}.json"
 
 
 def read_catalogue(store: Path, *, spec_digest: str) -> Catalogue:

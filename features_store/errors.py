@@ -5,6 +5,7 @@ CubereelError
 ├── ContractError     3   an input that breaks a promise: wrong weights, no labels, an empty split
 │   └── StoreError    3   the state of a store
 │       ├── SpecMismatchError    the store was written under another spec
+│       ├── BusyError            75  somebody else is writing the store
 │       ├── DamageError          bytes are not what was written
 │       └── UnsafeStoreError     a shared store that reaches outside itself
 ├── CoverageError     4   more videos failed than the gate allows
@@ -54,6 +55,11 @@ REASONS = {
         "the process that decoded it died, or a GPU's decoder could not begin", "machine"
     ),
     "decoder hung": Reason("its decoder made no progress for as long as it may", "machine"),
+    "worker died": Reason(
+        "the process that computed it was killed, as where memory runs out, with no other video "
+        "in work",
+        "machine",
+    ),
     "out of memory": Reason("its decoder asked for more memory than it may have", "machine"),
 }
 
@@ -82,6 +88,12 @@ class StoreError(ContractError):
 
 class SpecMismatchError(StoreError):
     """The store was written under another spec."""
+
+
+class BusyError(StoreError):
+    """Somebody else is writing the store; wait, and run again."""
+
+    exit_code = 75
 
 
 class DamageError(StoreError):

@@ -63,12 +63,24 @@ def read_failures(store: Path) -> Iterator[Failure]:
     """
     check_own(store / "failures")
     for path in sorted((store / "failures").glob("*.jsonl")):
-        check_own(path)
-        with path.open(errors="replace") as file:
-            for line in file:
-                failure = _parse(line)
-                if failure is not None:
-                    yield failure
+        yield from _read(path)
+
+
+def read_unit_failures(store: Path, unit: str) -> Iterator[Failure]:
+    """Yield the failed attempts at videos of one unit, oldest first."""
+    check_own(store / "failures")
+    path = store / "failures" / f"{unit}.jsonl"
+    if path.exists():
+        yield from _read(path)
+
+
+def _read(path: Path) -> Iterator[Failure]:
+    check_own(path)
+    with path.open(errors="replace") as file:
+        for line in file:
+            failure = _parse(line)
+            if failure is not None:
+                yield failure
 
 
 def _parse(line: str) -> Failure | None:

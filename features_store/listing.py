@@ -19,6 +19,7 @@ from features_store.catalogue import (
 )
 from features_store.errors import DamageError
 from features_store.format.safety import check_own
+from features_store.planned import of_plan
 
 
 def list_shards(store: Path) -> dict[str, int]:
@@ -42,7 +43,8 @@ def open_catalogue(store: Path, *, spec_digest: str) -> Catalogue:
         DamageError: a shard is missing, of another size, or not listed.
         UnsafeStoreError: what has the name of a shard is a link, a pipe or a device.
     """
-    # In this order: a shard that is added meanwhile is listed before it has its name.
+    # In this order: a shard that is added meanwhile is listed before it has its name, or is one of
+    # the plan.
     there = list_shards(store)
     catalogue = settled(store, read_catalogue(store, spec_digest=spec_digest))
     problems = listing_problems(store, catalogue, there)
@@ -79,12 +81,18 @@ def listing_problems(store: Path, catalogue: Catalogue, there: Mapping[str, int]
     for name, entry in catalogue.shards.items():
         if there.get(name) != entry.bytes and (problem := size_problem(store, entry)):
             problems.append(problem)
-    listed = {entry.file_name for entry in catalogue.entries}
+    unlisted = set(there) - {entry.file_name for entry in catalogue.entries}
     problems += [
         f"{name} in shards/ is no shard of this store: the catalogue does not list it"
-        for name in sorted(set(there) - listed)
+        for name in sorted(unlisted.difference(of_plan(store, unlisted)))
     ]
     return problems
+
+
+def sealed_unlisted(store: Path, catalogue: Catalogue) -> list[str]:
+    """Return the names of shards that a worker sealed and was not given the time to list."""
+    unlisted = set(list_shards(store)) - {entry.file_name for entry in catalogue.entries}
+    return [name.removesuffix(".h5") for name in of_plan(store, unlisted)]
 
 
 def size_problem(store: Path, entry: ShardEntry) -> str | None:

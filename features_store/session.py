@@ -16,6 +16,7 @@ from features_store.catalogue import (
     Catalogue,
     ShardEntry,
     read_catalogue,
+    with_claimed,
     write_catalogue,
 )
 from features_store.errors import StoreError
@@ -23,11 +24,11 @@ from features_store.format.disk import check_folder, file_checksum, fsync_path, 
 from features_store.format.records import VideoRecord
 from features_store.format.safety import check_own
 from features_store.index import load_index
-from features_store.listing import is_pending
-from features_store.locking import lock_store
+from features_store.listing import is_pending, sealed_unlisted
+from features_store.locking import UNITS, lock_store
 from features_store.metadata import FILE_NAME, StoreHeader, read_header, reconcile, write_header
 from features_store.shards.copy import StoredVideo
-from features_store.shards.sealing import NewShard, seal_by_copy, write_copies
+from features_store.shards.sealing import NewShard, describe_shard, seal_by_copy, write_copies
 from features_store.sources import SourceTerms, join_sources
 from features_store.store import Store
 from features_store.unit_writer import UnitWriter
@@ -51,7 +52,7 @@ class StoreSession:
         self.salvaged: list[Path] = []
         self.source = header.sources[0].id
         self._shards = path / "shards"
-        self._run_id = run_id
+        self.run_id = run_id
         self._num_units = 0
         self._naming = Lock()
 
@@ -71,7 +72,10 @@ class StoreSession:
                 # In this order: with `store.json` it is a store.
                 write_catalogue(self.path, Catalogue(self.header.spec.digest))
                 write_header(self.path, self.header)
-            self._catalogue = read_catalogue(self.path, spec_digest=self.header.spec.digest)
+            listed = read_catalogue(self.path, spec_digest=self.header.spec.digest)
+            self._catalogue = with_claimed(self.path, listed)
+            if len(self._catalogue.entries) > len(listed.entries):
+                write_catalogue(self.path, self._catalogue)
             self._salvage()
             self._before = stack.enter_context(Store(self.path))
             self._stack = stack.pop_all()
@@ -86,6 +90,11 @@ class StoreSession:
         """Return the record of a video that was in the store when it was opened."""
         return self._before.video(video_id) if video_id in self._before else None
 
+    def unit_of(self, video_id: str) -> str | None:
+        """Return the name of the unit in which a video lay when the store was opened."""
+        found = _superseded([video_id], self._before)
+        return next(iter(found), None)
+
     def add_sources(self, sources: Sequence[SourceTerms]) -> None:
         """Add sources of other stores to this one's; raise `StoreError` where they disagree."""
         joined = replace(self.header, sources=join_sources(self.header.sources, sources))
@@ -96,7 +105,7 @@ class StoreSession:
     def new_name(self) -> str:
         """Return the name of a new unit, which no shard has or had."""
         self._num_units += 1
-        return self._catalogue.new_name(f"{self._run_id}.{self._num_units:04d}")
+        return self._catalogue.new_name(f"{self.run_id}.{self._num_units:04d}")
 
     def unit(self, *, rows: int, video_ids: list[str]) -> UnitWriter:
         """Open a unit that this process writes; `rows` is an estimate and may be exceeded."""
@@ -131,6 +140,16 @@ class StoreSession:
             ids = shard.ids(self._shards, self.header.arrays, spec=self.header.spec)
         return shard.publish(self._shards, self._announce, _superseded(ids, before))
 
+    def _list_as_it_is(self, name: str) -> None:
+        """List a shard that a worker sealed, and was killed."""
+        arrays, spec = self.header.arrays, self.header.spec
+        shard = self._shards / f"{name}.h5"
+        new = NewShard(describe_shard(shard, arrays, name=name, spec=spec), shard.name)
+        with Store(self.path) as before:
+            ids = new.ids(self._shards, arrays, spec=spec)
+            self._announce(replace(new.entry, supersedes=_superseded(ids, before)))
+        self.salvaged.append(shard)
+
     def _announce(self, entry: ShardEntry) -> None:
         longer = self._catalogue.with_entry(entry)
         write_catalogue(self.path, longer)
@@ -139,6 +158,8 @@ class StoreSession:
     def _salvage(self) -> None:
         shards = self._shards
         self._catalogue, self.salvaged = finish_pending(self.path, self._catalogue)
+        for name in sealed_unlisted(self.path, self._catalogue):
+            self._list_as_it_is(name)
         for leftover in shards.glob(f"*{SEALING}"):
             leftover.unlink()
         for folder in (self.path, shards, self.path / "runs"):
@@ -150,7 +171,7 @@ class StoreSession:
                 continue
             unit = UNIT.fullmatch(name)
             if unit is None or any(entry.name == name for entry in self._catalogue.entries):
-                name = self._catalogue.new_name(unit["id"] if unit else self._run_id)
+                name = self._catalogue.new_name(unit["id"] if unit else self.run_id)
             arrays, spec = self.header.arrays, self.header.spec
             shard = seal_by_copy(partial, arrays, spec=spec, name=name)
             if shard is not None:
@@ -197,7 +218,7 @@ def _require_store_or_nothing(path: Path) -> None:
     """Refuse a folder with other things in it; a store killed in its first instant is neither."""
     check_folder(path)
     if path.exists() and not (path / FILE_NAME).exists():
-        own = ("shards", ".lock", CATALOGUE_NAME)
+        own = ("shards", ".lock", CATALOGUE_NAME, UNITS)
         others = [p.name for p in path.iterdir() if p.name not in own]
         begun = (f".{FILE_NAME}", f".{CATALOGUE_NAME}")
         if others and not all(name.startswith(begun) for name in others):

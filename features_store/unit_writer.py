@@ -1,14 +1,13 @@
 """Writing one unit of a store: no lock is taken and nothing is listed, so many may do it at once.
 
-What is written is handed over as shards without a name; whoever coordinates (`StoreSession`) lists
-and names them.
+What is written is handed over as shards without a name; whoever may do so lists and names them:
+`StoreSession` for one process alone, `UnitClaim` beside others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from features_store.errors import CubereelError
 from features_store.format.records import VideoRecord, check_id
 from features_store.format.shard_size import is_sealed_in_place
 from features_store.metadata import StoreHeader
+from features_store.planned import part_names
 from features_store.shards.sealing import NewShard, seal_by_copy, seal_in_place
 from features_store.shards.writer import ShardWriter
 
@@ -32,10 +32,12 @@ class UnitWriter:
     Args:
         path: of the store.
         header: of the store.
-        name: of the unit's shard, which no shard of the store has or had.
+        name: of what is written: ``<id>-<generation>``, which no shard or partial has or had.
         source: id of the source that its videos are from.
         rows: an estimate of the frames; it may be exceeded.
         publish: called with every shard that is whole.
+        on_lost: called where another worker took over what was written; without it that is an
+            error.
     """
 
     def __init__(
@@ -48,15 +50,15 @@ class UnitWriter:
         rows: int,
         video_ids: Sequence[str],
         publish: Callable[[NewShard], object],
+        on_lost: Callable[[], object] | None = None,
     ) -> None:
         self._folder = path / "shards"
-        self._header, self._source, self._publish = header, source, publish
+        self._header, self._source = header, source
+        self._publish, self._on_lost = publish, on_lost
         self._id_bytes = max(len(check_id(video_id)) for video_id in video_ids)
         self._num_videos = len(video_ids)
         self._planned_rows = max(rows, 1)
-        unit, _, generation = name.rpartition("-")
-        larger = (f"{unit}.{number}-{generation}" for number in count(2))
-        self._names = chain([name], larger)
+        self._names = part_names(name)
         self._shard = self._open(self._planned_rows)
 
     def __enter__(self) -> UnitWriter:
@@ -108,7 +110,12 @@ class UnitWriter:
     def _seal(self, shard: ShardWriter) -> None:
         shard.close()
         arrays, spec = self._header.arrays, self._header.spec
-        if shard.video_ids and is_sealed_in_place(arrays, unused_share=shard.unused_share):
-            self._publish(seal_in_place(shard.path, arrays, spec=spec))
-        elif (copied := seal_by_copy(shard.path, arrays, spec=spec)) is not None:
-            self._publish(copied)
+        try:
+            if shard.video_ids and is_sealed_in_place(arrays, unused_share=shard.unused_share):
+                self._publish(seal_in_place(shard.path, arrays, spec=spec))
+            elif (copied := seal_by_copy(shard.path, arrays, spec=spec)) is not None:
+                self._publish(copied)
+        except FileNotFoundError:
+            if self._on_lost is None or shard.path.exists() or not self._folder.is_dir():
+                raise
+            self._on_lost()

@@ -12,6 +12,7 @@ from extract.unit import Unit, UnitReport, VideoJob
 from features_store.errors import SpecMismatchError
 from features_store.metadata import read_header, write_header
 from features_store.plain import from_plain, to_plain
+from features_store.planned import clear_units
 from features_store.session import StoreSession
 from features_store.store import Store
 from features_store.verbs.verify import verify_store
@@ -25,13 +26,13 @@ TEXT = st.text(max_size=20)
 SECONDS = st.none() | st.floats(0, 1e9)
 BYTES = st.none() | st.integers(0, 2**62)
 VIDEO = st.tuples(TEXT, TEXT, SECONDS, SECONDS, st.integers(1, 10**9), BYTES, BYTES)
-UNIT = st.tuples(TEXT, TEXT, st.lists(VIDEO, min_size=1, max_size=4))
+UNIT = st.tuples(TEXT, st.lists(VIDEO, min_size=1, max_size=4))
 
 
 def _unit(said):
     # Not by `st.builds`: type checks pick at random, which strategies may not.
-    name, spec_digest, videos = said
-    return Unit(name, spec_digest, tuple(VideoJob(*video) for video in videos))
+    name, videos = said
+    return Unit(name, tuple(VideoJob(*video) for video in videos))
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +47,7 @@ def videos(tmp_path_factory):
 @given(UNIT)
 def test_a_unit_is_json_and_comes_back(said):
     unit = _unit(said)
-    back = from_plain(Unit, json.loads(json.dumps(to_plain(unit))))
-    assert back == unit
-    assert back.id == unit.id
-
-
-@given(UNIT)
-def test_a_unit_is_named_by_what_is_asked_for(said):
-    """Not by where files lie, how many frames they may have, or the shard they go to."""
-    unit = _unit(said)
-    moved = [replace(v, file="elsewhere", max_frames=1, media_bytes=7) for v in unit.videos]
-    assert replace(unit, name="other-1", videos=tuple(moved)).id == unit.id
-    first = unit.videos[0]
-    for other in (
-        replace(unit, spec_digest=unit.spec_digest + "0"),
-        replace(unit, videos=(replace(first, video_id=first.video_id + "x"), *unit.videos[1:])),
-        replace(unit, videos=(replace(first, start_seconds=1e10), *unit.videos[1:])),
-        replace(unit, videos=(*unit.videos, first)),
-    ):
-        assert other.id != unit.id
+    assert from_plain(Unit, json.loads(json.dumps(to_plain(unit)))) == unit
 
 
 def test_a_report_of_a_unit_is_small():
@@ -80,11 +63,12 @@ def test_a_unit_can_be_run_alone(videos, tmp_path):
         for video_id in ("bright/1.mp4", "dark/broken.mp4", "dark/0.mp4")
     ]
     with StoreSession(tmp_path / "part.cubes", store_header, run_id="run") as session:
-        unit = Unit(session.new_name(), store_header.spec.digest, tuple(jobs))
+        clear_units(session.path)
+        unit = Unit(session.new_name(), tuple(jobs))
         settings = UnitSettings(store=str(session.path), source=session.source, device="cpu")
-        report = run_unit(unit, settings, session)
+    report = run_unit(unit, settings)
 
-    assert report == UnitReport(unit.id, num_videos=3, num_failed=1, num_frames=24)
+    assert report == UnitReport(unit.name, num_videos=3, num_failed=1, num_frames=24)
     with Store(tmp_path / "part.cubes") as part, Store(tmp_path / "whole.cubes") as whole:
         assert part.ids == ["bright/1.mp4", "dark/0.mp4"]
         _assert_same_rows(part, whole, part.ids)
@@ -99,9 +83,9 @@ def test_weights_of_another_kind_are_refused(videos, tmp_path):
     fresh = tmp_path / "t.cubes"
     with StoreSession(fresh, replace(known, spec=spec), run_id="run") as session:
         settings = UnitSettings(store=str(fresh), source=session.source, device="cpu")
-        unit = Unit("run.0001-1", spec.digest, (VideoJob("a", "a.mp4", None, None, 1),))
-        with pytest.raises(SpecMismatchError, match="weights_sha256"):
-            run_unit(unit, settings, session)
+    unit = Unit("run.0001-1", (VideoJob("a", "a.mp4", None, None, 1),))
+    with pytest.raises(SpecMismatchError, match="weights_sha256"):
+        run_unit(unit, settings)
     assert verify_store(fresh).problems == []
 
 

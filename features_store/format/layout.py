@@ -192,18 +192,36 @@ def row_blocks(offset: int, length: int, row_bytes: int) -> list[tuple[int, int]
 
 def split_units(
     row_counts: Sequence[int], *, row_bytes: int, shard_bytes: int = SHARD_BYTES
-) -> Iterator[range]:
+) -> list[range]:
     """Cut a list of videos into consecutive units of at most `shard_bytes` where videos allow it.
 
-    The ranges cover every position exactly once, in order; no unit is empty.
+    The ranges cover every position exactly once, in order; no unit is empty. There are as few as
+    possible, and of those cuts it is the one whose largest unit is smallest.
 
-    >>> list(split_units([3, 3, 3], row_bytes=SHARD_BYTES // 6))
+    >>> split_units([3, 3, 3], row_bytes=SHARD_BYTES // 6)
     [range(0, 2), range(2, 3)]
+    >>> split_units([1, 1, 1, 1], row_bytes=SHARD_BYTES // 3)
+    [range(0, 2), range(2, 4)]
     """
+    most = shard_bytes // row_bytes
+    units = list(_filled_units(row_counts, most))
+    low, high = max(row_counts, default=0), most
+    while low < high:
+        middle = (low + high) // 2
+        smaller = list(_filled_units(row_counts, middle))
+        if len(smaller) > len(units):
+            low = middle + 1
+        else:
+            units, high = smaller, middle
+    return units
+
+
+def _filled_units(row_counts: Sequence[int], most: int) -> Iterator[range]:
+    """Fill one unit after the other with at most so many rows; a longer video is alone."""
     start = 0
     rows_in_unit = 0
     for position, rows in enumerate(row_counts):
-        if position > start and (rows_in_unit + rows) * row_bytes > shard_bytes:
+        if position > start and rows_in_unit + rows > most:
             yield range(start, position)
             start, rows_in_unit = position, 0
         rows_in_unit += rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features_store.catalogue import PARTIAL, read_catalogue, write_catalogue
+from features_store.catalogue import PARTIAL, read_catalogue, with_claimed, write_catalogue
 from features_store.format.safety import check_own
 from features_store.index import FILE_NAME, load_index
 from features_store.listing import list_shards
@@ -48,6 +48,7 @@ def repair_store(store: Path) -> RepairReport:
     with lock_store(store):
         check_own(store / "damaged")
         mender = Mender(store, header, report.run_id)
+        mender.catalogue = with_claimed(store, mender.catalogue)
         # First: what is listed after a pending shard would hide that it is one.
         mender.catalogue, finished = finish_pending(store, mender.catalogue)
         if mender.move_home():

@@ -1,4 +1,7 @@
-"""`cubereel extract` as one function: source in, store out, safe to run again."""
+"""`cubereel extract` as one function: source in, store out, safe to run again.
+
+A run plans alone, works beside whoever joins it, and settles alone again what was sealed.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,31 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from extract.backbones import load_backbone
 from extract.compute.computer import CubeComputer
+from extract.decode.pool import DecodePool
+from extract.unit import Unit
 from extract.video.pictures import PictureStack
 from features_store.errors import ContractError, CubereelError
-from features_store.ledger import read_failures
-from features_store.manifest import extend_store_manifest
-from features_store.metadata import is_store, read_header
+from features_store.locking import share_store
+from features_store.metadata import read_header, reconcile
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreSession
 from pipelines.executors.deadline import Deadline
 from pipelines.executors.registry import is_needed
-from pipelines.extraction.header_cache import open_header_cache
-from pipelines.extraction.headers import ReadHeaders, check_said
 from pipelines.extraction.options import ExtractionOptions
-from pipelines.extraction.plan import ExtractionPlan, plan_extraction
+from pipelines.extraction.plan import ExtractionPlan
+from pipelines.extraction.plan_file import StoredPlan, chosen_units, load_plan
+from pipelines.extraction.planning import Request, make_plan, require_turn, settle, understand
 from pipelines.extraction.request import check_request
-from pipelines.extraction.retries import Attempts
-from pipelines.extraction.run import ExtractionReport, Run, new_report
-from pipelines.extraction.sources import Source, read_source
-from pipelines.extraction.store_header import library_versions, new_header, precision_for
+from pipelines.extraction.run import ExtractionReport, Run
+from pipelines.extraction.store_header import library_versions
 from pipelines.extraction.work import UnitSettings, UnitWork, open_pool
-from pipelines.machine.compiling import choose_compiled
-from pipelines.machine.devices import build_computer, require_decoder
+from pipelines.machine.compiling import choose_compiled, use_compiled
 
 logger = logging.getLogger("cubereel")
 DEFAULTS = ExtractionOptions()
@@ -49,7 +49,7 @@ def extract(
     """Extract the cubes of every video of a source that the store does not have yet.
 
     Failed videos are listed in the report and in the store's ledger; the others are carried on
-    with.
+    with. With `unit` or `join` it is the store's plan that is worked on, beside other workers.
 
     Args:
         source: a folder of class folders, a manifest CSV, or a list of paths.
@@ -58,107 +58,140 @@ def extract(
     Raises:
         CubereelError: one of its children; nothing was changed unless videos were committed.
     """
-    started = time.monotonic()
+    started, run_id = time.monotonic(), new_run_id()
+    deadline = deadline or Deadline(None)
     check_request(source, options)
-    videos = read_source(Path(source), root=options.root)
-    check_said(videos.rows)
-    network = load_backbone(options.backbone, weights=options.weights, layers=options.layers)
-    stored = read_header(Path(out)) if is_store(Path(out)) else None
-    computer = build_computer(
-        network, fit=options.fit, precision=precision_for(stored, options), device=options.device,
-        batch_size=options.batch_size,
-    )  # fmt: skip
-    require_decoder(options.decoder, computer.device)  # before anything is written
-    header = new_header(computer, network, options, root=videos.root, stored=stored)
-    run_id, deadline = new_run_id(), deadline or Deadline(None)
-    with StoreSession(Path(out), header, run_id=run_id) as store, ExitStack() as stack:
+    store, is_planned = Path(out), options.join or options.unit is not None
+    if not is_planned:
+        require_turn(store, wait=options.wait)
+    request = understand(Path(source), store, options)
+    with ExitStack() as stack:
+        begin = _join if is_planned else _begin
+        begun = begin(store, request, run_id, deadline, stack)
+        if begun.plan is not None:
+            with _timed(begun.report, started):
+                _run(store, request, begun, deadline)
+                settle(store, request.header, run_id=run_id)
+    begun.report.seconds = round(time.monotonic() - started, 3)
+    return begun.report
+
+
+@dataclass
+class _Begun:
+    """A run whose units are known: those of a plan, if there is anything to do.
+
+    Attributes:
+        pool: of decoders, which may have started to read headers.
+    """
+
+    report: ExtractionReport
+    computer: CubeComputer
+    plan: StoredPlan | None = None
+    units: Sequence[Unit] = ()
+    pool: DecodePool | None = None
+
+
+def _begin(
+    out: Path, request: Request, run_id: str, deadline: Deadline, stack: ExitStack
+) -> _Begun:
+    """Make the store, or salvage what is in it, and plan what is to do."""
+    options, computer = request.options, request.computer
+
+    def choose(plan: ExtractionPlan) -> bool:
+        nonlocal computer
+        num_pictures = PictureStack.of(options.sampling, request.header.views).num_pictures
+        computer = choose_compiled(
+            options.compile, computer, num_frames=plan.num_frames * num_pictures,
+            seconds_left=deadline.seconds_left,
+        )  # fmt: skip
+        return computer.is_compiled
+
+    with StoreSession(out, request.header, run_id=run_id) as store:
         for shard in store.salvaged:
             logger.info("salvaged %s of a run that was killed", shard.name)
-        settings = _settings(store, computer, options, deadline)
+        settings = UnitSettings(
+            store=str(out), source=store.source, workers=options.workers,
+            timeout_seconds=options.timeout_seconds,
+        )  # fmt: skip
         pool = open_pool(store.header, computer, settings)
         # Its processes start only when there is something to do.
-        plan = _plan(videos, options, store, lambda paths: stack.enter_context(pool).probe(paths))
-        report = new_report(run_id, store, videos, plan)
-        with _timed(report, started, is_written=bool(plan.units)):
-            if plan.units:
-                num_pictures = PictureStack.of(options.sampling, header.views).num_pictures
-                computer = choose_compiled(
-                    options.compile, computer, num_frames=plan.num_frames * num_pictures,
-                    seconds_left=deadline.seconds_left,
-                )  # fmt: skip
-                report.is_compiled = computer.is_compiled
-                run = Run(store, report, plan)
-                if not is_needed(options.cluster, options.processes):
-                    run.here(UnitWork(settings, computer=computer, pool=pool, deadline=deadline))
-                    return report
-                pool.close()
-                settings = replace(settings, is_compiled=computer.is_compiled)
-                run.in_processes(settings, options.processes, cluster=options.cluster)
-    return report
+        found, plan = make_plan(
+            store, request, choose=choose,
+            read_headers=lambda paths: stack.enter_context(pool).probe(paths),
+        )  # fmt: skip
+        report = ExtractionReport(
+            run_id,
+            str(out),
+            len(request.videos.rows),
+            len(found.done),
+            is_compiled=computer.is_compiled,
+            num_partial_before=len(found.partial),
+            salvaged_shards=[shard.name for shard in store.salvaged],
+            failed_before=[
+                {"video_id": each.video_id, "reason": each.reason, "error": each.error}
+                for each in found.failed_before
+            ],
+        )
+    units = () if plan is None else chosen_units(plan, None)
+    return _Begun(report, computer, plan, units, pool)
 
 
-def _plan(
-    videos: Source, options: ExtractionOptions, store: StoreSession, read_headers: ReadHeaders
-) -> ExtractionPlan:
-    """Return what there is to do; say in the store's manifest what the source says."""
-    plan = plan_extraction(
-        videos,
-        options,
-        store,
-        attempts=Attempts(read_failures(store.path)),
-        cache=open_header_cache(options.header_cache, root=videos.root),
-        read_headers=read_headers,
+def _join(out: Path, request: Request, run_id: str, deadline: Deadline, stack: ExitStack) -> _Begun:
+    """Take a share of the store's plan; raise `ContractError` where it is not of this request."""
+    options, stored = request.options, read_header(out)
+    reconcile(stored, request.header, store=out)
+    plan = load_plan(out, stored)
+    for name, ours, theirs in (
+        ("root", str(request.videos.root), plan.root),
+        ("partial", options.partial, "keep" if plan.keep_partial else "drop"),
+        ("compile", options.compile, "on" if plan.is_compiled else "off"),
+    ):
+        if ours not in (theirs, "auto"):
+            raise ContractError(
+                f"the plan of {out} has `{name}` {theirs}, got {ours}; give the same, or plan again"
+            )
+    computer = use_compiled(request.computer) if plan.is_compiled else request.computer
+    units = chosen_units(plan, options.unit)
+    report = ExtractionReport(
+        run_id, str(out), plan.num_videos, plan.num_done, is_compiled=plan.is_compiled
     )
-    _check_replaced(plan, store, videos)
-    _record_manifest(store, videos)
-    return plan
+    if options.unit is not None:
+        report.num_videos, report.num_done_before = sum(len(unit.videos) for unit in units), 0
+    return _Begun(report, computer, plan if units else None, units)
 
 
-def _settings(
-    store: StoreSession, computer: CubeComputer, options: ExtractionOptions, deadline: Deadline
-) -> UnitSettings:
+def _run(out: Path, request: Request, begun: _Begun, deadline: Deadline) -> None:
+    options, plan = request.options, begun.plan
+    assert plan is not None, "there is something to do"
     cores = len(os.sched_getaffinity(0))
-    return UnitSettings(
-        store=str(store.path),
-        source=store.source,
+    settings = UnitSettings(
+        store=str(out),
+        source=plan.source,
         weights=None if options.weights is None else str(options.weights),
-        device=str(computer.device),
-        batch_size=computer.batch_size,
+        device=str(begun.computer.device),
+        batch_size=begun.computer.batch_size,
+        is_compiled=plan.is_compiled,
         workers=options.workers,
         timeout_seconds=options.timeout_seconds,
-        keep_partial=options.partial == "keep",
+        keep_partial=plan.keep_partial,
+        lease_seconds=plan.lease_seconds,
         threads=None if options.processes == 1 else max(1, cores // options.processes),
         ends_at=deadline.time_of_clock,
     )
-
-
-def _record_manifest(store: StoreSession, videos: Source) -> None:
-    differing = extend_store_manifest(store.path, videos.rows)
-    if differing:
-        logger.warning(
-            "the source says otherwise of %d videos than the store's manifest.csv, which was kept; "
-            "first: %s", len(differing), differing[0],
-        )  # fmt: skip
-
-
-def _check_replaced(plan: ExtractionPlan, store: StoreSession, videos: Source) -> None:
-    """Say which videos are extracted again; refuse those of another folder with the same ids."""
-    if not plan.replaced:
+    run = Run(begun.report, begun.units)
+    if not is_needed(options.cluster, options.processes):
+        computer, pool = begun.computer, begun.pool
+        run.here(UnitWork(settings, computer=computer, pool=pool, deadline=deadline))
         return
-    for video_id in plan.replaced:
-        stored = store.find(video_id)
-        root = videos.root if stored is None else store.header.source(stored.source).root
-        if str(root) != str(videos.root):
-            raise ContractError(
-                f"videos below {videos.root} have ids that {store.path} has from {root} (first: "
-                f"{video_id!r}); give both sources the same `root`, or write to another store"
-            )
-    logger.info("%d videos of the store are extracted again", len(plan.replaced))
+    if begun.pool is not None:
+        begun.pool.close()
+    with share_store(out, lease_seconds=plan.lease_seconds):
+        run.in_processes(settings, options.processes, cluster=options.cluster)
 
 
 @contextmanager
-def _timed(report: ExtractionReport, started: float, *, is_written: bool) -> Iterator[None]:
-    """Fill in the seconds at the end, whatever it is, and write the report of a run with work."""
+def _timed(report: ExtractionReport, started: float) -> Iterator[None]:
+    """Fill in the seconds at the end, whatever it is, and write the report."""
     try:
         yield
     except BaseException:
@@ -168,8 +201,7 @@ def _timed(report: ExtractionReport, started: float, *, is_written: bool) -> Ite
             _write_report(report)
         raise
     report.seconds = round(time.monotonic() - started, 3)
-    if is_written:
-        _write_report(report)
+    _write_report(report)
 
 
 def _write_report(report: ExtractionReport) -> None:

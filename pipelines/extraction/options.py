@@ -160,6 +160,23 @@ class ExtractionOptions(CubeOptions):
         Option(help="Worker processes side by side, each with a network and decoders of its own."),
     ] = 1
     cluster: Annotated[str, Option(help=f"Where they run: {', '.join(EXECUTORS)}.")] = "local"
+    unit: Annotated[
+        str | None,
+        Option(
+            metavar="I/N",
+            help="Of the store's plan, do each N-th unit from number I on; for arrays of tasks.",
+        ),
+    ] = None
+    join: Annotated[
+        bool, Option("--join", help="Work on the store's plan, beside those who do already.")
+    ] = False
+    wait: Annotated[
+        bool, Option("--wait", help="Where somebody else writes the store, wait for them.")
+    ] = False
+    lease_seconds: Annotated[
+        float,
+        Option("--lease", help="Seconds after which a worker that gives no sign of life is dead."),
+    ] = 60.0
     timeout_seconds: Annotated[
         float, Option("--timeout", help="Seconds without progress after which a video has failed.")
     ] = 120.0

@@ -24,6 +24,7 @@ from pipelines.extraction.retries import Attempts
 from pipelines.extraction.sources import Source
 
 UNITS_PER_PROCESS = 8  # so that all processes end at about the same time
+UNIT_SECONDS = 300.0  # so that what a worker that dies takes along is little, and so is overhead
 MIN_FRAME_BYTES = 16  # of a frame that repeats the one before, and its entry in an index
 
 
@@ -63,6 +64,7 @@ def plan_extraction(
     attempts: Attempts,
     cache: HeaderCache,
     read_headers: ReadHeaders,
+    frame_seconds: float | None = None,
 ) -> ExtractionPlan:
     """Compare a source with what a store has, find the headers of the rest, cut it into units.
 
@@ -71,6 +73,8 @@ def plan_extraction(
             in the store; `retry_failed` tries every video again that failed or is partial.
         attempts: of the runs before; a failure that stands is not tried again.
         read_headers: of the files that neither manifest nor cache knows.
+        frame_seconds: that a worker takes for a frame, by which units take minutes; None where
+            that was not measured.
     """
     partial, retry_failed = options.partial, options.retry_failed
     plan = ExtractionPlan()
@@ -99,21 +103,41 @@ def plan_extraction(
     arrays = store.header.arrays
     room = rooms(count_rows(rows, headers, options.sampling), arrays)
     jobs = [_with_room(job, num_frames) for job, num_frames in zip(jobs, room, strict=True)]
-    plan.units = _cut(jobs, store, processes=options.processes)
+    plan.units = _cut(jobs, store, processes=options.processes, frame_seconds=frame_seconds)
     return plan
 
 
-def _cut(jobs: Sequence[VideoJob], store: StoreSession, *, processes: int) -> list[Unit]:
+def _cut(
+    jobs: Sequence[VideoJob],
+    store: StoreSession,
+    *,
+    processes: int,
+    frame_seconds: float | None,
+) -> list[Unit]:
     """Return units of consecutive videos; of few videos several for each process."""
     lengths, row_bytes = [job.max_frames for job in jobs], row_bytes_of(store.header.arrays)
     shard_bytes = SHARD_BYTES
     if processes > 1:
         most = row_bytes * sum(lengths) // (processes * UNITS_PER_PROCESS)
         shard_bytes = min(max(most, 1), SHARD_BYTES)
-    return [
-        Unit(store.new_name(), store.header.spec.digest, tuple(jobs[i] for i in positions))
-        for positions in split_units(lengths, row_bytes=row_bytes, shard_bytes=shard_bytes)
-    ]
+    if frame_seconds is not None:
+        shard_bytes = min(shard_bytes, max(1, int(row_bytes * UNIT_SECONDS / frame_seconds)))
+    units = []
+    for positions in split_units(lengths, row_bytes=row_bytes, shard_bytes=shard_bytes):
+        videos = tuple(jobs[i] for i in positions)
+        num_frames = sum(job.max_frames for job in videos)
+        seconds = None if frame_seconds is None else round(num_frames * frame_seconds, 1)
+        units.append(Unit(store.new_name(), videos, _superseded(videos, store), seconds))
+    return units
+
+
+def _superseded(videos: Sequence[VideoJob], store: StoreSession) -> dict[str, tuple[str, ...]]:
+    """Return unit of the store -> those of the videos that lie there until now."""
+    found: dict[str, tuple[str, ...]] = {}
+    for job in videos:
+        if (unit := store.unit_of(job.video_id)) is not None:
+            found[unit] = (*found.get(unit, ()), job.video_id)
+    return found
 
 
 def _is_done(row: ManifestRow, path: Path, record: VideoRecord, *, rehash: bool) -> bool:

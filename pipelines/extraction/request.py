@@ -7,9 +7,12 @@ from pathlib import Path
 
 from extract.backbones.sources import split_name
 from features_store.errors import UsageError
+from features_store.leases import MAX_LEASE_SECONDS
 from pipelines.executors.registry import require_executor
 from pipelines.extraction.options import ComputeOptions, CubeOptions, ExtractionOptions
 from pipelines.extraction.sources import require_source
+
+MIN_LEASE_SECONDS = 1.0
 
 
 def check_request(source: str | Path, options: ComputeOptions) -> None:
@@ -25,6 +28,13 @@ def check_request(source: str | Path, options: ComputeOptions) -> None:
         if options.processes < 1:
             raise UsageError(f"`processes` must be at least 1, got {options.processes}")
         require_executor(options.cluster)
+        if not MIN_LEASE_SECONDS <= options.lease_seconds <= MAX_LEASE_SECONDS:
+            raise UsageError(
+                f"`lease_seconds` must be {MIN_LEASE_SECONDS:g} to {MAX_LEASE_SECONDS:g}, got "
+                f"{options.lease_seconds:g}"
+            )
+        if options.join and options.unit is not None:
+            raise UsageError("give `unit`, a share of the plan, or `join`, all of it; not both")
         if not 0 < options.timeout_seconds < inf:
             raise UsageError(
                 "`timeout_seconds` must be a number of seconds above 0, got "

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from features_store.session import StoreSession
-from features_store.shards.sealing import NewShard
+from extract.unit import Unit
 from pipelines.executors.registry import make_executor
-from pipelines.extraction.plan import ExtractionPlan
-from pipelines.extraction.sources import Source
-from pipelines.extraction.work import (
-    FramesWritten,
-    UnitSettings,
-    UnitWork,
-    VideoDone,
-    VideoFailed,
-)
+from pipelines.extraction.claimed import VideoDone, VideoFailed
+from pipelines.extraction.work import FramesWritten, UnitSettings, UnitWork
 from pipelines.progress import ProgressLog
 
 logger = logging.getLogger("cubereel")
@@ -72,34 +64,17 @@ class ExtractionReport:
         return len(self.failed) + len(self.failed_before)
 
 
-def new_report(
-    run_id: str, store: StoreSession, videos: Source, plan: ExtractionPlan
-) -> ExtractionReport:
-    """Return what is known before the first video is decoded."""
-    return ExtractionReport(
-        run_id,
-        str(store.path),
-        len(videos.rows),
-        len(plan.done),
-        num_partial_before=len(plan.partial),
-        salvaged_shards=[shard.name for shard in store.salvaged],
-        failed_before=[
-            {"video_id": each.video_id, "reason": each.reason, "error": each.error}
-            for each in plan.failed_before
-        ],
-    )
-
-
 class Run:
     """The units of a plan, until all is done or the deadline is near."""
 
-    def __init__(self, store: StoreSession, report: ExtractionReport, plan: ExtractionPlan) -> None:
-        self._store, self._report, self._plan = store, report, plan
+    def __init__(self, report: ExtractionReport, units: Sequence[Unit]) -> None:
+        self._report, self._units = report, units
+        self._num_jobs = sum(len(unit.videos) for unit in units)
         self._num_ended = 0
 
     def here(self, work: UnitWork) -> None:
         """Extract in this process."""
-        with self._timed(), work, closing(work.run(self._plan.units, self._take)) as reports:
+        with self._timed(), work, closing(work.run(self._units, self._take)) as reports:
             for _ in reports:
                 pass
 
@@ -107,30 +82,28 @@ class Run:
         """Extract in worker processes."""
         executor = make_executor(cluster, UnitWork, settings, processes=processes, say=self._take)
         with self._timed(), executor:
-            for _ in executor.run(self._plan.units):
+            for _ in executor.run(self._units):
                 pass
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
         begun = time.monotonic()
         try:
-            with ProgressLog("extract", total=self._plan.num_jobs, unit="videos") as self._progress:
+            with ProgressLog("extract", total=self._num_jobs, unit="videos") as self._progress:
                 yield
         finally:
             self._report.extracting_seconds = round(time.monotonic() - begun, 3)
-            self._report.stopped = self._num_ended < self._plan.num_jobs
+            self._report.stopped = self._num_ended < self._num_jobs
             if not self._num_ended:
                 logger.warning(
                     "no video was done in %.0f s; %s, the first, is dropped and needs more time",
-                    self._report.extracting_seconds, self._plan.units[0].videos[0].video_id,
+                    self._report.extracting_seconds, self._units[0].videos[0].video_id,
                 )  # fmt: skip
 
-    def _take(self, event: FramesWritten | VideoDone | VideoFailed | NewShard) -> None:
-        """Take note of what happened, or list a shard."""
+    def _take(self, event: FramesWritten | VideoDone | VideoFailed) -> None:
+        """Take note of what happened."""
         report = self._report
-        if isinstance(event, NewShard):
-            self._store.publish(event)
-        elif isinstance(event, FramesWritten):
+        if isinstance(event, FramesWritten):
             report.num_frames += event.num_frames
             self._progress.show(f"({report.num_frames} frames)")
         elif isinstance(event, VideoFailed):

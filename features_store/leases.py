@@ -1,0 +1,95 @@
+"""Leases: files that say who works on something, for as long as their holder touches them.
+
+A lease only saves work. Its holder may be stopped for so long that another one takes it, and then
+go on; what must not happen twice is fenced elsewhere. How long it holds is seen by the clock of
+whoever wants it, so that no machine's clock need be right.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
+
+from features_store.errors import UnsafeStoreError
+from features_store.format.safety import check_own
+
+MAX_LEASE_SECONDS = 86400.0
+_HOST = re.compile(r"[^\w.:-]")
+
+
+class Lease:
+    """One lease; it can be taken, and given back, again and again, from any thread.
+
+    Args:
+        path: of its file.
+        seconds: without a touch after which others may take it; the same for all.
+    """
+
+    def __init__(self, path: Path, *, seconds: float) -> None:
+        self.path = path
+        self._lock = SoftFileLease(path, lease_duration=seconds, thread_local=False)
+
+    def take(self) -> bool:
+        """Take it if nobody has it; one whose holder died on this machine is free at once.
+
+        That of a machine that is gone is free when this was asked again and again for so long.
+        """
+        check_own(self.path)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        except LeaseSettingsMismatch as err:
+            raise UnsafeStoreError(
+                f"{self.path} is held for another time than the plan says; do not use this store"
+            ) from err
+        return True
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has it, as far as it knows."""
+        return self._lock.is_locked and self._lock.compromise is None
+
+    def release(self) -> None:
+        """Give it back; nothing happens where it was lost."""
+        if self._lock.is_locked:
+            with suppress(OSError):
+                self._lock.release(force=True)
+
+    def touched(self) -> float:
+        """Return when it was touched last, by the clock of its disk; now where it is gone."""
+        try:
+            return self.path.lstat().st_mtime
+        except FileNotFoundError:
+            return time.time()
+
+
+def holder_of(path: Path) -> str | None:
+    """Say who holds a lease, and since when; None where nobody does."""
+    check_own(path)
+    with suppress(OSError, ValueError):
+        owner = SoftFileLease(path).owner
+        since = path.lstat()
+        if owner is not None:
+            taken = datetime.fromtimestamp(min(since.st_ctime, since.st_mtime))
+            host = _HOST.sub("?", owner.hostname)[:100]
+            return f"process {owner.pid} on {host} (seen at {taken:%H:%M:%S})"
+    return None
+
+
+def lease_seconds_of(path: Path) -> float | None:
+    """Return for how long a lease is; None where there is none."""
+    check_own(path)
+    owner = None
+    with suppress(OSError, ValueError):
+        owner = SoftFileLease(path).owner
+    if owner is None or owner.lease_duration is None:
+        return None
+    if not 0 < owner.lease_duration <= MAX_LEASE_SECONDS:
+        raise UnsafeStoreError(f"{path} is held for {owner.lease_duration} s; remove it")
+    return float(owner.lease_duration)

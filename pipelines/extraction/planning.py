@@ -1,0 +1,157 @@
+"""From a request to a plan in a store: what the store's spec is, and what there is to do."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from extract.backbones import Backbone, load_backbone
+from extract.compute.computer import CubeComputer
+from features_store.errors import BusyError, ContractError
+from features_store.ledger import read_failures
+from features_store.locking import require_free
+from features_store.manifest import extend_store_manifest
+from features_store.metadata import StoreHeader, is_store, read_header
+from features_store.session import StoreSession
+from pipelines.extraction.header_cache import open_header_cache
+from pipelines.extraction.headers import ReadHeaders, check_said
+from pipelines.extraction.options import ExtractionOptions
+from pipelines.extraction.plan import ExtractionPlan, plan_extraction, row_bytes_of
+from pipelines.extraction.plan_file import StoredPlan, new_plan, write_plan
+from pipelines.extraction.retries import Attempts
+from pipelines.extraction.sources import Source, read_source
+from pipelines.extraction.store_header import new_header, precision_for
+from pipelines.machine.devices import build_computer, require_decoder
+
+logger = logging.getLogger("cubereel")
+WAIT_SECONDS = 2.0  # between two tries to have a store alone
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an extraction is of, and what computes it here.
+
+    Attributes:
+        header: of the store, as it is made or extended.
+    """
+
+    options: ExtractionOptions
+    videos: Source
+    network: Backbone
+    computer: CubeComputer
+    header: StoreHeader
+
+
+def understand(source: Path, out: Path, options: ExtractionOptions) -> Request:
+    """Read the source and load the network; nothing is written.
+
+    Raises:
+        CubereelError: one of its children.
+    """
+    videos = read_source(source, root=options.root)
+    check_said(videos.rows)
+    network = load_backbone(options.backbone, weights=options.weights, layers=options.layers)
+    stored = read_header(out) if is_store(out) else None
+    computer = build_computer(
+        network, fit=options.fit, precision=precision_for(stored, options), device=options.device,
+        batch_size=options.batch_size,
+    )  # fmt: skip
+    require_decoder(options.decoder, computer.device)  # before anything is written
+    header = new_header(computer, network, options, root=videos.root, stored=stored)
+    return Request(options, videos, network, computer, header)
+
+
+def require_turn(out: Path, *, wait: bool) -> None:
+    """Return when nobody else writes a store.
+
+    Raises:
+        BusyError: somebody does, and is not to be waited for.
+    """
+    is_first = True
+    while is_store(out):
+        try:
+            return require_free(out)
+        except BusyError as err:
+            if not wait:
+                raise BusyError(
+                    f"{err}; `join` makes this one more of its workers, `wait` waits"
+                ) from err
+            if is_first:
+                logger.info("waiting: %s", err)
+                is_first = False
+            time.sleep(WAIT_SECONDS)
+    return None
+
+
+def make_plan(
+    store: StoreSession,
+    request: Request,
+    *,
+    read_headers: ReadHeaders,
+    choose: Callable[[ExtractionPlan], bool],
+    frame_seconds: float | None = None,
+) -> tuple[ExtractionPlan, StoredPlan | None]:
+    """Compare the source with the store; write what there is to do, if there is anything.
+
+    Args:
+        choose: says whether networks run compiled.
+    """
+    options, videos = request.options, request.videos
+    plan = plan_extraction(
+        videos,
+        options,
+        store,
+        attempts=Attempts(read_failures(store.path)),
+        cache=open_header_cache(options.header_cache, root=videos.root),
+        read_headers=read_headers,
+        frame_seconds=frame_seconds,
+    )
+    _check_replaced(plan, store, videos)
+    _record_manifest(store, videos)
+    if not plan.units:
+        return plan, None
+    stored = new_plan(
+        plan.units, root=videos.root, id=store.run_id, spec_digest=store.header.spec.digest,
+        source=store.source, num_videos=len(videos.rows), num_done=len(plan.done),
+        is_compiled=choose(plan), keep_partial=options.partial == "keep",
+        lease_seconds=options.lease_seconds, row_bytes=row_bytes_of(store.header.arrays),
+    )  # fmt: skip
+    write_plan(store.path, stored)
+    return plan, stored
+
+
+def settle(out: Path, header: StoreHeader, *, run_id: str) -> None:
+    """List what is sealed and bring the index up to date, unless others still work on the store.
+
+    The last one who leaves does it.
+    """
+    with suppress(BusyError), StoreSession(out, header, run_id=run_id):
+        pass
+
+
+def _record_manifest(store: StoreSession, videos: Source) -> None:
+    differing = extend_store_manifest(store.path, videos.rows)
+    if differing:
+        logger.warning(
+            "the source says otherwise of %d videos than the store's manifest.csv, which was kept; "
+            "first: %s", len(differing), differing[0],
+        )  # fmt: skip
+
+
+def _check_replaced(plan: ExtractionPlan, store: StoreSession, videos: Source) -> None:
+    """Say which videos are extracted again; refuse those of another folder with the same ids."""
+    if not plan.replaced:
+        return
+    for video_id in plan.replaced:
+        stored = store.find(video_id)
+        root = videos.root if stored is None else store.header.source(stored.source).root
+        if str(root) != str(videos.root):
+            raise ContractError(
+                f"videos below {videos.root} have ids that {store.path} has from {root} (first: "
+                f"{video_id!r}); give both sources the same `root`, or write to another store"
+            )
+    logger.info("%d videos of the store are extracted again", len(plan.replaced))

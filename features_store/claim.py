@@ -17,7 +17,7 @@ from typing import Any
 from features_store.errors import DamageError
 from features_store.format.disk import write_atomically
 from features_store.format.safety import check_own, read_json
-from features_store.leases import Lease, holder_of
+from features_store.leases import Lease, holder_of, is_silent
 from features_store.locking import UNITS
 
 
@@ -138,8 +138,9 @@ def read_report(store: Path, unit: str) -> dict[str, Any] | None:
 
 
 def unit_holder(store: Path, unit: str) -> str | None:
-    """Say who works on a unit; None where nobody does."""
-    return holder_of(store / UNITS / f"{unit}.lease")
+    """Say who works on a unit; None where nobody does, or gives no sign of life."""
+    lease = store / UNITS / f"{unit}.lease"
+    return None if is_silent(lease) else holder_of(lease)
 
 
 def _here_and_now() -> dict[str, object]:

@@ -7,6 +7,7 @@ whoever wants it, so that no machine's clock need be right.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from contextlib import suppress
@@ -38,8 +39,13 @@ class Lease:
         """Take it if nobody has it; one whose holder died on this machine is free at once.
 
         That of a machine that is gone is free when this was asked again and again for so long.
+
+        Raises:
+            FileNotFoundError: its folder is not there.
         """
         check_own(self.path)
+        # The lock would make it again, where a store was moved.
+        self.path.parent.stat()
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
@@ -80,6 +86,17 @@ def holder_of(path: Path) -> str | None:
             host = _HOST.sub("?", owner.hostname)[:100]
             return f"process {owner.pid} on {host} (seen at {taken:%H:%M:%S})"
     return None
+
+
+def is_silent(path: Path) -> bool:
+    """Whether the holder of a lease is dead or gone, as far as that shows at once."""
+    seconds = lease_seconds_of(path)
+    with suppress(OSError, ValueError):
+        owner = SoftFileLease(path).owner
+        if owner is not None and owner.hostname == os.uname().nodename:
+            return not Path(f"/proc/{owner.pid}").exists()
+        return seconds is not None and time.time() - path.lstat().st_mtime > seconds
+    return False
 
 
 def lease_seconds_of(path: Path) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typer import Option
@@ -33,6 +34,28 @@ def expand_options(verb: Callable[..., None]) -> Callable[..., None]:
     vars(expanded)["__signature__"] = inspect.Signature(keyword)
     expanded.__annotations__ = {each.name: each.annotation for each in keyword}
     return expanded
+
+
+def flags_of(options: Any) -> list[str]:
+    """Return what says the same on a command line; paths absolute, defaults left out."""
+    hints = get_type_hints(type(options), include_extras=True)
+    said: list[str] = []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value == field.default:
+            continue
+        _, *extras = get_args(_as_flag(field.name, hints[field.name]))
+        named = [name for extra in extras for name in extra.param_decls or ()]
+        flag = named[0] if named else f"--{field.name.replace('_', '-')}"
+        if isinstance(value, Path):
+            value = value.absolute()
+        if isinstance(value, bool):
+            said.append(flag)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            said += [text for each in value for text in (flag, str(each))]
+        else:
+            said += [flag, str(value)]
+    return said
 
 
 def _flags(kind: Any) -> list[inspect.Parameter]:

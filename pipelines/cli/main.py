@@ -19,6 +19,7 @@ from pipelines.cli import (
     manifest,
     optimise_attention,
     plan,
+    status,
     store,
     store_copies,
     train,
@@ -35,6 +36,7 @@ MACHINE_ERRNOS = {
 
 plan.register(app)
 extract.register(app)
+status.register(app)
 train.register(app)
 evaluate.register(app)
 explain.register(app)

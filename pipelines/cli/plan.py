@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from features_store.errors import ContractError, CoverageError
+from features_store.errors import ContractError, CoverageError, UsageError
 from pipelines.cli.arguments import AsJson, Source
-from pipelines.cli.expanding import expand_options
+from pipelines.cli.expanding import expand_options, flags_of
 from pipelines.cli.flags import with_flags
 from pipelines.cli.show import format_bytes, format_seconds, print_json, print_table
-from pipelines.extraction.options import CubeOptions
+from pipelines.extraction.options import StoreOptions
 
 if TYPE_CHECKING:
     from pipelines.extraction.estimate import PlanReport
@@ -25,7 +27,17 @@ def register(app: typer.Typer) -> None:
 @expand_options
 def plan(
     source: Source,
-    options: CubeOptions,
+    options: StoreOptions,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A store; made, or taken, and given the plan of what is to be extracted."
+        ),
+    ] = None,
+    slurm: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Print a SLURM script of an array of N tasks."),
+    ] = None,
     sample: Annotated[
         int | None, typer.Option(help="Read this many headers only, and estimate the rest.")
     ] = None,
@@ -37,22 +49,67 @@ def plan(
     ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Say how many frames, bytes and hours an extraction is, from headers. Writes no store."""
+    """Say how many frames, bytes and hours an extraction is, from headers; write its plan."""
     from pipelines.extraction.request import check_plan
 
-    check_plan(source, options, sample=sample, calibrate_seconds=calibrate_seconds)
+    check_plan(
+        source, options, sample=sample, calibrate_seconds=calibrate_seconds, is_stored=bool(out)
+    )
+    if slurm is not None and (out is None or as_json):
+        raise UsageError("`slurm` prints a script for the plan in `out`, which is needed; no JSON")
     from pipelines.extraction.estimate import plan as run
 
     report = run(source, options, sample=sample, calibrate_seconds=calibrate_seconds)
-    if as_json:
+    if as_json and out is None:
         print_json(report)
-    else:
+    elif slurm is None and not as_json:
         _show(report)
     if report.backbone_problem:
         raise ContractError(report.backbone_problem)
     if not report.frames:
         raise CoverageError(
             f"no frame would be kept of {report.videos} videos: {report.problems[0][1]}"
+        )
+    if out is not None:
+        _write(source, out, options, report, slurm=slurm, as_json=as_json)
+
+
+def _write(
+    source: Path,
+    out: Path,
+    options: StoreOptions,
+    report: PlanReport,
+    *,
+    slurm: int | None,
+    as_json: bool,
+) -> None:
+    """Write the plan into the store; say what it is, or print the script that works on it."""
+    from pipelines.executors.slurm_script import slurm_script
+    from pipelines.extraction.planning import plan_store
+
+    seconds = None if report.time is None else report.time.seconds / report.frames
+    plan = plan_store(source, out, options, frame_seconds=seconds)
+    num_units = 0 if plan is None else len(plan.units)
+    said = {"store": str(out), "plan": None if plan is None else plan.id, "units": num_units}
+    if as_json:
+        print_json({**asdict(report), "stored": said})
+        return
+    at_work = [unit.seconds for unit in plan.units if unit.seconds] if plan is not None else []
+    length = f" of about {format_seconds(max(at_work))} at most" if at_work else ""
+    line = f"plan     {num_units} units{length} are in {out / 'plan.json'}"
+    typer.echo(line if num_units else f"plan     nothing is to do in {out}", err=slurm is not None)
+    if slurm is not None and plan is not None:
+        arguments = ["extract", str(source.absolute()), "--out", str(out.absolute())]
+        typer.echo(
+            slurm_script(
+                [*arguments, *flags_of(options)],
+                num_tasks=min(slurm, num_units),
+                num_units=num_units,
+                store=str(out.absolute()),
+                workers=options.workers,
+                has_gpu=options.device != "cpu",
+            ),
+            nl=False,
         )
 
 

@@ -66,11 +66,13 @@ def extract(
         require_turn(store, wait=options.wait)
     request = understand(Path(source), store, options)
     with ExitStack() as stack:
-        begin = _join if is_planned else _begin
-        begun = begin(store, request, run_id, deadline, stack)
+        if is_planned:
+            begun = _join(store, request, options, run_id)
+        else:
+            begun = _begin(store, request, options, run_id, deadline, stack)
         if begun.plan is not None:
             with _timed(begun.report, started):
-                _run(store, request, begun, deadline)
+                _run(store, begun, options, deadline)
                 settle(store, request.header, run_id=run_id)
     begun.report.seconds = round(time.monotonic() - started, 3)
     return begun.report
@@ -92,10 +94,15 @@ class _Begun:
 
 
 def _begin(
-    out: Path, request: Request, run_id: str, deadline: Deadline, stack: ExitStack
+    out: Path,
+    request: Request,
+    options: ExtractionOptions,
+    run_id: str,
+    deadline: Deadline,
+    stack: ExitStack,
 ) -> _Begun:
     """Make the store, or salvage what is in it, and plan what is to do."""
-    options, computer = request.options, request.computer
+    computer = request.computer
 
     def choose(plan: ExtractionPlan) -> bool:
         nonlocal computer
@@ -116,7 +123,7 @@ def _begin(
         pool = open_pool(store.header, computer, settings)
         # Its processes start only when there is something to do.
         found, plan = make_plan(
-            store, request, choose=choose,
+            store, request, choose=choose, processes=options.processes,
             read_headers=lambda paths: stack.enter_context(pool).probe(paths),
         )  # fmt: skip
         report = ExtractionReport(
@@ -136,9 +143,9 @@ def _begin(
     return _Begun(report, computer, plan, units, pool)
 
 
-def _join(out: Path, request: Request, run_id: str, deadline: Deadline, stack: ExitStack) -> _Begun:
+def _join(out: Path, request: Request, options: ExtractionOptions, run_id: str) -> _Begun:
     """Take a share of the store's plan; raise `ContractError` where it is not of this request."""
-    options, stored = request.options, read_header(out)
+    stored = read_header(out)
     reconcile(stored, request.header, store=out)
     plan = load_plan(out, stored)
     for name, ours, theirs in (
@@ -160,8 +167,8 @@ def _join(out: Path, request: Request, run_id: str, deadline: Deadline, stack: E
     return _Begun(report, computer, plan if units else None, units)
 
 
-def _run(out: Path, request: Request, begun: _Begun, deadline: Deadline) -> None:
-    options, plan = request.options, begun.plan
+def _run(out: Path, begun: _Begun, options: ExtractionOptions, deadline: Deadline) -> None:
+    plan = begun.plan
     assert plan is not None, "there is something to do"
     cores = len(os.sched_getaffinity(0))
     settings = UnitSettings(

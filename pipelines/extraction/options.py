@@ -1,6 +1,6 @@
 """What one may ask of an extraction: each option once, for Python and as a flag.
 
-`bench` takes `ComputeOptions`, `plan` takes `CubeOptions`, `extract` takes `ExtractionOptions`.
+`bench` takes `ComputeOptions`, `plan` takes `StoreOptions`, `extract` takes `ExtractionOptions`.
 Fields are keyword arguments in Python; `pipelines.cli.expanding` makes flags of them.
 """
 
@@ -148,12 +148,43 @@ class CubeOptions(ComputeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractionOptions(CubeOptions):
-    """What becomes of each video, and what the store says of all.
+class StoreOptions(CubeOptions):
+    """What is said of a store's videos, and which of them are extracted: what a plan decides.
 
-    `rehash`, `partial`, `retry_failed`, `processes` and `timeout_seconds` decide which videos are
-    in a store and when, never a number in it: they are not in its spec.
+    `rehash`, `partial` and `retry_failed` decide which videos are in a store and when, never a
+    number in it: they are not in its spec.
     """
+
+    licence: Annotated[str, Option(help="Licence of the videos, kept in the store.")] = ""
+    origin: Annotated[str, Option(help="Where the videos are from.")] = ""
+    citation: Annotated[str, Option(help="What users of the store are to cite.")] = ""
+    rehash: Annotated[
+        bool, Option("--rehash", help="Compare files by content, not by size and time.")
+    ] = False
+    partial: Annotated[
+        Partial, Option(help="Of a video that breaks off: keep the frames before, or drop.")
+    ] = "drop"
+    retry_failed: Annotated[
+        bool,
+        Option(
+            "--retry-failed", help="Try files again that failed or are partial, though unchanged."
+        ),
+    ] = False
+    timeout_seconds: Annotated[
+        float, Option("--timeout", help="Seconds without progress after which a video has failed.")
+    ] = 120.0
+    lease_seconds: Annotated[
+        float,
+        Option("--lease", help="Seconds after which a worker that gives no sign of life is dead."),
+    ] = 60.0
+    wait: Annotated[
+        bool, Option("--wait", help="Where somebody else writes the store, wait for them.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionOptions(StoreOptions):
+    """How an extraction is worked on, and which share of a plan."""
 
     processes: Annotated[
         int,
@@ -169,29 +200,4 @@ class ExtractionOptions(CubeOptions):
     ] = None
     join: Annotated[
         bool, Option("--join", help="Work on the store's plan, beside those who do already.")
-    ] = False
-    wait: Annotated[
-        bool, Option("--wait", help="Where somebody else writes the store, wait for them.")
-    ] = False
-    lease_seconds: Annotated[
-        float,
-        Option("--lease", help="Seconds after which a worker that gives no sign of life is dead."),
-    ] = 60.0
-    timeout_seconds: Annotated[
-        float, Option("--timeout", help="Seconds without progress after which a video has failed.")
-    ] = 120.0
-    licence: Annotated[str, Option(help="Licence of the videos, kept in the store.")] = ""
-    origin: Annotated[str, Option(help="Where the videos are from.")] = ""
-    citation: Annotated[str, Option(help="What users of the store are to cite.")] = ""
-    rehash: Annotated[
-        bool, Option("--rehash", help="Compare files by content, not by size and time.")
-    ] = False
-    partial: Annotated[
-        Partial, Option(help="Of a video that breaks off: keep the frames before, or drop.")
-    ] = "drop"
-    retry_failed: Annotated[
-        bool,
-        Option(
-            "--retry-failed", help="Try files again that failed or are partial, though unchanged."
-        ),
     ] = False

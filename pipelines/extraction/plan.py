@@ -19,7 +19,7 @@ from features_store.session import StoreSession
 from features_store.spec import Sampling
 from pipelines.extraction.header_cache import HeaderCache
 from pipelines.extraction.headers import ReadHeaders, survey_headers
-from pipelines.extraction.options import ExtractionOptions
+from pipelines.extraction.options import StoreOptions
 from pipelines.extraction.retries import Attempts
 from pipelines.extraction.sources import Source
 
@@ -58,9 +58,10 @@ class ExtractionPlan:
 
 def plan_extraction(
     source: Source,
-    options: ExtractionOptions,
+    options: StoreOptions,
     store: StoreSession,
     *,
+    processes: int,
     attempts: Attempts,
     cache: HeaderCache,
     read_headers: ReadHeaders,
@@ -71,6 +72,7 @@ def plan_extraction(
     Args:
         options: `partial` says whether a video that breaks off is done when its first frames are
             in the store; `retry_failed` tries every video again that failed or is partial.
+        processes: that will work on it, as far as is known.
         attempts: of the runs before; a failure that stands is not tried again.
         read_headers: of the files that neither manifest nor cache knows.
         frame_seconds: that a worker takes for a frame, by which units take minutes; None where
@@ -103,7 +105,7 @@ def plan_extraction(
     arrays = store.header.arrays
     room = rooms(count_rows(rows, headers, options.sampling), arrays)
     jobs = [_with_room(job, num_frames) for job, num_frames in zip(jobs, room, strict=True)]
-    plan.units = _cut(jobs, store, processes=options.processes, frame_seconds=frame_seconds)
+    plan.units = _cut(jobs, store, processes=processes, frame_seconds=frame_seconds)
     return plan
 
 

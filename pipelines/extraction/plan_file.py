@@ -20,6 +20,7 @@ from features_store.leases import MAX_LEASE_SECONDS
 from features_store.metadata import StoreHeader
 from features_store.plain import PlainError, from_plain, to_plain
 from features_store.planned import PLAN_NAME, clear_units, read_plan
+from pipelines.extraction.request import parse_share
 
 VideoRow = tuple[str, str | None, float | None, float | None, int, int | None, int | None]
 
@@ -147,16 +148,8 @@ def load_plan(store: Path, header: StoreHeader) -> StoredPlan:
 
 
 def chosen_units(plan: StoredPlan, share: str | None) -> list[Unit]:
-    """Return the units of a plan, or those of a share ``I/N``: each N-th one, from number I on.
-
-    Raises:
-        UsageError: it is no such share.
-    """
+    """Return the units of a plan, or those of a share; see `parse_share`."""
     if share is None:
         return [plan.unit(row) for row in plan.units]
-    number, _, total = share.partition("/")
-    if not (number.isdecimal() and total.isdecimal() and len(share) < 20):
-        raise UsageError(f"`unit` must be I/N such as 0/8, got {share!r}")
-    if not int(number) < int(total):
-        raise UsageError(f"`unit` {share} is out of range; of N shares the numbers are 0 to N-1")
-    return [plan.unit(row) for row in plan.units[int(number) :: int(total)]]
+    number, total = parse_share(share)
+    return [plan.unit(row) for row in plan.units[number::total]]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from extract.backbones import Backbone, load_backbone
@@ -16,10 +17,11 @@ from features_store.ledger import read_failures
 from features_store.locking import require_free
 from features_store.manifest import extend_store_manifest
 from features_store.metadata import StoreHeader, is_store, read_header
+from features_store.runs import new_run_id
 from features_store.session import StoreSession
 from pipelines.extraction.header_cache import open_header_cache
-from pipelines.extraction.headers import ReadHeaders, check_said
-from pipelines.extraction.options import ExtractionOptions
+from pipelines.extraction.headers import ReadHeaders, check_said, probe_in_workers
+from pipelines.extraction.options import StoreOptions
 from pipelines.extraction.plan import ExtractionPlan, plan_extraction, row_bytes_of
 from pipelines.extraction.plan_file import StoredPlan, new_plan, write_plan
 from pipelines.extraction.retries import Attempts
@@ -39,14 +41,14 @@ class Request:
         header: of the store, as it is made or extended.
     """
 
-    options: ExtractionOptions
+    options: StoreOptions
     videos: Source
     network: Backbone
     computer: CubeComputer
     header: StoreHeader
 
 
-def understand(source: Path, out: Path, options: ExtractionOptions) -> Request:
+def understand(source: Path, out: Path, options: StoreOptions) -> Request:
     """Read the source and load the network; nothing is written.
 
     Raises:
@@ -93,6 +95,7 @@ def make_plan(
     *,
     read_headers: ReadHeaders,
     choose: Callable[[ExtractionPlan], bool],
+    processes: int = 1,
     frame_seconds: float | None = None,
 ) -> tuple[ExtractionPlan, StoredPlan | None]:
     """Compare the source with the store; write what there is to do, if there is anything.
@@ -105,6 +108,7 @@ def make_plan(
         videos,
         options,
         store,
+        processes=processes,
         attempts=Attempts(read_failures(store.path)),
         cache=open_header_cache(options.header_cache, root=videos.root),
         read_headers=read_headers,
@@ -122,6 +126,33 @@ def make_plan(
     )  # fmt: skip
     write_plan(store.path, stored)
     return plan, stored
+
+
+def plan_store(
+    source: Path, out: Path, options: StoreOptions, *, frame_seconds: float | None
+) -> StoredPlan | None:
+    """Make a store, or take one, and write the plan of what is to be extracted into it.
+
+    Args:
+        frame_seconds: that a worker takes for a frame; None where that was not measured.
+
+    Returns:
+        The plan; None where nothing is to do.
+
+    Raises:
+        CubereelError: one of its children.
+    """
+    require_turn(out, wait=options.wait)
+    request = understand(source, out, options)
+    with StoreSession(out, request.header, run_id=new_run_id()) as store:
+        _, plan = make_plan(
+            store,
+            request,
+            read_headers=partial(probe_in_workers, workers=options.workers),
+            choose=lambda _: options.compile == "on",
+            frame_seconds=frame_seconds,
+        )
+    return plan
 
 
 def settle(out: Path, header: StoreHeader, *, run_id: str) -> None:

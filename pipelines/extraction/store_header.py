@@ -13,11 +13,11 @@ from features_store.format.layout import DIFF_GRID
 from features_store.metadata import StoreHeader
 from features_store.sources import new_source, source_for
 from features_store.spec import Sampling, Spec
-from pipelines.extraction.options import ExtractionOptions
+from pipelines.extraction.options import StoreOptions
 from pipelines.machine.choices import AskedPrecision
 
 
-def precision_for(stored: StoreHeader | None, options: ExtractionOptions) -> AskedPrecision:
+def precision_for(stored: StoreHeader | None, options: StoreOptions) -> AskedPrecision:
     """Return the precision to compute at: of a store that is extended, ``auto`` is the store's.
 
     Otherwise two kinds of machines could not extend one store.
@@ -30,7 +30,7 @@ def precision_for(stored: StoreHeader | None, options: ExtractionOptions) -> Ask
 def new_header(
     computer: CubeComputer,
     network: Backbone,
-    options: ExtractionOptions,
+    options: StoreOptions,
     *,
     root: Path,
     stored: StoreHeader | None,

@@ -59,8 +59,12 @@ class ToyWork(Work):
     def run(self, jobs, say):
         for job in jobs:
             say(Begun(job.value))
-            (Path(self._settings.folder) / f"{job.value}").touch(exist_ok=False)
-            if job.value == self._settings.at:
+            place = Path(self._settings.folder) / f"{job.value}"
+            is_there, is_it = place.exists(), job.value == self._settings.at
+            place.touch(exist_ok=self._settings.fails.startswith("dies"))
+            with place.open("a") as file:
+                file.write("begun\n")
+            if is_it and not (is_there and self._settings.fails == "dies once"):
                 _fail(self._settings.fails)
             try:
                 time.sleep(self._settings.seconds)
@@ -71,7 +75,7 @@ class ToyWork(Work):
 
 
 def _fail(how):
-    if how == "dies":
+    if how.startswith("dies"):
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "logs":
         logging.getLogger("cubereel").warning("a line with %d words", 5)

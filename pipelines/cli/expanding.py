@@ -45,8 +45,10 @@ def flags_of(options: Any) -> list[str]:
         if value == field.default:
             continue
         _, *extras = get_args(_as_flag(field.name, hints[field.name]))
-        named = [name for extra in extras for name in extra.param_decls or ()]
-        flag = named[0] if named else f"--{field.name.replace('_', '-')}"
+        # typer has the first name where the default would stand without `Annotated`.
+        names = [name for extra in extras for name in (extra.default, *(extra.param_decls or ()))]
+        flags = [name for name in names if isinstance(name, str) and name.startswith("--")]
+        flag = flags[0] if flags else f"--{field.name.replace('_', '-')}"
         if isinstance(value, Path):
             value = value.absolute()
         if isinstance(value, bool):

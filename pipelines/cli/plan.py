@@ -105,7 +105,6 @@ def _write(
                 [*arguments, *flags_of(options)],
                 num_tasks=min(slurm, num_units),
                 num_units=num_units,
-                store=str(out.absolute()),
                 workers=options.workers,
                 has_gpu=options.device != "cpu",
             ),

@@ -15,9 +15,20 @@ from pipelines.executors.work import Say, Work
 
 EXECUTORS = {
     "local": "pipelines.executors.local:LocalExecutor",
+    "dask": "pipelines.executors.dask:DaskExecutor",
+    "local-cuda": "pipelines.executors.dask:DaskExecutor",
+    "slurm": "pipelines.executors.dask:DaskExecutor",
+    # Schedulers that are there; `dask_clusters.ADDRESSES`.
+    "tcp://HOST:PORT": "pipelines.executors.dask:DaskExecutor",
+    "scheduler-file:PATH": "pipelines.executors.dask:DaskExecutor",
 }
 
 LOCAL = "local"
+ADDRESSES = {
+    "tcp": "tcp://HOST:PORT",
+    "tls": "tcp://HOST:PORT",
+    "scheduler-file": "scheduler-file:PATH",
+}
 
 
 class Executor(AbstractContextManager["Executor"], Protocol):
@@ -40,7 +51,7 @@ def is_needed(name: str, processes: int) -> bool:
 
 def require_executor(name: str) -> None:
     """Raise `UsageError` where there is no executor of that name."""
-    if name not in EXECUTORS:
+    if _kind_of(name) not in EXECUTORS:
         raise UsageError(f"no `cluster` {name!r}; {nearest_name(name, list(EXECUTORS))}")
 
 
@@ -55,8 +66,14 @@ def make_executor(
 ) -> Executor:
     """Return an executor; see `LocalExecutor` for its arguments."""
     require_executor(name)
-    module, _, wanted = EXECUTORS[name].partition(":")
-    executor: Executor = getattr(import_module(module), wanted)(
-        kind, settings, processes=processes, say=say, descriptors=descriptors
-    )
+    module, _, wanted = EXECUTORS[_kind_of(name)].partition(":")
+    arguments: dict[str, Any] = {"processes": processes, "say": say}
+    arguments |= {"descriptors": descriptors} if name == LOCAL else {"where": name}
+    executor: Executor = getattr(import_module(module), wanted)(kind, settings, **arguments)
     return executor
+
+
+def _kind_of(name: str) -> str:
+    """Return the name under which a cluster stands in the table."""
+    head, colon, rest = name.partition(":")
+    return ADDRESSES.get(head, name) if colon and rest.strip("/") else name

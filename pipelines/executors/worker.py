@@ -55,7 +55,7 @@ class Worker:
         """Work until the parent hangs up (`EOFError` or `OSError`)."""
         begin: Begin = receive(self._connection, ToWorker)
         sys.path[:] = begin.path
-        kind = _find(begin.work)
+        kind = find_work(begin.work)
         with kind(from_plain(kind.Settings, begin.settings)) as work:  # type: ignore[call-arg]
             logger.handlers = [_ToParent(self)]
             while True:
@@ -80,7 +80,8 @@ class Worker:
             message = receive(self._connection, ToWorker)
 
 
-def _find(name: str) -> type[Work]:
+def find_work(name: str) -> type[Work]:
+    """Return the kind of work that is called ``package.module:Class``."""
     module, _, wanted = name.partition(":")
     kind = getattr(import_module(module), wanted)
     if not (isinstance(kind, type) and issubclass(kind, Work)):

@@ -24,7 +24,7 @@ from features_store.metadata import read_header, reconcile
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreSession
 from pipelines.executors.deadline import Deadline
-from pipelines.executors.registry import is_needed
+from pipelines.executors.registry import LOCAL, is_needed
 from pipelines.extraction.options import ExtractionOptions
 from pipelines.extraction.plan import ExtractionPlan
 from pipelines.extraction.plan_file import StoredPlan, chosen_units, load_plan
@@ -170,13 +170,14 @@ def _join(out: Path, request: Request, options: ExtractionOptions, run_id: str) 
 def _run(out: Path, begun: _Begun, options: ExtractionOptions, deadline: Deadline) -> None:
     plan = begun.plan
     assert plan is not None, "there is something to do"
+    is_elsewhere = options.cluster != LOCAL  # where the device is not this process's
     cores = len(os.sched_getaffinity(0))
     settings = UnitSettings(
-        store=str(out),
+        store=str(out.absolute()),
         source=plan.source,
-        weights=None if options.weights is None else str(options.weights),
-        device=str(begun.computer.device),
-        batch_size=begun.computer.batch_size,
+        weights=None if options.weights is None else str(options.weights.absolute()),
+        device=options.device if is_elsewhere else str(begun.computer.device),
+        batch_size=options.batch_size if is_elsewhere else begun.computer.batch_size,
         is_compiled=plan.is_compiled,
         workers=options.workers,
         timeout_seconds=options.timeout_seconds,

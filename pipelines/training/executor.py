@@ -8,9 +8,11 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from pipelines.executors.registry import is_needed, make_executor
+from pipelines.executors.registry import LOCAL, is_needed, make_executor
 from pipelines.training.planned import FitSettings
 from pipelines.training.work import FitDone, FitWork
 from train.heads import HeadChoice
@@ -39,6 +41,10 @@ class FitExecutor:
         self._work = work
         self._is_patient = processes is None
         self._num_processes = processes or most_processes(settings)
+        if cluster != LOCAL:
+            # Other machines have neither the pages nor this folder.
+            store, run = (str(Path(path).absolute()) for path in (settings.store, settings.run))
+            settings = replace(settings, pages=None, store=store, run=run)
         descriptors = () if settings.pages is None else (settings.pages,)
         self._is_needed = is_needed(cluster, self._num_processes)
         self._workers = make_executor(

@@ -1,0 +1,85 @@
+"""The script of a SLURM array: each task works on its share of a store's plan, without Dask."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from features_store.errors import UsageError
+
+MAX_RESTARTS = 50  # of a task that is pre-empted, or stops before its time is over
+MAX_FAULTS = 3  # restarts after which a fault of a machine is no accident any more
+SIGNAL_SECONDS = 120  # before the end of its time, a task is told
+EXTRA_CORES = 2  # beside the decoders: to compute, and to write
+
+_SCRIPT = """\
+#!/usr/bin/env bash
+# Works on the plan of a store, in {num_tasks} tasks ({num_units} units). Submit it with sbatch, in
+# the environment in which 'cubereel' runs. Tasks may run in any order, beside each other, and
+# again: what is done is found. 'cubereel status' says how far it is. Edit partition and time.
+#SBATCH --job-name=cubereel
+#SBATCH --array=0-{last}
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task={cores}
+{gpu}#SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=cubereel-%A_%a.log
+#SBATCH --signal=B:TERM@{signal_seconds}
+set -u
+
+# The signal reaches this shell alone: it is passed on, and what is in work is sealed.
+child='' told=''
+trap 'told=1; kill -TERM "$child" 2>/dev/null' TERM
+# shellcheck disable=SC2016 # a name of a file may have a dollar sign
+{command} --unit "$SLURM_ARRAY_TASK_ID/{num_tasks}" &
+child=$!
+[ -z "$told" ] || kill -TERM "$child"
+code=0
+wait "$child" || code=$?
+while kill -0 "$child" 2>/dev/null; do # the signal ended the waiting, not the work
+    code=0
+    wait "$child" || code=$?
+done
+
+restarts=${{SLURM_RESTART_COUNT:-0}}
+case $code in
+75) most={max_restarts} ;; # stopped in good order, or others had the store: go on
+5) most={max_faults} ;; # a fault of the machine, which may pass
+*) most=0 ;;
+esac
+if [ "$restarts" -lt "$most" ]; then
+    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+fi
+exit "$code"
+"""
+
+
+def slurm_script(
+    arguments: Sequence[str], *, num_tasks: int, num_units: int, workers: int, has_gpu: bool
+) -> str:
+    """Return the script, for bash.
+
+    Args:
+        arguments: of ``cubereel``; each is quoted, and none is read by the shell.
+        workers: that decode, for each of which a task is given a core.
+
+    Raises:
+        UsageError: an argument cannot stand in a script.
+    """
+    for argument in arguments:
+        if any(character in argument for character in "\0\r\n"):
+            raise UsageError(
+                f"{argument!r} has a line break, which no script should hold; rename the file"
+            )
+    return _SCRIPT.format(
+        num_tasks=num_tasks,
+        num_units=num_units,
+        last=num_tasks - 1,
+        cores=workers + EXTRA_CORES,
+        gpu="#SBATCH --gpus-per-task=1\n" if has_gpu else "",
+        signal_seconds=SIGNAL_SECONDS,
+        command=shlex.join(["cubereel", *arguments]),
+        max_restarts=MAX_RESTARTS,
+        max_faults=MAX_FAULTS,
+    )

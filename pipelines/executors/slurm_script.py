@@ -44,8 +44,8 @@ done
 
 restarts=${{SLURM_RESTART_COUNT:-0}}
 case $code in
-75) most={max_restarts} ;; # stopped in good order, or others had the store: go on
-5) most={max_faults} ;; # a fault of the machine, which may pass
+75 | 143) most={max_restarts} ;; # stopped, or others had the store alone: go on
+5 | 137) most={max_faults} ;; # a fault of the machine, or killed, as where memory runs out
 *) most=0 ;;
 esac
 if [ "$restarts" -lt "$most" ]; then

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.gpu_day.table import markdown
 
 ROOT = Path(__file__).parents[1]
-STEPS = ["machine", "cuda_tests", "cubes", "backbones", "extraction", "training", "soak"]
+STEPS = ["machine", "cuda_tests", "cubes", "backbones", "extraction", "training", "cluster", "soak"]
 
 
 def test_every_step_measures_something_and_says_what_it_skips(tmp_path):

@@ -145,8 +145,8 @@ def gpu_leases(folder: Path, number: int) -> list[Lease]:
 def run_job(name: str, job: Any) -> Mapping[str, Any]:
     """Do a job on the worker that this is called on."""
     plugin = get_worker().plugins.get(name)
-    if plugin is None:
-        raise RuntimeError(f"no work {name} on this worker")
+    if plugin is None:  # what is left of a run that was stopped
+        return {"failed": to_plain(Failed.by(MachineError("the run was stopped")))}
     return dict(plugin.run(job))
 
 

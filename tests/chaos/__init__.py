@@ -1,0 +1,1 @@
+"""Extraction by many workers while processes are killed, stopped and cut off at random."""

@@ -14,9 +14,11 @@ EXTRA_CORES = 2  # beside the decoders: to compute, and to write
 
 _SCRIPT = """\
 #!/usr/bin/env bash
-# Works on the plan of a store, in {num_tasks} tasks ({num_units} units). Submit it with sbatch, in
-# the environment in which 'cubereel' runs. Tasks may run in any order, beside each other, and
-# again: what is done is found. 'cubereel status' says how far it is. Edit partition and time.
+# Works on the plan of a store, in {num_tasks} tasks ({num_units} units): sbatch THIS_FILE
+# Submit it where 'cubereel' runs: sbatch hands the environment on, unless your cluster, or
+# --export, says otherwise. Add partition, account and memory, and say for how long; options of
+# sbatch count before the lines below. Tasks may run in any order, beside each other, and again:
+# what is done is found. 'cubereel status' says how far it is.
 #SBATCH --job-name=cubereel
 #SBATCH --array=0-{last}
 #SBATCH --ntasks=1
@@ -27,28 +29,28 @@ _SCRIPT = """\
 #SBATCH --output=cubereel-%A_%a.log
 #SBATCH --signal=B:TERM@{signal_seconds}
 set -u
+: "${{SLURM_ARRAY_TASK_ID:?is not set; submit this script with sbatch}}"
 
 # The signal reaches this shell alone: it is passed on, and what is in work is sealed.
 child='' told=''
-trap 'told=1; kill -TERM "$child" 2>/dev/null' TERM
-# shellcheck disable=SC2016 # a name of a file may have a dollar sign
+trap 'told=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
+# shellcheck disable=SC1003,SC1110,SC1111,SC1112,SC2016 # paths may have quotes and dollar signs
 {command} --unit "$SLURM_ARRAY_TASK_ID/{num_tasks}" &
 child=$!
-[ -z "$told" ] || kill -TERM "$child"
-code=0
-wait "$child" || code=$?
-while kill -0 "$child" 2>/dev/null; do # the signal ended the waiting, not the work
-    code=0
+[ -z "$told" ] || kill -TERM "$child" 2>/dev/null
+while :; do
+    told='' code=0
     wait "$child" || code=$?
+    [ -n "$told" ] || break # else the signal may have ended the waiting, and not the work
 done
+trap : TERM # the child's number may soon be another's
 
-restarts=${{SLURM_RESTART_COUNT:-0}}
 case $code in
 75 | 143) most={max_restarts} ;; # stopped, or others had the store alone: go on
 5 | 137) most={max_faults} ;; # a fault of the machine, or killed, as where memory runs out
 *) most=0 ;;
 esac
-if [ "$restarts" -lt "$most" ]; then
+if [ "${{SLURM_RESTART_COUNT:-0}}" -lt "$most" ]; then
     scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 fi
 exit "$code"
@@ -68,10 +70,7 @@ def slurm_script(
         UsageError: an argument cannot stand in a script.
     """
     for argument in arguments:
-        if any(character in argument for character in "\0\r\n"):
-            raise UsageError(
-                f"{argument!r} has a line break, which no script should hold; rename the file"
-            )
+        _require_writable(argument)
     return _SCRIPT.format(
         num_tasks=num_tasks,
         num_units=num_units,
@@ -83,3 +82,18 @@ def slurm_script(
         max_restarts=MAX_RESTARTS,
         max_faults=MAX_FAULTS,
     )
+
+
+def _require_writable(argument: str) -> None:
+    """Raise `UsageError` for what bash, or sbatch, would not take as it is."""
+    if "\0" in argument:
+        raise UsageError(f"{argument!r} has a NUL, which no command line can hold; leave it out")
+    if "\r" in argument:
+        raise UsageError(
+            f"{argument!r} has a carriage return, and sbatch refuses scripts with line ends of "
+            "DOS; rename the file"
+        )
+    if not argument.isprintable() and any(0xD800 <= ord(each) <= 0xDFFF for each in argument):
+        raise UsageError(
+            f"{argument!r} is not UTF-8, in which the script is written; rename the file"
+        )

@@ -28,6 +28,7 @@ MAX_DEATHS = 16  # of workers at one job; the work of units finds the guilty vid
 JOBS_PER_WORKER = 2  # with the scheduler: one in work, one to come
 LOOK_SECONDS = 0.02
 COUNT_SECONDS = 1.0  # between two looks at how many workers there are
+LAST_SECONDS = 0.2
 SAID_SECONDS = 5.0  # that what workers said may come after the last report
 
 
@@ -125,6 +126,7 @@ class DaskExecutor:
     def _unregister(self) -> None:
         if self._client.status == "running":
             self._client.unregister_worker_plugin(self._plugin.name)
+            time.sleep(LAST_SECONDS)  # for what workers said in leaving
 
     def _num_workers(self) -> int:
         """Return how many workers there are; raise `MachineError` where the scheduler is gone."""

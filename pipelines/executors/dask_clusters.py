@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from features_store.errors import MachineError, UsageError
+from pipelines.executors.walltime import lifetime_of
 
 logger = logging.getLogger("cubereel")
 FILE = "scheduler-file:"
@@ -119,14 +120,24 @@ def _num_gpus() -> int:
 
 
 def _by_slurm(processes: int) -> Any:
-    """Start a job for each worker; partition, account and walltime are in the user's Dask file."""
+    """Ask SLURM for a job for each worker, as the user's Dask configuration says of its jobs."""
+    import dask
+
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
         raise UsageError(
             "`cluster` slurm needs dask-jobqueue; install cubereel with the extra 'cluster'"
         ) from None
-    cluster = SLURMCluster(cores=1, processes=1)
+    said = dask.config.get("jobqueue.slurm", {})
+    workers = [*(said.get("worker-extra-args") or []), *lifetime_of(said.get("walltime"))]
+    try:
+        cluster = SLURMCluster(cores=1, processes=1, worker_extra_args=workers)
+    except ValueError as err:
+        raise UsageError(
+            f"Dask's configuration of `jobqueue.slurm` does not do: {err}; see "
+            "~/.config/dask/jobqueue.yaml"
+        ) from err
     cluster.scale(jobs=processes)
     return cluster
 

@@ -62,6 +62,8 @@ class WorkPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
         """Give back what was set up, once the job in work has come to an end in good order."""
         self._is_stopped = True
         await asyncio.to_thread(self._close)
+        if self._waiting:  # of a job that was broken off
+            worker.log_event(self.name, {"pid": os.getpid(), "said": self._waiting})
 
     def run(self, job: Any) -> dict[str, Any]:
         """Do a job; return its report, or the error of the work, and what was not said yet."""

@@ -87,12 +87,12 @@ class Run:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        begun = time.monotonic()
+        self._begun = time.monotonic()
         try:
             with ProgressLog("extract", total=self._num_jobs, unit="videos") as self._progress:
                 yield
         finally:
-            self._report.extracting_seconds = round(time.monotonic() - begun, 3)
+            self._report.extracting_seconds = round(time.monotonic() - self._begun, 3)
             self._report.stopped = self._num_ended < self._num_jobs
             if not self._num_ended:
                 logger.warning(
@@ -105,7 +105,7 @@ class Run:
         report = self._report
         if isinstance(event, FramesWritten):
             report.num_frames += event.num_frames
-            self._progress.show(f"({report.num_frames} frames)")
+            self._progress.show(self._note())
         elif isinstance(event, VideoFailed):
             listed = report.partial if event.outcome == "partial" else report.failed
             listed.append(
@@ -114,4 +114,14 @@ class Run:
         else:
             self._num_ended += 1
             report.num_extracted += event.is_stored
-            self._progress.step(f"({report.num_frames} frames)")
+            self._progress.step(self._note())
+
+    def _note(self) -> str:
+        """Say what all workers did so far: frames, their speed, hours to go, videos that failed."""
+        seconds = time.monotonic() - self._begun
+        num_frames, num_failed = self._report.num_frames, len(self._report.failed)
+        note = f"{num_frames} frames, {num_frames / max(seconds, 1e-3):.0f}/s"
+        if self._num_ended:
+            left = seconds / self._num_ended * (self._num_jobs - self._num_ended)
+            note += f", {left / 3600:.1f} h to go"
+        return f"({note}, {num_failed} failed)" if num_failed else f"({note})"

@@ -100,12 +100,12 @@ class Link:
                 threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
 
     def _serve(self, ours: socket.socket) -> None:
-        with ours, suppress(OSError):
-            with socket.create_connection(("127.0.0.1", self._target)) as theirs:
-                back = threading.Thread(target=self._pass_on, args=(theirs, ours), daemon=True)
-                back.start()
-                self._pass_on(ours, theirs)
-                back.join()
+        address = ("127.0.0.1", self._target)
+        with ours, suppress(OSError), socket.create_connection(address) as theirs:
+            back = threading.Thread(target=self._pass_on, args=(theirs, ours), daemon=True)
+            back.start()
+            self._pass_on(ours, theirs)
+            back.join()
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):

@@ -96,7 +96,7 @@ def test_what_is_logged_there_is_logged_here(scheduler, tmp_path, caplog):
 
 def test_a_cluster_of_ours_survives_its_workers_and_leaves_nothing(tmp_path, caplog):
     """One job kills the worker that does it, once; one other that it held may be done again."""
-    with executor("dask", tmp_path, fails="dies once", at=3) as ours:
+    with executor("dask", tmp_path, fails="dies once", at=3, seconds=0.1) as ours:
         reports = list(ours.run(JOBS))
     assert sorted(r.value for r in reports) == list(range(12))
     assert [m for m in caplog.messages if "a worker died" in m] == [
@@ -121,10 +121,12 @@ def test_a_job_that_always_kills_is_named_and_costs_no_other(tmp_path, monkeypat
 def test_workers_that_come_late_get_work(scheduler, tmp_path):
     file = scheduler.removeprefix("scheduler-file:")
     pids = set()
-    with executor(scheduler, tmp_path, seconds=0.4) as ours:
-        running = ours.run([Number(value) for value in range(30)])
+    with executor(scheduler, tmp_path, seconds=0.1) as ours:
+        running = ours.run([Number(value) for value in range(60)])
         pids.add(next(running).pid)
         with worker(file):
+            while ours._num_workers() < 3:
+                time.sleep(0.1)
             pids |= {report.pid for report in running}
     assert len(pids) == 3
 

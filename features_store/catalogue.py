@@ -20,9 +20,7 @@ from features_store.errors import DamageError, StoreError, UsageError
 from features_store.format.disk import write_atomically
 from features_store.format.records import check_id
 from features_store.format.safety import MAX_JSON_BYTES, read_json
-from features_store.locking import UNITS
 from features_store.plain import PlainError, from_plain, to_plain
-from features_store.planned import link_new
 from features_store.spec import canonical_json
 
 FILE_NAME = "catalogue.json"
@@ -160,47 +158,11 @@ def write_catalogue(store: Path, catalogue: Catalogue) -> None:
     write_atomically(store / FILE_NAME, content)
 
 
-def append_entry(store: Path, entry: ShardEntry, *, spec_digest: str) -> None:
-    """Add an entry while other workers add theirs; nothing happens where it stands there already.
-
-    What follows a revision is a file of its own, which is made once: so no two workers follow the
-    same one. `catalogue.json` is written after it, and is brought up to date by whoever is next.
-    """
-    while True:
-        catalogue = read_catalogue(store, spec_digest=spec_digest)
-        longer = with_claimed(store, catalogue)
-        if all(each.name != entry.name for each in longer.entries):
-            content = json.dumps(to_plain(entry)).encode()
-            if not link_new(_claim(store, longer.revision), content):
-                continue
-            longer = longer.with_entry(entry)
-        now = read_catalogue(store, spec_digest=spec_digest)
-        num_now = len(now.entries)
-        if num_now <= len(longer.entries) and longer.revisions[num_now] == now.revision:
-            if num_now < len(longer.entries):
-                write_catalogue(store, longer)
-            return
-
-
-def with_claimed(store: Path, catalogue: Catalogue) -> Catalogue:
-    """Return a catalogue with the entries that workers claimed to follow it."""
-    while True:
-        path = _claim(store, catalogue.revision)
-        try:
-            entry = from_plain(ShardEntry, read_json(path))
-        except FileNotFoundError:
-            return catalogue
-        except ValueError as err:
-            raise DamageError(f"{path} cannot be read: {err}; remove it") from err
-        catalogue = catalogue.with_entry(entry)
-
-
-def _claim(store: Path, revision: str) -> Path:
-    return store / UNITS / f"after-{revision}.json"
-
-
-def read_catalogue(store: Path, *, spec_digest: str) -> Catalogue:
+def read_catalogue(store: Path, *, spec_digest: str, known: Catalogue | None = None) -> Catalogue:
     """Read and check `catalogue.json`.
+
+    Args:
+        known: as it was before; what it begins with now is not digested again.
 
     Raises:
         DamageError: there is none, it cannot be understood, or it is another store's.
@@ -222,13 +184,21 @@ def read_catalogue(store: Path, *, spec_digest: str) -> Catalogue:
         ) from err
     if catalogue.spec_digest == spec_digest:
         # Of what stands there: to make it anew of the entries takes as long as reading them.
-        vars(catalogue)["revisions"] = _chain(spec_digest, document["entries"])
+        vars(catalogue)["revisions"] = _revisions(catalogue, document["entries"], known)
     if catalogue.spec_digest != spec_digest or catalogue.revision != revision:
         raise DamageError(
             f"{path} was edited, or is another store's; copy it again, or run 'cubereel store "
             "repair'"
         )
     return catalogue
+
+
+def _revisions(catalogue: Catalogue, entries: list[Any], known: Catalogue | None) -> list[str]:
+    if known is not None and known.spec_digest == catalogue.spec_digest:
+        number = len(known.entries)
+        if catalogue.entries[:number] == known.entries:
+            return [*known.revisions[:-1], *_chain(known.revision, entries[number:])]
+    return _chain(catalogue.spec_digest, entries)
 
 
 def _check_names(catalogue: Catalogue) -> None:

@@ -17,7 +17,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from features_store.catalogue import PARTIAL, append_entry, read_catalogue, with_claimed
+from features_store.appending import Appender
+from features_store.catalogue import PARTIAL
 from features_store.claim import new_attempt
 from features_store.errors import DamageError, MachineError, StoreError
 from features_store.format.disk import fsync_path
@@ -40,6 +41,7 @@ class UnitParts:
         store: its folder.
         unit: the name of its first shard, ``<id>-<generation>``.
         supersedes: unit -> ids that lie there until now.
+        appender: to the store's catalogue.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class UnitParts:
         unit: str,
         *,
         supersedes: Mapping[str, tuple[str, ...]],
+        appender: Appender,
     ) -> None:
         self._store, self._shards, self._header = store, store / "shards", header
+        self._appender = appender
         self._unit, self._supersedes = unit, supersedes
 
     def finish(self, own: str) -> dict[str, str]:
@@ -128,9 +132,7 @@ class UnitParts:
         names = self._names()
         if not names:
             return
-        digest = self._header.spec.digest
-        catalogue = with_claimed(self._store, read_catalogue(self._store, spec_digest=digest))
-        listed = {entry.name for entry in catalogue.entries}
+        listed = self._appender.names()
         for name in names:
             if name not in listed:
                 self.list_as_it_is(name)
@@ -150,7 +152,7 @@ class UnitParts:
                 for unit, ids in self._supersedes.items()
             }
             entry = replace(entry, supersedes={u: ids for u, ids in supersedes.items() if ids})
-        append_entry(self._store, entry, spec_digest=self._header.spec.digest)
+        self._appender.append(entry)
 
     def _partials_of_others(self, own: str) -> list[Path]:
         unit_id, _, generation = self._unit.rpartition("-")

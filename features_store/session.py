@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
+from features_store.appending import with_claimed
 from features_store.catalogue import FILE_NAME as CATALOGUE_NAME
 from features_store.catalogue import (
     PARTIAL,
@@ -16,7 +17,6 @@ from features_store.catalogue import (
     Catalogue,
     ShardEntry,
     read_catalogue,
-    with_claimed,
     write_catalogue,
 )
 from features_store.errors import StoreError

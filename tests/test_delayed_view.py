@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from features_store import catalogue
+from features_store import appending, catalogue
+from features_store.appending import Appender
 from features_store.claim import new_attempt
 from features_store.locking import UNITS
 from features_store.parts import UnitParts
@@ -88,7 +89,8 @@ def views(monkeypatch):
         views = Views(seed)
         monkeypatch.setattr(Path, "exists", lambda path: views.exists(path))
         monkeypatch.setattr(Path, "glob", lambda path, pattern: views.glob(path, pattern))
-        monkeypatch.setattr(catalogue, "read_json", lambda path: views.read(path))
+        for module in (catalogue, appending):
+            monkeypatch.setattr(module, "read_json", lambda path: views.read(path))
         monkeypatch.setattr("features_store.parts.POLL_SECONDS", 0.005)
         return views
 
@@ -109,7 +111,9 @@ def work(store, host, views, seed):
     chance = random.Random(f"{seed} {host}")
     time.sleep(chance.uniform(0, LATEST))
     attempt = new_attempt(UNIT).replace(".by.", f".by.{host}")
-    parts = UnitParts(store, HEADER, UNIT, supersedes={})
+    parts = UnitParts(
+        store, HEADER, UNIT, supersedes={}, appender=Appender(store, spec_digest=SPEC.digest)
+    )
     sealed = parts.finish(attempt)
     left = [i for i in IDS if i not in sealed]
     cut = chance.choice([0, len(left) // 2])

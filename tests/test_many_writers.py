@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from extract.unit import UnitReport
-from features_store.catalogue import ShardEntry, append_entry, read_catalogue, with_claimed
+from features_store.appending import Appender, with_claimed
+from features_store.catalogue import ShardEntry, read_catalogue
 from features_store.claim import UnitClaim, read_report
 from features_store.errors import BusyError, ContractError, UnsafeStoreError, UsageError
 from features_store.leases import Lease
@@ -284,7 +285,7 @@ def test_entries_are_appended_beside_each_other(alone, tmp_path):
     clear_units(store)
     entries = [ShardEntry(f"removed.{number}-1") for number in range(64)]
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda entry: append_entry(store, entry, spec_digest=digest), entries))
+        list(pool.map(lambda entry: Appender(store, spec_digest=digest).append(entry), entries))
     there = with_claimed(store, read_catalogue(store, spec_digest=digest))
     names = [entry.name for entry in there.entries]
     assert sorted(names[1:]) == sorted(entry.name for entry in entries)
@@ -293,7 +294,7 @@ def test_entries_are_appended_beside_each_other(alone, tmp_path):
 
 def test_a_shard_that_was_sealed_and_not_listed_is_listed_by_the_next(videos, alone, planned):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("features_store.parts.append_entry", lambda *_, **__: None)
+        patch.setattr(Appender, "append", lambda *_: None)
         patch.setattr("pipelines.extraction.extract.settle", lambda *_, **__: None)
         extract(videos, out=planned, options=replace(OPTIONS, unit="0/2"))
     assert status(planned).unlisted >= 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features_store.catalogue import PARTIAL, read_catalogue, with_claimed, write_catalogue
+from features_store.appending import with_claimed
+from features_store.catalogue import PARTIAL, read_catalogue, write_catalogue
 from features_store.format.safety import check_own
 from features_store.index import FILE_NAME, load_index
 from features_store.listing import list_shards

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.unit import Unit, UnitReport, VideoJob
+from features_store.appending import Appender
 from features_store.claim import UnitClaim, read_report
 from features_store.ledger import Failure, append_failure, new_failure, read_unit_failures
 from features_store.metadata import StoreHeader
@@ -86,6 +87,7 @@ class Claims:
     ) -> None:
         self._store, self._header = store, header
         self._lease_seconds, self._partial, self._say = lease_seconds, partial, say
+        self._appender = Appender(store, spec_digest=header.spec.digest)
         self._claims: dict[str, UnitClaim] = {}
         self.held: list[Unit] = []
         self.found_done: list[UnitReport] = []
@@ -137,7 +139,10 @@ class Claims:
 
     def _look(self, unit: Unit, claim: UnitClaim) -> ClaimedUnit:
         """Find what is left of a unit, and say what is not."""
-        parts = UnitParts(self._store, self._header, unit.name, supersedes=unit.supersedes)
+        parts = UnitParts(
+            self._store, self._header, unit.name, supersedes=unit.supersedes,
+            appender=self._appender,
+        )  # fmt: skip
         sealed = parts.finish(claim.attempt)
         num_deaths, at_death = claim.chunk_of_deaths
         failures = list(read_unit_failures(self._store, unit.name))

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from features_store.catalogue import read_catalogue, with_claimed
+from features_store.appending import with_claimed
+from features_store.catalogue import read_catalogue
 from features_store.claim import read_notes, read_report, unit_holder
 from features_store.ledger import read_unit_failures
 from features_store.listing import sealed_unlisted

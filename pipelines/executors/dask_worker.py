@@ -117,7 +117,8 @@ class WorkPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no type
 
     def _with_gpu(self, settings: Any) -> Any:
         """Return settings with a GPU of this host that no other worker has, if it has several."""
-        if getattr(settings, "device", "cpu") not in ("auto", "cuda"):
+        # Where a run begins, `auto` may have become the first GPU already.
+        if getattr(settings, "device", "cpu") not in ("auto", "cuda", "cuda:0"):
             return settings
         import torch
 

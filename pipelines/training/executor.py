@@ -32,15 +32,17 @@ class FitExecutor:
         work: of this process.
         cluster: where worker processes run.
         processes: worker processes; with 1 all is done here. None begins here and goes on in one
-            process for each core as soon as a fit shows that this pays.
+            process for each core as soon as a fit shows that this pays; a cluster begins at once.
     """
 
     def __init__(
         self, work: FitWork, settings: FitSettings, *, processes: int | None, cluster: str
     ) -> None:
         self._work = work
-        self._is_patient = processes is None
+        self._is_patient = processes is None and cluster == LOCAL
         self._num_processes = processes or most_processes(settings)
+        here = f"in {self._num_processes} processes"
+        self._where = here if cluster == LOCAL else f"by workers of {cluster}"
         if cluster != LOCAL:
             # Other machines have neither the pages nor this folder.
             store, run = (str(Path(path).absolute()) for path in (settings.store, settings.run))
@@ -73,7 +75,7 @@ class FitExecutor:
         yield from self._work.run(self._to_do_here(left), lambda _: None)
         if left:
             if not self._workers.has_begun:
-                logger.info("fitting goes on in %d processes", self._num_processes)
+                logger.info("fitting goes on %s", self._where)
             yield from self._workers.run(list(left))
 
     def _to_do_here(self, left: deque[FitJob]) -> Iterator[FitJob]:

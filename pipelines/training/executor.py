@@ -46,7 +46,8 @@ class FitExecutor:
         if cluster != LOCAL:
             # Other machines have neither the pages nor this folder.
             store, run = (str(Path(path).absolute()) for path in (settings.store, settings.run))
-            settings = replace(settings, pages=None, store=store, run=run)
+            weights = None if settings.weights is None else str(Path(settings.weights).absolute())
+            settings = replace(settings, pages=None, store=store, run=run, weights=weights)
         descriptors = () if settings.pages is None else (settings.pages,)
         self._is_needed = is_needed(cluster, self._num_processes)
         self._workers = make_executor(

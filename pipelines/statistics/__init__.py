@@ -1,0 +1,1 @@
+"""Statistics over stores that are larger than memory: lazy arrays, mean, variance, PCA."""

@@ -35,7 +35,7 @@ from pipelines.statistics.memory import parse_memory
 from pipelines.statistics.result import StoreStatistics, load_statistics
 
 COMMAND = (sys.executable, "-c", "from pipelines.cli import main; main()", "store", "statistics")
-UNIT_VIDEOS = 40
+UNIT_VIDEOS = 20
 NUM_DIRECTIONS = 200  # besides noise in all of them
 READ_BYTES = 2**24
 
@@ -80,8 +80,9 @@ def make_store(path: Path, num_bytes: int, dim: int) -> None:
     rng = np.random.default_rng(0)
     layer = LayerShape("top", 7, dim)
     header, cells = replace(HEADER, layers=(layer,)), layer.grid_size**2
-    directions = np.linalg.qr(rng.normal(size=(dim, NUM_DIRECTIONS)))[0].T
-    strengths = 8 / (1 + np.arange(NUM_DIRECTIONS)) ** 0.7
+    directions = np.linalg.qr(rng.normal(size=(dim, min(dim, NUM_DIRECTIONS))))[0].T
+    num_directions = len(directions)
+    strengths = 8 / (1 + np.arange(num_directions)) ** 0.7
     mixing = (directions * strengths[:, None]).astype(np.float32)
     num_videos = max(2, num_bytes // (VIDEO_FRAMES * cells * dim * 2))
     ids = [f"v{i:06}" for i in range(num_videos)]
@@ -91,10 +92,10 @@ def make_store(path: Path, num_bytes: int, dim: int) -> None:
             with session.unit(rows=len(chosen) * VIDEO_FRAMES, video_ids=chosen) as unit:
                 for video_id in chosen:
                     # Each video is somewhere else, as its scene is.
-                    middle = rng.normal(size=NUM_DIRECTIONS).astype(np.float32)
+                    middle = rng.normal(size=num_directions).astype(np.float32)
                     for start in range(0, VIDEO_FRAMES, BATCH):
                         index = np.arange(start, min(start + BATCH, VIDEO_FRAMES))
-                        shape = (len(index) * cells, NUM_DIRECTIONS)
+                        shape = (len(index) * cells, num_directions)
                         values = (middle + rng.standard_normal(shape, np.float32)) @ mixing
                         values += 0.1 * rng.standard_normal(values.shape, np.float32) + 2
                         rows = values.reshape(len(index), *layer.cube_shape).astype(np.float16)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Of a channel: values seen, their mean, and the sum of squared distances to it.
 MOMENTS = np.dtype([("count", np.int64), ("mean", np.float64), ("m2", np.float64)])
-SLAB_CELLS = 256  # converted to float64 at a time: a slab stays in the cache
+SLAB_VALUES = 2**18  # converted to float64 at a time: a slab stays in the cache
 MERGED_AT_ONCE = 16  # blocks, in each node of the tree
 
 
@@ -45,12 +45,13 @@ def block_moments(cubes: np.ndarray, axis: Any = None, keepdims: bool = True) ->
     """
     dim = cubes.shape[-1]
     cells = cubes.reshape(-1, dim)
-    starts = range(0, len(cells), SLAB_CELLS)
+    slab_cells = max(1, SLAB_VALUES // dim)
+    starts = range(0, len(cells), slab_cells)
     slabs = np.zeros((len(starts), 1, 1, dim), MOMENTS)
     # Values that are not finite come out as means that are not; who asks for them looks.
     with np.errstate(invalid="ignore", over="ignore"):
         for slab, start in zip(slabs[:, 0, 0], starts, strict=True):
-            values = as_float64(cells[start : start + SLAB_CELLS])
+            values = as_float64(cells[start : start + slab_cells])
             mean = values.mean(0)
             values -= mean
             slab["count"], slab["mean"] = len(values), mean

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.linalg import subspace_angles
+from threadpoolctl import threadpool_limits
 
 from features_store.errors import ContractError, DamageError, StoreError, UsageError
 from features_store.format.layout import LayerShape
@@ -47,19 +48,30 @@ SPLITS = {"a": "train", "b": "train", "c": "test", "d": "test"}
 SMALL = Shares(block_bytes=2**20, threads=2, batch_rows=9000)
 
 
-@pytest.fixture(scope="module", params=["plain", "zstd", "8bit"])
-def store_path(request, tmp_path_factory):
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """For matrices this small, a second thread of LAPACK only waits for the first."""
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("statistics") / "plain.cubes"
     for number, videos in enumerate(UNITS):
         add_unit(path, videos, run_id=f"run{number}", store_header=HEADER, seed=number)
-    write_manifest(
-        path / "manifest.csv", [ManifestRow(i, i, split=split) for i, split in SPLITS.items()]
-    )
+    rows = [ManifestRow(i, i, split=split) for i, split in SPLITS.items()]
+    write_manifest(path / "manifest.csv", rows)
+    return path
+
+
+@pytest.fixture(scope="module", params=["plain", "zstd", "8bit"])
+def store_path(request, plain_path):
     if request.param == "plain":
-        return path
-    packed = path.with_name("packed.cubes")
-    kind = "8bit" if request.param == "8bit" else "float16"
-    repack_store(path, packed, RepackOptions(dtype=kind, compression="zstd"))
+        return plain_path
+    packed = plain_path.with_name(f"{request.param}.cubes")
+    dtype = "8bit" if request.param == "8bit" else "float16"
+    repack_store(plain_path, packed, RepackOptions(dtype=dtype, compression="zstd"))
     add_unit(packed, {"e": 30}, run_id="more", store_header=Store(packed).header)
     return packed
 
@@ -130,9 +142,9 @@ def test_components_span_what_those_of_all_rows_span(store_path, of, monkeypatch
     assert (pca.of, pca.num_rows) == (of, len(rows))
 
 
-def test_the_same_command_gives_the_same_numbers(store_path, monkeypatch):
+def test_the_same_command_gives_the_same_numbers(plain_path, monkeypatch):
     monkeypatch.setattr(run, "share_memory", lambda *_, **__: SMALL)
-    one, other = (store_statistics(store_path, pca=5) for _ in range(2))
+    one, other = (store_statistics(plain_path, pca=5) for _ in range(2))
 
     assert one.of == other.of
     assert np.array_equal(one.mean, other.mean)
@@ -165,8 +177,8 @@ def test_the_array_is_the_rows_of_the_videos_in_the_order_of_the_plan(store_path
     assert np.array_equal(cubes[3:200, 0].compute(scheduler="sync"), expected[3:200, 0])
 
 
-def test_tasks_are_small(store_path):
-    with Store(store_path) as store:
+def test_tasks_are_small(plain_path):
+    with Store(plain_path) as store:
         cubes = store_array(store, block_bytes=2**20)
     tasks = dict(cubes.__dask_graph__())
 
@@ -196,9 +208,9 @@ def test_damage_is_named_by_whoever_meets_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_process_of_a_cluster_finds_the_same(store_path):
+def test_a_worker_process_of_a_cluster_finds_the_same(plain_path):
     distributed = pytest.importorskip("distributed")
-    alone = store_statistics(store_path, pca=5)
+    alone = store_statistics(plain_path, pca=5)
     with (
         dask.config.set({"distributed.admin.large-graph-warning-threshold": "1MB"}),
         distributed.LocalCluster(
@@ -206,7 +218,7 @@ def test_a_worker_process_of_a_cluster_finds_the_same(store_path):
         ) as cluster,
         distributed.Client(cluster),
     ):
-        there = store_statistics(store_path, pca=5)
+        there = store_statistics(plain_path, pca=5)
 
     assert there.of == alone.of
     for name in ("mean", "variance"):
@@ -310,9 +322,9 @@ def test_the_memory_that_is_given_says_what_is_read_at_a_time():
     assert share_memory(10**12, array).block_bytes == 2**25
 
 
-def test_the_verb_says_and_keeps_what_it_found(cubereel, store_path, tmp_path):
+def test_the_verb_says_and_keeps_what_it_found(cubereel, plain_path, tmp_path):
     out = tmp_path / "s.safetensors"
-    assert cubereel("store", "statistics", store_path, "--pca", 3, "--out", out, "--json") == 0
+    assert cubereel("store", "statistics", plain_path, "--pca", 3, "--out", out, "--json") == 0
     said, found = json.loads(cubereel.out), load_statistics(out)
 
     assert "statistics: " in cubereel.err
@@ -320,18 +332,18 @@ def test_the_verb_says_and_keeps_what_it_found(cubereel, store_path, tmp_path):
     assert said["revision"] == found.of.revision
     assert said["pca"]["explained_variance"] == found.pca.explained_variance.tolist()
     assert found.pca.components.shape == (3, DIM)
-    assert cubereel("store", "statistics", store_path, "--split", "test") == 0
+    assert cubereel("store", "statistics", plain_path, "--split", "test") == 0
     assert "2 videos, 350 frames; layer top, view center" in cubereel.out
     assert "not written; give --out" in cubereel.out
 
 
-def test_a_file_that_is_none_is_named(store_path, tmp_path):
+def test_a_file_that_is_none_is_named(plain_path, tmp_path):
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"no tensors")
     for path in (other, tmp_path / "missing.safetensors"):
         with pytest.raises(ContractError, match=r"is no file that 'cubereel store statistics'"):
             load_statistics(path)
-    save_statistics(other, store_statistics(store_path))
+    save_statistics(other, store_statistics(plain_path))
     assert load_statistics(other).pca is None
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from features_store.errors import UsageError
 from pipelines.statistics.memory import PcaOf
+from pipelines.statistics.widening import as_float64
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -71,6 +72,14 @@ def cut_batches(block_rows: Sequence[int], batch_rows: int) -> Iterator[tuple[in
     yield first, len(block_rows)
 
 
+def frame_means(cubes: np.ndarray) -> np.ndarray:
+    """Return the mean of each frame's cells: (n, D), float64, of cubes (n, K, K, D)."""
+    means = np.empty((len(cubes), cubes.shape[-1]))
+    for frame, mean in zip(cubes, means, strict=True):  # one by one: a frame stays in the cache
+        as_float64(frame).mean((0, 1), out=mean)
+    return means
+
+
 class BatchedPca:
     """Fits components to cubes that come batch by batch.
 
@@ -90,11 +99,13 @@ class BatchedPca:
 
     def rows_of(self, cubes: da.Array) -> da.Array:
         """Return what a batch is made from: cubes as they are, or the means (frames, D)."""
-        return cubes if self._of == "cells" else cubes.mean(axis=(1, 2), dtype=np.float64)
+        if self._of == "cells":
+            return cubes
+        return cubes.map_blocks(frame_means, drop_axis=[1, 2], dtype=np.float64)
 
     def add(self, rows: np.ndarray) -> None:
         """Take a batch; of the first one there must be as many rows as are kept components."""
-        batch = np.array(rows.reshape(-1, self._dim), np.float64)
+        batch = as_float64(rows.reshape(-1, self._dim))
         self._model.partial_fit(batch, check_input=False)  # overwrites the batch
 
     def basis(self) -> PcaBasis:

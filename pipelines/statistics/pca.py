@@ -1,7 +1,7 @@
 """Principal components of more rows than fit into memory, by scikit-learn's IncrementalPCA.
 
 Batches are whole blocks, in the order of blocks. Between two batches the model keeps only some
-components, and what a batch shows of the others is lost. So twice as many are kept as are wanted.
+components, and what a batch shows of the others is lost. So four times as many are kept as are wanted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipelines.statistics.widening import as_float64
 if TYPE_CHECKING:
     import dask.array as da
 
-KEPT = 2  # times the components that are wanted
+KEPT = 4  # times the components that are wanted
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Principal components of more rows than fit into memory, by scikit-learn's IncrementalPCA.
 
 Batches are whole blocks, in the order of blocks. Between two batches the model keeps only some
-components, and what a batch shows of the others is lost. So four times as many are kept as are wanted.
+components, and what a batch shows of the others is lost. So four times as many are kept as are
+wanted.
 """
 
 from __future__ import annotations

@@ -23,9 +23,13 @@ class MappedRows:
 
     Args:
         mapped: all bytes of the file.
+
+    Attributes:
+        chunk_rows: rows of a chunk; the last one may have fewer in use.
     """
 
     def __init__(self, mapped: np.ndarray, dataset: h5py.Dataset, path: Path) -> None:
+        self.chunk_rows = int(dataset.chunks[0])
         runs = chunk_runs(dataset, path, len(mapped))
         self._first_rows = [run.first_row for run in runs]
         self._runs = [
@@ -83,10 +87,13 @@ class CompressedRows:
 
     The filter takes as much memory as a chunk says that it unpacks to; a chunk that says more than
     a chunk's bytes is never given to it.
+
+    Attributes:
+        chunk_rows: as of `MappedRows`.
     """
 
     def __init__(self, mapped: np.ndarray, dataset: h5py.Dataset, path: Path) -> None:
-        self._dataset, self._chunk_rows = dataset, dataset.chunks[0]
+        self._dataset, self.chunk_rows = dataset, int(dataset.chunks[0])
         self._name = f"{path}: {dataset.name}"
         chunk_bytes = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.dtype.itemsize
         self._is_bomb = np.array(
@@ -99,7 +106,7 @@ class CompressedRows:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Return rows `start` to `stop`."""
-        first, last = rows.start // self._chunk_rows, -(-rows.stop // self._chunk_rows)
+        first, last = rows.start // self.chunk_rows, -(-rows.stop // self.chunk_rows)
         if self._is_bomb[first:last].any():
             raise UnsafeStoreError(
                 f"{self._name}: rows {rows.start} to {rows.stop} unpack to more bytes than the "

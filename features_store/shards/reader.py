@@ -140,6 +140,10 @@ class ShardReader:
             "run 'cubereel store verify'"
         )
 
+    def chunk_rows_of(self, array: str) -> int:
+        """Return the rows of an HDF5 chunk of an array; whole chunks are read at once."""
+        return self._rows[array].chunk_rows
+
     def stored_rows(self, array: str, start: int, stop: int) -> np.ndarray:
         """Return rows as they lie in the file; they may be a read-only view of it."""
         return self._rows[array][start:stop]

@@ -37,13 +37,17 @@ def subset_store(
     with Store(source) as store:
         for video_id in ids:
             store.position(video_id)
-        chosen = _choose(store, set(ids), said)
+        chosen = choose_videos(store, set(ids), said)
         header = replace(store.header, sources=_sources_of(store, chosen))
         return transfer([store], Path(out), header, verb="subset", ids=chosen, on_videos=on_videos)
 
 
-def _choose(store: Store, wanted: set[str], said: Mapping[str, set[str]]) -> list[str]:
-    """Return the wanted videos, or all, of which the manifest says one of the values of each."""
+def choose_videos(store: Store, wanted: set[str], said: Mapping[str, set[str]]) -> list[str]:
+    """Return the wanted videos, or all, of which the manifest says one of the values of each.
+
+    Raises:
+        ContractError: the manifest has no such value, or no video is left.
+    """
     manifest = store.manifest if said else {}
     for name, values in said.items():
         unknown = sorted(values - {getattr(row, name) for row in manifest.values()})

@@ -19,6 +19,7 @@ from pipelines.cli import (
     manifest,
     optimise_attention,
     plan,
+    statistics,
     status,
     store,
     store_copies,
@@ -47,6 +48,7 @@ doctor.register(app)
 app.add_typer(store.app, name="store")
 store_copies.register(store.app)
 exchange.register(store.app)
+statistics.register(store.app)
 app.add_typer(manifest.app, name="manifest")
 
 

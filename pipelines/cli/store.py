@@ -63,40 +63,6 @@ def _listed(store: Store) -> Iterator[dict[str, Any]]:
 
 
 @app.command()
-def statistics(
-    path: StorePath,
-    layer: Annotated[str | None, typer.Option(help="Of the store; the top one if none.")] = None,
-    view: Annotated[str, typer.Option(help="Of the store.")] = "center",
-    split: Annotated[str | None, typer.Option(help="Videos of this split alone.")] = None,
-    pca: Annotated[int | None, typer.Option(help="Fit so many principal components.")] = None,
-    memory: Annotated[
-        int, typer.Option(min=1, help="Megabytes that fitting components may take.")
-    ] = 1000,
-    out: Annotated[Path | None, typer.Option(help="A .safetensors file for all of it.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say what the channels of a layer are like: mean, variance, principal components."""
-    from pipelines.statistics.report import store_statistics
-
-    report = store_statistics(
-        path, layer=layer, view=view, split=split, pca=pca, memory_bytes=memory * 10**6, out=out
-    )
-    means, deviations = report.mean, [value**0.5 for value in report.variance]
-    lines = [
-        (
-            f"{report.layer} {report.view}: {report.frames} frames, {report.cells} cells of "
-            f"{len(means)} channels, revision {report.revision[:12]}"
-        ),
-        f"mean       {min(means):.4g} to {max(means):.4g}, {sum(means) / len(means):.4g} in all",
-        f"deviation  {min(deviations):.4g} to {max(deviations):.4g}",
-    ]
-    if report.explained:
-        total = sum(report.explained)
-        lines.append(f"pca        {len(report.explained)} components explain {total:.1%}")
-    print_result(report, lines, as_json=as_json)
-
-
-@app.command()
 def verify(
     path: StorePath,
     full: Annotated[bool, typer.Option("--full", help="Read every byte.")] = False,

@@ -1,1 +1,1 @@
-"""Statistics over stores of any size: lazy arrays, and what is computed on them."""
+"""Statistics over stores that are larger than memory: lazy arrays, mean, variance, PCA."""

@@ -1,172 +1,118 @@
-"""A store as a lazy array of Dask, cut along the chunks of its files.
+"""A store's cubes as a lazy dask array, for any scheduler.
 
-A task opens its shard by itself, through the store's own checks; what travels is small. So the
-same array is computed by threads, by processes, or by a cluster that sees the store.
+A task carries the store's path, its revision and the rows of its block. It opens the shard itself,
+with every check that a reader makes, and reads each chunk of its block once. Blocks are those of
+`plan_rows`, so that no chunk is read by two tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+import os
+import threading
+from collections.abc import Collection, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features_store.errors import ContractError, StoreError
-from features_store.format.layout import ArraySpec, chunk_rows, cube_path
-from features_store.format.shard_size import chunk_bytes_of
+from features_store.catalogue import Catalogue
 from features_store.index import open_shard
-from features_store.metadata import read_header
+from features_store.listing import open_catalogue
+from features_store.metadata import StoreHeader, read_header
+from features_store.shards.reader import ShardReader
 from features_store.store import Store
+from features_store.views import CENTER
+from pipelines.statistics.blocks import Run, reads_of
+from pipelines.statistics.rows import BLOCK_BYTES, Place, StoreRows, cubes_of, plan_rows
 
-BLOCK_BYTES = 2**26  # of a block as it is read, about
-
-
-@dataclass(frozen=True)
-class StoreCubes:
-    """The cubes of a layer as a lazy array, and what they are of.
-
-    Attributes:
-        array: dask array (n, K, K, D) of the rows of all videos, shard by shard.
-        revision: of the store; what is added to it later is not seen.
-    """
-
-    array: Any
-    store: str
-    spec_digest: str
-    revision: str
-    layer: str
-    view: str
-
-    @property
-    def num_frames(self) -> int:
-        """Rows."""
-        return int(self.array.shape[0])
+if TYPE_CHECKING:
+    import dask.array as da
 
 
-@dataclass(frozen=True)
-class Block:
-    """Rows of a shard that one task reads: ranges (start, stop), rising."""
-
-    shard: str
-    ranges: tuple[tuple[int, int], ...]
-
-    @property
-    def num_rows(self) -> int:
-        """Of all its ranges."""
-        return sum(stop - start for start, stop in self.ranges)
-
-
-def store_cubes(
-    store: str | Path,
+def store_array(
+    store: Store,
     *,
     layer: str | None = None,
-    view: str = "center",
-    split: str | None = None,
+    view: str = CENTER,
+    video_ids: Collection[str] | None = None,
     block_bytes: int = BLOCK_BYTES,
-) -> StoreCubes:
-    """Return a store's cubes as a lazy array; only the tables of its shards are read.
+) -> da.Array:
+    """Return cubes (frames, K, K, D) of a store's videos, lazily, as float16 or float32.
 
     Args:
-        layer: the top one unless named.
-        split: as the store's manifest has it; None is all videos.
+        video_ids: of these videos alone; their order is still that of `plan_rows`.
+        block_bytes: see `plan_rows`.
 
-    Raises:
-        StoreError: there is no such layer or view.
-        ContractError: there are no such videos.
+    >>> cubes = store_array(Store("fight.cubes"))       # doctest: +SKIP
+    >>> cubes.max(axis=(0, 1, 2)).compute().shape       # doctest: +SKIP
+    (1024,)
     """
+    array = cubes_of(store, layer=layer, view=view)
+    return as_dask(plan_rows(store, array, video_ids=video_ids, block_bytes=block_bytes))
+
+
+def as_dask(rows: StoreRows) -> da.Array:
+    """Return planned rows as a dask array whose blocks are those of the plan."""
     import dask.array as da
-    from dask import delayed
+    from dask.base import tokenize
 
-    with Store(store) as opened:
-        name = opened.header.layers[-1].name if layer is None else opened.header.layer(layer).name
-        if view not in opened.header.views:
-            views = ", ".join(opened.header.views)
-            raise StoreError(f"no view {view!r} in {store}; it holds: {views}")
-        array = next(a for a in opened.header.arrays if a.path == cube_path(view, name))
-        blocks = list(_blocks(opened, array, _chosen(opened, split), block_bytes))
-        revision, digest = opened.revision, opened.header.spec.digest
-    path = str(Path(store).absolute())
-    parts = [
-        da.from_delayed(
-            delayed(read_block, pure=True)(path, revision, array.path, block),
-            shape=(block.num_rows, *array.row_shape),
-            dtype=array.dtype,
-        )
-        for block in blocks
-    ]
-    return StoreCubes(da.concatenate(parts), path, digest, revision, name, view)
+    blocks = np.empty(len(rows.blocks), object)
+    blocks[:] = rows.blocks
+    token = tokenize(rows.place, rows.blocks)
+    chunks = (tuple(block.num_rows for block in rows.blocks), *((n,) for n in rows.array.row_shape))
+    return da.from_array(blocks, chunks=1, name=f"rows-{token}").map_blocks(
+        partial(read_block, place=rows.place),
+        name=f"cubes-{token}",
+        chunks=chunks,
+        new_axis=list(range(1, len(chunks))),
+        dtype=rows.array.dtype,
+        meta=np.empty((0,) * len(chunks), rows.array.dtype),
+    )
 
 
-def _chosen(store: Store, split: str | None) -> Collection[str]:
-    ids = store.ids
-    if split is not None:
-        manifest = store.manifest
-        ids = [i for i in ids if i in manifest and manifest[i].split == split]
-    if not ids:
-        known = sorted({row.split for row in store.manifest.values() if row.split})
-        said = "no video" if split is None else f"no video of `split` {split!r}"
-        raise ContractError(
-            f"{store.path} has {said}; its splits are: {', '.join(known) or 'none'}"
-        )
-    return ids
+def read_block(blocks: np.ndarray, *, place: Place) -> np.ndarray:
+    """Return the rows of the one block that `blocks` (1,) holds, in memory of their own."""
+    (block,) = blocks
+    shard = _open(place, block.shard)
+    groups = reads_of(block.runs, chunk_rows=shard.chunk_rows_of(place.array))
+    pieces = [piece for group in groups for piece in _read_group(shard, place.array, group)]
+    rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    rows = rows if rows.flags.owndata else rows.copy()
+    shard.release()  # else the pages of every shard that was read count as this process's
+    return rows
 
 
-def _blocks(
-    store: Store, array: ArraySpec, ids: Collection[str], block_bytes: int
-) -> Iterator[Block]:
-    places: dict[str, list[tuple[int, int]]] = {}
-    for video_id in ids:
-        record = store.video(video_id)
-        rows = (record.offset, record.offset + record.length)
-        places.setdefault(store.shard_of(video_id), []).append(rows)
-    for shard in sorted(places):
-        with closing(open_shard(store.path, store.header, store.catalogue, shard)) as reader:
-            num_rows = reader.num_rows
-        chunk = chunk_rows(array.stored_row_bytes, num_rows, chunk_bytes=chunk_bytes_of(array))
-        step = chunk * max(1, block_bytes // (chunk * array.row_bytes))
-        for ranges in cut_ranges(sorted(places[shard]), step):
-            yield Block(shard, ranges)
+def _read_group(shard: ShardReader, array: str, group: list[Run]) -> Iterator[np.ndarray]:
+    """Read from the first row of a group to its last, once; yield the rows of each run."""
+    first, last = group[0][0], group[-1][1]
+    stored = shard.stored_rows(array, first, last)
+    for start, stop in group:
+        yield shard.decode(array, stored[start - first : stop - first])
 
 
-def cut_ranges(
-    ranges: Sequence[tuple[int, int]], step: int
-) -> Iterator[tuple[tuple[int, int], ...]]:
-    """Yield ranges of rows, cut and gathered so that none crosses a multiple of `step`.
-
-    >>> list(cut_ranges([(0, 3), (3, 5), (9, 10)], 4))
-    [((0, 4),), ((4, 5),), ((9, 10),)]
-    """
-    gathered: list[list[int]] = []
-    for start, stop in ranges:
-        while start < stop:
-            end = min(stop, (start // step + 1) * step)
-            if gathered and gathered[0][0] // step != start // step:
-                yield tuple((first, last) for first, last in gathered)
-                gathered = []
-            if gathered and gathered[-1][1] == start:
-                gathered[-1][1] = end
-            else:
-                gathered.append([start, end])
-            start = end
-    if gathered:
-        yield tuple((first, last) for first, last in gathered)
+@lru_cache(maxsize=8)
+def _pinned(path: str, revision: str) -> tuple[StoreHeader, Catalogue]:
+    """Return what a store says of itself, and its shards at a revision; once for each process."""
+    store = Path(path)
+    header = read_header(store)
+    return header, open_catalogue(store, spec_digest=header.spec.digest).at(revision)
 
 
-def read_block(store: str, revision: str, array: str, block: Block) -> np.ndarray:
-    """Return the rows (n, …) of a block; for tasks, wherever they run.
+class _Opened(threading.local):
+    """The shard that a thread read last: the next block is most often of the same."""
 
-    Raises:
-        DamageError: the shard is not what it was.
-    """
-    path = Path(store)
-    header = read_header(path)
-    with Store(path, revision=revision) as opened:
-        catalogue = opened.catalogue
-    with closing(open_shard(path, header, catalogue, block.shard)) as reader:
-        rows = [reader.rows(array, start, stop) for start, stop in block.ranges]
-        result = np.concatenate(rows) if len(rows) > 1 else np.array(rows[0])
-        reader.release()
-    return result
+    key: tuple[object, ...] = ()
+    shard: ShardReader | None = None
+
+
+_opened = _Opened()
+
+
+def _open(place: Place, name: str) -> ShardReader:
+    # HDF5 handles do not survive a fork, so the process is part of the key.
+    key = (os.getpid(), place.path, place.revision, name)
+    if _opened.shard is None or _opened.key != key:
+        header, catalogue = _pinned(place.path, place.revision)
+        _opened.shard, _opened.key = open_shard(Path(place.path), header, catalogue, name), key
+    return _opened.shard

@@ -1,64 +1,96 @@
-"""Mean and variance of each channel, over frames and cells, in one pass and in float64."""
+"""Mean and variance of every channel in one pass: of a block, and of blocks put together.
+
+Blocks are centred on their own means and merged pairwise or many at once (Chan, Golub and LeVeque
+1983), so that a large mean costs no digits of the variance. All of it is float64.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.statistics.arrays import StoreCubes
+from features_store.errors import ContractError
+from pipelines.statistics.widening import as_float64
 
-FAN_IN = 16  # results that one task merges
+if TYPE_CHECKING:
+    import dask.array as da
 
-
-@dataclass(frozen=True)
-class Moments:
-    """Of so many cells: the mean (D,) and the sum of squared distances from it (D,), float64."""
-
-    count: int
-    mean: np.ndarray
-    squares: np.ndarray
-
-    @property
-    def variance(self) -> np.ndarray:
-        """Of the cells themselves, not of a population that they are drawn from."""
-        return self.squares / self.count
+# Of a channel: values seen, their mean, and the sum of squared distances to it.
+MOMENTS = np.dtype([("count", np.int64), ("mean", np.float64), ("m2", np.float64)])
+SLAB_VALUES = 2**18  # converted to float64 at a time: a slab stays in the cache
+MERGED_AT_ONCE = 16  # blocks, in each node of the tree
 
 
-def moments_of(cubes: np.ndarray) -> Moments:
-    """Return the moments of cubes (n, K, K, D)."""
-    cells = cubes.reshape(-1, cubes.shape[-1]).astype(np.float64)
-    mean = cells.mean(0)
-    cells -= mean
-    return Moments(len(cells), mean, np.einsum("nd,nd->d", cells, cells))
+def channel_moments(cubes: da.Array) -> da.Array:
+    """Return `MOMENTS` (D,) of cubes (frames, K, K, D), lazily, merged as a tree."""
+    import dask.array as da
+
+    return da.reduction(
+        cubes,
+        chunk=block_moments,
+        combine=merge_moments,
+        aggregate=merge_moments,
+        axis=(0, 1, 2),
+        dtype=MOMENTS,
+        meta=np.empty((0,), MOMENTS),
+        split_every={0: MERGED_AT_ONCE, 1: 1, 2: 1},
+    )
 
 
-def merged(parts: Sequence[Moments]) -> Moments:
-    """Return the moments of all cells together (Chan, Golub and LeVeque 1979, eq. 1.5)."""
-    total = parts[0]
-    for part in parts[1:]:
-        count = total.count + part.count
-        delta = part.mean - total.mean
-        mean = total.mean + delta * (part.count / count)
-        squares = total.squares + part.squares + delta**2 * (total.count * part.count / count)
-        total = Moments(count, mean, squares)
-    return total
+def block_moments(cubes: np.ndarray, axis: Any = None, keepdims: bool = True) -> np.ndarray:
+    """Return `MOMENTS` (1, 1, 1, D) of cubes (n, K, K, D).
 
-
-def channel_moments(cubes: StoreCubes, *, scheduler: Any = None) -> Moments:
-    """Return mean and variance of each channel of a store's cubes.
-
-    Args:
-        scheduler: as `dask.compute` takes it: ``"threads"``, ``"synchronous"`` or a client; by
-            default threads, or the client that is set.
+    `axis` and `keepdims` are what dask passes to a reduction: all but channels, and True.
     """
-    import dask
+    dim = cubes.shape[-1]
+    cells = cubes.reshape(-1, dim)
+    slab_cells = max(1, SLAB_VALUES // dim)
+    starts = range(0, len(cells), slab_cells)
+    slabs = np.zeros((len(starts), 1, 1, dim), MOMENTS)
+    # Values that are not finite come out as means that are not; who asks for them looks.
+    with np.errstate(invalid="ignore", over="ignore"):
+        for slab, start in zip(slabs[:, 0, 0], starts, strict=True):
+            values = as_float64(cells[start : start + slab_cells])
+            mean = values.mean(0)
+            values -= mean
+            slab["count"], slab["mean"] = len(values), mean
+            slab["m2"] = np.einsum("nd,nd->d", values, values)
+    return merge_moments(slabs)
 
-    level = [dask.delayed(moments_of)(block) for block in cubes.array.to_delayed().ravel()]
-    merge = dask.delayed(merged)
-    while len(level) > 1:
-        level = [merge(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
-    (result,) = dask.compute(level[0], scheduler=scheduler)
-    return result  # type: ignore[no-any-return]
+
+def merge_moments(parts: np.ndarray, axis: Any = None, keepdims: bool = True) -> np.ndarray:
+    """Return `MOMENTS` of all parts (n, 1, 1, D) together: (1, 1, 1, D), or (D,) at the root."""
+    count = parts["count"].sum(0, keepdims=True)
+    share = parts["count"] / np.maximum(count, 1)
+    # Means are merged as distances to one of them, and so keep the digits that they share.
+    seen = np.argmax(parts["count"] > 0, axis=0)[None]
+    origin = np.take_along_axis(parts["mean"], seen, axis=0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = origin + (share * (parts["mean"] - origin)).sum(0, keepdims=True)
+        between = (parts["count"] * (parts["mean"] - mean) ** 2).sum(0, keepdims=True)
+        m2 = parts["m2"].sum(0, keepdims=True) + between
+    merged = np.empty(count.shape, MOMENTS)
+    merged["count"], merged["mean"], merged["m2"] = count, mean, m2
+    return merged if keepdims else merged[0, 0, 0]
+
+
+def variance_of(moments: np.ndarray) -> np.ndarray:
+    """Return the variance of `MOMENTS`: of the values themselves, divided by their number."""
+    return np.asarray(moments["m2"] / np.maximum(moments["count"], 1))
+
+
+def merge_two(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return `MOMENTS` (D,) of two of them together."""
+    return merge_moments(np.stack([one, other])[:, None, None], keepdims=False)
+
+
+def require_finite(moments: np.ndarray) -> None:
+    """Raise `ContractError` where a channel has a value that is not finite."""
+    wrong = np.flatnonzero(~np.isfinite(moments["m2"]))
+    if len(wrong):
+        raise ContractError(
+            f"{len(wrong)} channels hold values that are infinite or no numbers, the first is "
+            f"channel {wrong[0]}; 'cubereel store verify --full' tells damage from features that "
+            "were made so"
+        )

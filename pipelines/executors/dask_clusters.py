@@ -54,7 +54,7 @@ def open_client(where: str, processes: int) -> Iterator[Any]:
                 if not Path(arguments["scheduler_file"]).exists():  # Dask would wait for it
                     raise MachineError(
                         f"there is no scheduler file {arguments['scheduler_file']!r}; start a "
-                        "scheduler with 'dask scheduler --scheduler-file'"
+                        "scheduler with 'dask scheduler', and tell it to write one"
                     )
             elif where.startswith(ADDRESSES):
                 arguments = {"address": where}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from features_store.claim import read_notes
 from features_store.ledger import read_failures
+from features_store.locking import UNITS
 from features_store.metadata import read_header
 from features_store.store import Store
 from features_store.verbs.verify import verify_store
@@ -61,7 +62,9 @@ class Trial:
         """Do harm for so long, finish, and look what came of it."""
         started = time.monotonic()
         try:
-            while time.monotonic() - started < seconds:
+            self._await_work()
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
                 time.sleep(self._random.uniform(0.3, 1.2))
                 self._do_harm()
                 self._revive()
@@ -71,6 +74,12 @@ class Trial:
         self.outcome.seconds = time.monotonic() - started
         self._check()
         return self.outcome
+
+    def _await_work(self) -> None:
+        """Wait until somebody works; before, there is nothing to lose."""
+        until = time.monotonic() + 60
+        while not list((self._store / UNITS).glob("*.jsonl")) and time.monotonic() < until:
+            time.sleep(0.1)
 
     def _do_harm(self) -> None:
         kinds = [self._kill_worker, self._stop_worker, self._cut_link, self._kill_scheduler]

@@ -29,7 +29,8 @@ class Appender:
     def names(self) -> set[str]:
         """Return the names that are listed, now or in the next moment."""
         with self._lock:
-            return {entry.name for entry in self._read().entries}
+            self._known = self._read()
+            return {entry.name for entry in with_claimed(self._store, self._known).entries}
 
     def append(self, entry: ShardEntry) -> None:
         """Add an entry; nothing happens where its name is listed already."""
@@ -38,13 +39,14 @@ class Appender:
                 pass
 
     def _is_appended(self, entry: ShardEntry) -> bool:
-        longer = self._read()
+        self._known = self._read()
+        longer = with_claimed(self._store, self._known)
         if all(each.name != entry.name for each in longer.entries):
             content = json.dumps(to_plain(entry)).encode()
             if not link_new(_claim(self._store, longer.revision), content):
                 return False  # another worker was faster
             longer = longer.with_entry(entry)
-        now = read_catalogue(self._store, spec_digest=self._spec_digest, known=longer)
+        now = self._read()
         number = len(now.entries)
         if number > len(longer.entries) or longer.revisions[number] != now.revision:
             return False  # it went another way meanwhile; look again whether this one is in it
@@ -54,8 +56,7 @@ class Appender:
         return True
 
     def _read(self) -> Catalogue:
-        catalogue = read_catalogue(self._store, spec_digest=self._spec_digest, known=self._known)
-        return with_claimed(self._store, catalogue)
+        return read_catalogue(self._store, spec_digest=self._spec_digest, known=self._known)
 
 
 def with_claimed(store: Path, catalogue: Catalogue) -> Catalogue:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -91,9 +91,14 @@ class Catalogue:
         return found
 
     @cached_property
+    def plain(self) -> list[Any]:
+        """The entries as they stand in the file."""
+        return [to_plain(entry) for entry in self.entries]
+
+    @cached_property
     def revisions(self) -> list[str]:
         """The digest after each entry, in hex; before the first one it is that of the spec."""
-        return _chain(self.spec_digest, map(to_plain, self.entries))
+        return _chain(self.spec_digest, self.plain)
 
     @property
     def revision(self) -> str:
@@ -124,10 +129,13 @@ class Catalogue:
 
     def with_entry(self, entry: ShardEntry) -> Catalogue:
         """Return it with one more entry."""
-        longer = Catalogue(self.spec_digest, (*self.entries, entry))
+        return self._with_entries((entry,), [to_plain(entry)])
+
+    def _with_entries(self, entries: Sequence[ShardEntry], plain: list[Any]) -> Catalogue:
+        longer = Catalogue(self.spec_digest, (*self.entries, *entries))
         # Else adding shards would take the square of their number.
-        more = _chain(self.revision, [to_plain(entry)])
-        vars(longer)["revisions"] = [*self.revisions[:-1], *more]
+        vars(longer)["plain"] = [*self.plain, *plain]
+        vars(longer)["revisions"] = [*self.revisions[:-1], *_chain(self.revision, plain)]
         return longer
 
     def new_name(self, unit_id: str) -> str:
@@ -148,8 +156,10 @@ def _chain(digest: str, entries: Iterable[Any]) -> list[str]:
 
 def write_catalogue(store: Path, catalogue: Catalogue) -> None:
     """Write `catalogue.json`, whole or not at all."""
-    document = {**to_plain(catalogue), "revision": catalogue.revision}
-    content = json.dumps(document, indent=1).encode()
+    head = json.dumps({"spec_digest": catalogue.spec_digest, "revision": catalogue.revision})
+    # An entry a line; indented, Python would take a second for a few thousand.
+    entries = ",\n".join(map(json.dumps, catalogue.plain))
+    content = f'{head[:-1]}, "entries": [\n{entries}\n]}}\n'.encode()
     if len(content) > MAX_JSON_BYTES:  # which nobody would read again
         raise StoreError(
             f"{store / FILE_NAME} would have {len(content)} bytes, at most {MAX_JSON_BYTES} are "
@@ -171,8 +181,7 @@ def read_catalogue(store: Path, *, spec_digest: str, known: Catalogue | None = N
     try:
         document = read_json(path)
         revision = document.pop("revision", None) if isinstance(document, dict) else None
-        catalogue = from_plain(Catalogue, document)
-        _check_names(catalogue)
+        catalogue = _parse(document, known)
     except FileNotFoundError:
         raise DamageError(
             f"{store} has no {FILE_NAME}, so nobody knows whether all of it is here; copy the "
@@ -182,9 +191,6 @@ def read_catalogue(store: Path, *, spec_digest: str, known: Catalogue | None = N
         raise DamageError(
             f"{path} cannot be read: {err}; copy it again, or run 'cubereel store repair'"
         ) from err
-    if catalogue.spec_digest == spec_digest:
-        # Of what stands there: to make it anew of the entries takes as long as reading them.
-        vars(catalogue)["revisions"] = _revisions(catalogue, document["entries"], known)
     if catalogue.spec_digest != spec_digest or catalogue.revision != revision:
         raise DamageError(
             f"{path} was edited, or is another store's; copy it again, or run 'cubereel store "
@@ -193,17 +199,27 @@ def read_catalogue(store: Path, *, spec_digest: str, known: Catalogue | None = N
     return catalogue
 
 
-def _revisions(catalogue: Catalogue, entries: list[Any], known: Catalogue | None) -> list[str]:
-    if known is not None and known.spec_digest == catalogue.spec_digest:
-        number = len(known.entries)
-        if catalogue.entries[:number] == known.entries:
-            return [*known.revisions[:-1], *_chain(known.revision, entries[number:])]
-    return _chain(catalogue.spec_digest, entries)
+def _parse(document: Any, known: Catalogue | None) -> Catalogue:
+    """Return the catalogue of a document; what it has in common with `known` is taken from there.
+
+    Raises:
+        PlainError: it is none.
+    """
+    plain = document.get("entries") if isinstance(document, dict) else None
+    if known is None or not isinstance(plain, list) or plain[: len(known.plain)] != known.plain:
+        known = Catalogue(str(document.get("spec_digest")) if isinstance(document, dict) else "")
+    if isinstance(plain, list):
+        document = {**document, "entries": plain[len(known.plain) :]}
+    more = from_plain(Catalogue, document)
+    _check_names(more, len(known.entries))
+    if more.spec_digest != known.spec_digest:
+        return more
+    return known._with_entries(more.entries, document["entries"])
 
 
-def _check_names(catalogue: Catalogue) -> None:
-    if len(catalogue.entries) > MAX_ENTRIES:
-        raise PlainError(f"it has {len(catalogue.entries)} entries, more than {MAX_ENTRIES}")
+def _check_names(catalogue: Catalogue, num_before: int) -> None:
+    if (number := num_before + len(catalogue.entries)) > MAX_ENTRIES:
+        raise PlainError(f"it has {number} entries, more than {MAX_ENTRIES}")
     for entry in catalogue.entries:
         for name in (entry.name, *entry.supersedes):
             if not UNIT.fullmatch(name):

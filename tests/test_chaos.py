@@ -19,7 +19,7 @@ from tests.test_many_writers import OPTIONS, extract
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    folder = write_classes(tmp_path_factory.mktemp("videos"), per_class=8)
+    folder = write_classes(tmp_path_factory.mktemp("videos"), per_class=16)
     shutil.copy(folder / "dark" / "0.mp4", folder / "dark" / "segfault.mp4")
     with (folder / "manifest.csv").open("a") as manifest:
         manifest.write("dark/segfault.mp4,dark,g9,train\n")

@@ -19,7 +19,7 @@ from pipelines.extraction.status import status
 from tests.chaos.processes import CUBEREEL, OWN_HOST, Link, Process, free_port
 
 LEASE = 2.0
-SLOW = 0.3  # seconds that opening a video takes, so that there is a while for faults
+SLOW = 0.5  # seconds that opening a video takes, so that there is a while for faults
 FLAGS = [
     "--backbone", "tiny:conv", "--fps", "10", "--device", "cpu", "--lease", str(LEASE),
     "--compile", "off", "--precision", "fp32", "--workers", "1",

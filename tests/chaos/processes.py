@@ -1,5 +1,6 @@
 """The processes of a chaos run: scheduler, workers of Dask, workers of hosts of their own."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 SITE = Path(__file__).parent / "site"
-CUBEREEL = [str(Path(sys.executable).with_name("cubereel"))]
 OWN_HOST = ["unshare", "--net", "--pid", "--fork", "--uts", "--mount-proc", "--kill-child"]
 
 
@@ -39,32 +39,58 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+class Nursery:
+    """A host: where processes are started, in a moment each."""
+
+    def __init__(self, *, seconds: float, log: Path, is_apart: bool) -> None:
+        self.log = log
+        shell = f"hostname node7 && exec '{sys.executable}' -m tests.chaos.nursery"
+        apart = [*OWN_HOST, "sh", "-c", shell]
+        here = [sys.executable, "-m", "tests.chaos.nursery"]
+        with log.open("a") as file:
+            self._process = subprocess.Popen(
+                apart if is_apart else here, env=environment(seconds), text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
+            )  # fmt: skip
+
+    def ask(self, **said: object) -> int | None:
+        self._process.stdin.write(json.dumps(said) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
 class Process:
     """A process that may be killed, stopped, and started again."""
 
-    def __init__(self, command: list[str], *, seconds: float, log: Path) -> None:
-        self._command, self._seconds, self._log = command, seconds, log
+    def __init__(self, host: Nursery, command: list[str]) -> None:
+        self._host, self._command = host, command
         self.start()
 
     def start(self) -> None:
-        with self._log.open("a") as log:
-            self._process = subprocess.Popen(
-                self._command, env=environment(self._seconds), stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+        log = str(self._host.log.with_suffix(f".{self._command[0]}.log"))
+        self._pid = self._host.ask(do="start", command=self._command, log=log)
+        self.code: int | None = None
 
-    @property
-    def code(self) -> int | None:
-        return self._process.poll()
+    def poll(self) -> int | None:
+        """Return the code with which it ended; None while it runs."""
+        if self.code is None:
+            self.code = self._host.ask(do="poll", pid=self._pid)
+        return self.code
 
     def signal(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        if self.code is None:
+            self._host.ask(do="signal", pid=self._pid, number=number)
 
     def kill(self) -> None:
         """Kill it and its decoders, and wait until it is gone."""
-        self.signal(signal.SIGKILL)
-        self._process.wait()
+        if self.poll() is None:
+            self.signal(signal.SIGKILL)
+            self.code = self._host.ask(do="wait", pid=self._pid)
 
     def end(self) -> None:
         self.signal(signal.SIGCONT)

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from features_store.store import Store
 from features_store.verbs.verify import verify_store
 from pipelines.extraction.plan_file import load_plan
 from pipelines.extraction.status import status
-from tests.chaos.processes import CUBEREEL, OWN_HOST, Link, Process, free_port
+from tests.chaos.processes import Link, Nursery, Process, free_port
 
 LEASE = 2.0
 SLOW = 0.5  # seconds that opening a video takes, so that there is a while for faults
@@ -43,7 +42,8 @@ class Trial:
     def __init__(self, videos: Path, store: Path, *, seed: int, has_hosts: bool) -> None:
         self._videos, self._store = videos, store
         self._random = random.Random(seed)
-        self._logs = store.parent
+        log = store.parent / "here.log"
+        self._here = Nursery(seconds=SLOW, log=log, is_apart=False)
         self._port = free_port()
         self._link = Link(self._port)
         self.outcome = Outcome()
@@ -51,12 +51,12 @@ class Trial:
         direct, through = (f"tcp://127.0.0.1:{port}" for port in (self._port, self._link.port))
         self._workers = [self._worker(direct), self._worker(through)]
         self._coordinator = self._extract("--join", "--cluster", direct)
-        self._hosts = []
+        self._apart = None
+        self._hosts: list[Process] = []
         if has_hosts:
-            join = " ".join(f"'{a}'" for a in self._command("--join"))
-            shell = f"hostname node7 && exec {join}"
-            command = [*OWN_HOST, "sh", "-c", shell]
-            self._hosts = [Process(command, seconds=SLOW, log=self._logs / "host.log")]
+            log = store.parent / "apart.log"
+            self._apart = Nursery(seconds=SLOW, log=log, is_apart=True)
+            self._hosts = [Process(self._apart, self._command("--join"))]
 
     def run(self, *, seconds: float) -> Outcome:
         """Do harm for so long, finish, and look what came of it."""
@@ -70,7 +70,10 @@ class Trial:
                 self._revive()
         finally:
             self._end()
-        self._finish()
+        try:
+            self._finish()
+        finally:
+            self._here.close()
         self.outcome.seconds = time.monotonic() - started
         self._check()
         return self.outcome
@@ -118,24 +121,26 @@ class Trial:
     def _revive(self) -> None:
         """Start again what ended, as a cluster would."""
         for process in (*self._workers, *self._hosts, self._coordinator):
-            if process.code is not None and process.code not in (0, FAILED):
+            if process.poll() not in (None, 0, FAILED):
                 process.start()
 
     def _end(self) -> None:
         for process in (*self._workers, *self._hosts, self._coordinator, self._scheduler):
             process.end()
         self._link.close()
+        if self._apart is not None:
+            self._apart.close()
 
     def _finish(self) -> None:
         """Go on alone until the plan is done."""
         for _ in range(3):
             last = self._extract("--join")
-            while last.code is None:
+            while last.poll() is None:
                 time.sleep(0.1)
             if last.code != BUSY:
                 break
         last = self._extract()
-        while last.code is None:
+        while last.poll() is None:
             time.sleep(0.1)
 
     def _check(self) -> None:
@@ -162,14 +167,13 @@ class Trial:
         self.outcome.repeated = sum(begun) - len(begun)
 
     def _command(self, *more: str) -> list[str]:
-        return [*CUBEREEL, "extract", str(self._videos), "--out", str(self._store), *FLAGS, *more]
+        return ["cubereel", "extract", str(self._videos), "--out", str(self._store), *FLAGS, *more]
 
     def _extract(self, *more: str) -> Process:
-        return Process(self._command(*more), seconds=SLOW, log=self._logs / "extract.log")
+        return Process(self._here, self._command(*more))
 
     def _dask(self, kind: str, *arguments: str) -> Process:
-        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard"]
-        return Process([*command, *arguments], seconds=SLOW, log=self._logs / f"{kind}.log")
+        return Process(self._here, [f"dask-{kind}", "--no-dashboard", *arguments])
 
     def _worker(self, address: str) -> Process:
         more = ("--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--host", "127.0.0.1")

@@ -139,9 +139,23 @@ class Trial:
                 time.sleep(0.1)
             if last.code != BUSY:
                 break
+        self._count()
+        # The video that crashes its decoder is tried again, by a plan of its own.
         last = self._extract()
         while last.poll() is None:
             time.sleep(0.1)
+
+    def _count(self) -> None:
+        """See that the plan is done, and how often units were begun again."""
+        plan = load_plan(self._store, read_header(self._store))
+        after = status(self._store)
+        if after.units_done != after.units:
+            self.outcome.problems.append(f"{after.units_done} of {after.units} units are done")
+        begun = [
+            sum(note.get("what") == "begun" for note in read_notes(self._store, row.name))
+            for row in plan.units
+        ]
+        self.outcome.repeated = sum(begun) - len(begun)
 
     def _check(self) -> None:
         problems = self.outcome.problems
@@ -156,15 +170,6 @@ class Trial:
         reasons = {each.reason for each in read_failures(self._store)}
         if "decoder crashed" not in reasons or reasons - {"decoder crashed", "worker died"}:
             problems.append(f"the ledger has {reasons}")
-        plan = load_plan(self._store, read_header(self._store))
-        after = status(self._store)
-        if after.units_done != after.units:
-            problems.append(f"{after.units_done} of {after.units} units are done")
-        begun = [
-            sum(note.get("what") == "begun" for note in read_notes(self._store, row.name))
-            for row in plan.units
-        ]
-        self.outcome.repeated = sum(begun) - len(begun)
 
     def _command(self, *more: str) -> list[str]:
         return ["cubereel", "extract", str(self._videos), "--out", str(self._store), *FLAGS, *more]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from extract.unit import Unit
+from extract.unit import Unit, UnitReport
 from pipelines.executors.registry import make_executor
 from pipelines.extraction.claimed import VideoDone, VideoFailed
 from pipelines.extraction.work import FramesWritten, UnitSettings, UnitWork
@@ -71,19 +71,18 @@ class Run:
         self._report, self._units = report, units
         self._num_jobs = sum(len(unit.videos) for unit in units)
         self._num_ended = 0
+        self._reports: dict[str, UnitReport] = {}
 
     def here(self, work: UnitWork) -> None:
         """Extract in this process."""
         with self._timed(), work, closing(work.run(self._units, self._take)) as reports:
-            for _ in reports:
-                pass
+            self._reports.update((each.unit, each) for each in reports)
 
     def in_processes(self, settings: UnitSettings, processes: int, *, cluster: str) -> None:
         """Extract in worker processes."""
         executor = make_executor(cluster, UnitWork, settings, processes=processes, say=self._take)
         with self._timed(), executor:
-            for _ in executor.run(self._units):
-                pass
+            self._reports.update((each.unit, each) for each in executor.run(self._units))
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -93,12 +92,28 @@ class Run:
                 yield
         finally:
             self._report.extracting_seconds = round(time.monotonic() - self._begun, 3)
-            self._report.stopped = self._num_ended < self._num_jobs
+            self._settle()
             if not self._num_ended:
                 logger.warning(
                     "no video was done in %.0f s; %s, the first, is dropped and needs more time",
                     self._report.extracting_seconds, self._units[0].videos[0].video_id,
                 )  # fmt: skip
+
+    def _settle(self) -> None:
+        """Count by the reports of units, where all are there: events of workers that die are lost.
+
+        A unit that several workers began is told of several times.
+        """
+        report = self._report
+        listed = {each["video_id"]: each for each in report.failed}
+        report.failed = list(listed.values())
+        report.partial = list({each["video_id"]: each for each in report.partial}.values())
+        if len(self._reports) == len(self._units):
+            ended = [each.num_videos for each in self._reports.values()]
+            self._num_ended = sum(ended)
+            num_failed = sum(each.num_failed for each in self._reports.values())
+            report.num_extracted = self._num_ended - num_failed
+        report.stopped = self._num_ended < self._num_jobs
 
     def _take(self, event: FramesWritten | VideoDone | VideoFailed) -> None:
         """Take note of what happened."""

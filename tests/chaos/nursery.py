@@ -39,11 +39,13 @@ def _answer(said: dict) -> int | None:
 
 def _start(command: list[str], log: str) -> int:
     pid = os.fork()
+    # On both sides, so that no signal comes before.
+    with suppress(OSError):
+        os.setpgid(pid, pid or os.getpid())
     if pid:
         return pid
     code = 1
     try:
-        os.setsid()
         for descriptor, path, flags in (
             (0, os.devnull, os.O_RDONLY),
             (1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND),

@@ -10,7 +10,13 @@ import json
 from pathlib import Path
 from threading import Lock
 
-from features_store.catalogue import Catalogue, ShardEntry, read_catalogue, write_catalogue
+from features_store.catalogue import (
+    Catalogue,
+    ShardEntry,
+    check_entry,
+    read_catalogue,
+    write_catalogue,
+)
 from features_store.errors import DamageError
 from features_store.format.safety import read_json
 from features_store.locking import UNITS
@@ -65,6 +71,7 @@ def with_claimed(store: Path, catalogue: Catalogue) -> Catalogue:
         path = _claim(store, catalogue.revision)
         try:
             entry = from_plain(ShardEntry, read_json(path))
+            check_entry(entry)
         except FileNotFoundError:
             return catalogue
         except ValueError as err:

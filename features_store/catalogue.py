@@ -221,12 +221,17 @@ def _check_names(catalogue: Catalogue, num_before: int) -> None:
     if (number := num_before + len(catalogue.entries)) > MAX_ENTRIES:
         raise PlainError(f"it has {number} entries, more than {MAX_ENTRIES}")
     for entry in catalogue.entries:
-        for name in (entry.name, *entry.supersedes):
-            if not UNIT.fullmatch(name):
-                raise PlainError(f"{name[:200]!r} is no name of a unit")
-        for ids in entry.supersedes.values():
-            for video_id in ids:
-                _check_id(video_id)
+        check_entry(entry)
+
+
+def check_entry(entry: ShardEntry) -> None:
+    """Raise `PlainError` for names that are none of units, or ids that are none of videos."""
+    for name in (entry.name, *entry.supersedes):
+        if not UNIT.fullmatch(name):
+            raise PlainError(f"{name[:200]!r} is no name of a unit")
+    for ids in entry.supersedes.values():
+        for video_id in ids:
+            _check_id(video_id)
 
 
 def _check_id(video_id: str) -> None:

@@ -11,6 +11,7 @@ units/worker-….lease       who works on units of this store
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Collection, Iterator
 from itertools import count
@@ -22,6 +23,7 @@ from features_store.format.safety import check_own, read_json
 from features_store.locking import UNITS
 
 PLAN_NAME = "plan.json"
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 
 
 def read_plan(store: Path) -> dict[str, object] | None:
@@ -37,9 +39,11 @@ def read_plan(store: Path) -> dict[str, object] | None:
         return None
     except ValueError as err:
         raise DamageError(f"{path} cannot be read: {err}; plan again") from err
-    if not isinstance(document, dict) or not isinstance(document.get("id"), str):
-        raise DamageError(f"{path} cannot be understood: it lacks the field 'id'; plan again")
-    return document
+    name = document.get("id") if isinstance(document, dict) else None
+    if not (isinstance(name, str) and _ID.fullmatch(name)):
+        raise DamageError(f"{path} cannot be understood: it lacks a sound field 'id'; plan again")
+    plan: dict[str, object] = document
+    return plan
 
 
 def of_plan(store: Path, shards: Collection[str]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.unit import Unit, VideoJob
+from features_store.catalogue import UNIT
 from features_store.errors import ContractError, UsageError
 from features_store.format.disk import write_atomically
 from features_store.format.safety import MAX_JSON_BYTES
@@ -69,8 +70,11 @@ class StoredPlan:
     def __post_init__(self) -> None:
         if not 0 < self.lease_seconds <= MAX_LEASE_SECONDS:
             raise PlainError(f"lease_seconds is {self.lease_seconds}; a day at most is expected")
-        if not all(unit.name.startswith(f"{self.id}.") for unit in self.units):
-            raise PlainError(f"not every unit has a name that begins with {self.id!r}")
+        for unit in self.units:
+            if not (unit.name.startswith(f"{self.id}.") and UNIT.fullmatch(unit.name)):
+                raise PlainError(
+                    f"{unit.name[:200]!r} is no name of a unit that begins with {self.id[:200]!r}"
+                )
 
     def unit(self, row: UnitRow) -> Unit:
         """Return a unit as a worker is given it."""

@@ -111,8 +111,8 @@ def _fill(report: StatusReport, path: Path, plan: StoredPlan) -> None:
         num_open = _num_open(notes)
         report.workers_lost += max(0, num_open - (holder is not None))
         if holder is not None:
-            since = str(notes[-1].get("time", "")) if notes else ""
-            report.in_work.append(UnitInWork(row.name, holder, since))
+            since = [each.isoformat() for each in _times(notes[-1:])]
+            report.in_work.append(UnitInWork(row.name, holder, since[0] if since else ""))
     report.reasons = dict(reasons.most_common())
     if begun and ended and (seconds := (max(ended) - min(begun)).total_seconds()) > 0:
         report.frames_per_second = report.frames / seconds

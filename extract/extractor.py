@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,10 +52,9 @@ class _UnitInWork:
         """Whether all its videos are."""
         return self.report.num_videos == len(self.unit.videos)
 
-    def count(self, **more: int) -> None:
+    def count(self, **more: Any) -> None:
         """Add to fields of the report."""
-        sums = {name: getattr(self.report, name) + number for name, number in more.items()}
-        self.report = replace(self.report, **sums)
+        self.report = self.report.plus(UnitReport(self.unit.name, **more))
 
 
 class UnitExtractor:
@@ -257,7 +256,7 @@ class UnitExtractor:
             draws=summary.draws,
             **media,
         )
-        self._end(record)
+        self._end(job, record)
 
     def _media_of(self, job: VideoJob) -> dict[str, Any]:
         """Return the file's identity; `DecodeError` if it is not the file that was planned."""
@@ -277,12 +276,13 @@ class UnitExtractor:
     def _drop(self, job: VideoJob, error: DecodeError, *, num_frames: int = 0) -> None:
         self._writer.abandon()
         self._on_failure(VideoFailure(job, error, num_frames, is_kept=False))
-        self._end(None)
+        self._end(job, None)
 
-    def _end(self, record: VideoRecord | None) -> None:
+    def _end(self, job: VideoJob, record: VideoRecord | None) -> None:
         self._previous = {}
         self._num_frames = 0
         assert self._in_work is not None, "a video is in work"
         is_partial = record is not None and record.status == "partial"
-        self._in_work.count(num_videos=1, num_partial=is_partial, num_failed=record is None)
+        failed = (job.video_id,) if record is None else ()
+        self._in_work.count(num_videos=1, num_partial=int(is_partial), failed=failed)
         self._on_video(record)

@@ -58,12 +58,23 @@ class UnitReport:
     Attributes:
         unit: its name.
         num_videos: that were done, in whatever way; fewer than it has where there was no time left.
-        num_partial, num_failed: those of them that broke off, or that the store does not have.
+        num_partial: those of them that broke off, whose first frames the store has.
+        failed: ids of those that the store does not have.
         num_frames: written, those of videos that failed later among them.
     """
 
     unit: str
     num_videos: int = 0
     num_partial: int = 0
-    num_failed: int = 0
+    failed: tuple[str, ...] = ()
     num_frames: int = 0
+
+    def plus(self, more: "UnitReport") -> "UnitReport":
+        """Return what became of the unit, with what became of more of its videos."""
+        return UnitReport(
+            self.unit,
+            self.num_videos + more.num_videos,
+            self.num_partial + more.num_partial,
+            self.failed + more.failed,
+            self.num_frames + more.num_frames,
+        )

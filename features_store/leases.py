@@ -14,13 +14,13 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
+from filelock import LeaseSettingsMismatch, OwnerRecord, SoftFileLease, Timeout
 
 from features_store.errors import UnsafeStoreError
 from features_store.format.safety import check_own
 
 MAX_LEASE_SECONDS = 86400.0
-_HOST = re.compile(r"[^\w.:-]")
+_NO_HOST = re.compile(r"[^\w.:-]")
 
 
 class Lease:
@@ -44,6 +44,8 @@ class Lease:
             FileNotFoundError: its folder is not there.
         """
         check_own(self.path)
+        if self.path.is_dir():
+            raise UnsafeStoreError(f"{self.path} is a folder, where a lease belongs; remove it")
         # The lock would make it again, where a store was moved.
         self.path.parent.stat()
         try:
@@ -77,36 +79,41 @@ class Lease:
 
 def holder_of(path: Path) -> str | None:
     """Say who holds a lease, and since when; None where nobody does."""
-    check_own(path)
-    with suppress(OSError, ValueError):
-        owner = SoftFileLease(path).owner
-        since = path.lstat()
+    owner = _owner_of(path)
+    with suppress(FileNotFoundError):
         if owner is not None:
-            taken = datetime.fromtimestamp(min(since.st_ctime, since.st_mtime))
-            host = _HOST.sub("?", owner.hostname)[:100]
-            return f"process {owner.pid} on {host} (seen at {taken:%H:%M:%S})"
+            seen = datetime.fromtimestamp(path.lstat().st_mtime)
+            # What follows the name is of the library, such as a namespace of processes.
+            host = _NO_HOST.split(owner.hostname)[0][:100]
+            return f"process {owner.pid} on {host} (seen at {seen:%H:%M:%S})"
     return None
 
 
 def is_silent(path: Path) -> bool:
     """Whether the holder of a lease is dead or gone, as far as that shows at once."""
-    seconds = lease_seconds_of(path)
-    with suppress(OSError, ValueError):
-        owner = SoftFileLease(path).owner
-        if owner is not None and owner.hostname == os.uname().nodename:
-            return not Path(f"/proc/{owner.pid}").exists()
+    owner = _owner_of(path)
+    if owner is None:
+        return False
+    if owner.hostname == os.uname().nodename:
+        return not Path(f"/proc/{owner.pid}").exists()
+    seconds = owner.lease_duration
+    with suppress(FileNotFoundError):
         return seconds is not None and time.time() - path.lstat().st_mtime > seconds
     return False
 
 
 def lease_seconds_of(path: Path) -> float | None:
     """Return for how long a lease is; None where there is none."""
-    check_own(path)
-    owner = None
-    with suppress(OSError, ValueError):
-        owner = SoftFileLease(path).owner
+    owner = _owner_of(path)
     if owner is None or owner.lease_duration is None:
         return None
     if not 0 < owner.lease_duration <= MAX_LEASE_SECONDS:
         raise UnsafeStoreError(f"{path} is held for {owner.lease_duration} s; remove it")
     return float(owner.lease_duration)
+
+
+def _owner_of(path: Path) -> OwnerRecord | None:
+    check_own(path)
+    with suppress(OSError, ValueError):
+        return SoftFileLease(path).owner
+    return None

@@ -27,6 +27,7 @@ UNITS = "units"  # the folder of what workers tell each other
 ALONE = "alone.lease"
 WORKER = "worker-"
 ALONE_SECONDS = 60.0  # after which a writer on a machine that vanished is passed over
+PATIENCE_SECONDS = 10.0  # of a worker with one who has the store alone
 POLL_SECONDS = 0.5
 
 
@@ -50,7 +51,8 @@ def lock_store(path: Path) -> Iterator[None]:
                 if (seconds := lease_seconds_of(worker)) is not None:
                     with _taken(path, worker, seconds, lock):
                         pass  # it was left by one that is gone
-            assert alone.is_held, "others wait for it as long as workers are waited for"
+            if not alone.is_held:  # this process was stopped for so long
+                raise _busy(path, holder_of(alone.path))
         yield
 
 
@@ -58,9 +60,26 @@ def lock_store(path: Path) -> Iterator[None]:
 def share_store(path: Path, *, lease_seconds: float) -> Iterator[None]:
     """Write units of a store's plan, beside other workers.
 
+    Who has it alone is waited for a little: workers that leave have, to bring the index up to date.
+
     Raises:
         BusyError: somebody writes the store alone.
     """
+    until = time.monotonic() + PATIENCE_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(_shared(path, lease_seconds))
+                break
+            except BusyError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(POLL_SECONDS)
+        yield
+
+
+@contextmanager
+def _shared(path: Path, lease_seconds: float) -> Iterator[None]:
     check_own(path / UNITS)
     with _flock(path, fcntl.LOCK_SH) as lock:
         name = f"{WORKER}{os.getpid()}-{secrets.token_hex(4)}.lease"

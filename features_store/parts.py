@@ -135,9 +135,9 @@ class UnitParts:
         listed = self._appender.names()
         for name in names:
             if name not in listed:
-                self.list_as_it_is(name)
+                self._list_as_it_is(name)
 
-    def list_as_it_is(self, name: str) -> None:
+    def _list_as_it_is(self, name: str) -> None:
         """List a shard that was sealed and not listed."""
         arrays, spec = self._header.arrays, self._header.spec
         entry = describe_shard(self._shards / f"{name}.h5", arrays, name=name, spec=spec)

@@ -10,15 +10,12 @@ units/worker-….lease       who works on units of this store
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 from collections.abc import Collection, Iterator
 from itertools import count
 from pathlib import Path
 
 from features_store.errors import DamageError
-from features_store.format.disk import fsync_path, open_new
 from features_store.format.safety import check_own, read_json
 from features_store.locking import UNITS
 
@@ -64,26 +61,6 @@ def part_names(unit: str) -> Iterator[str]:
     yield unit
     for number in count(2):
         yield f"{unit_id}.{number}-{generation}"
-
-
-def link_new(path: Path, content: bytes) -> bool:
-    """Write a small file whole, unless there is one of that name; return whether it was written.
-
-    Of all who try only one succeeds, on network disks too.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        with open_new(temporary) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_path(path.parent)
-    return True
 
 
 def clear_units(store: Path) -> None:

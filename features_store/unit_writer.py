@@ -1,7 +1,7 @@
 """Writing one unit of a store: no lock is taken and nothing is listed, so many may do it at once.
 
 What is written is handed over as shards without a name; whoever may do so lists and names them:
-`StoreSession` for one process alone, `UnitClaim` beside others.
+`StoreSession` for one process alone, `UnitParts` beside others.
 """
 
 from __future__ import annotations

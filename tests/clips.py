@@ -29,3 +29,11 @@ def write_classes(folder: Path, *, per_class: int = 4, num_frames: int = 12) -> 
             lines.append(f"{label}/{i}.mp4,{label},g{i},{split}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def write_one_broken(folder: Path) -> Path:
+    """Add what is no video to the class of dark ones."""
+    (folder / "dark" / "broken.mp4").write_bytes(b"no video")
+    with (folder / "manifest.csv").open("a") as manifest:
+        manifest.write("dark/broken.mp4,dark,g9,train\n")
+    return folder

@@ -7,14 +7,18 @@ from contextlib import contextmanager
 
 import pytest
 
-from features_store.errors import ContractError, MachineError, SpecMismatchError, UsageError
+from features_store.errors import ContractError, MachineError, UsageError
 from pipelines.executors.dask import DaskExecutor
+from pipelines.executors.dask_clusters import CONFIGURATION
 from pipelines.executors.dask_worker import gpu_leases
 from pipelines.executors.registry import make_executor, require_executor
-from tests.test_executors import _is_alive
+from pipelines.training.train import train
+from tests.stores import header, make_store
+from tests.test_executors import ERRORS, JOBS, _is_alive
+from tests.test_fit_jobs import CONFIG
+from tests.test_grids import LAYERS
 from tests.toy_work import Begun, Number, Toy, ToyWork
 
-JOBS = [Number(value) for value in range(12)]
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning",
     "ignore::DeprecationWarning",
@@ -72,17 +76,7 @@ def test_every_job_is_done_once_wherever_it_is(where, tmp_path, request):
     assert len({r.pid for r in reports}) == 2
 
 
-@pytest.mark.parametrize(
-    ("fails", "error", "text"),
-    [
-        ("usage", UsageError, "wrong"),
-        ("spec", SpecMismatchError, "another spec"),
-        ("contract", ContractError, "broken"),
-        ("disk", OSError, "No space left"),
-        ("memory", MemoryError, "no memory"),
-        ("bug", RuntimeError, "ZeroDivisionError: a bug"),
-    ],
-)
+@pytest.mark.parametrize(("fails", "error", "text"), ERRORS)
 def test_an_error_of_the_work_is_raised_as_what_it_is(scheduler, tmp_path, fails, error, text):
     with pytest.raises(error, match=text), executor(scheduler, tmp_path, fails=fails, at=3) as ours:
         list(ours.run(JOBS))
@@ -100,7 +94,7 @@ def test_a_cluster_of_ours_survives_its_workers_and_leaves_nothing(tmp_path, cap
         reports = list(ours.run(JOBS))
     assert sorted(r.value for r in reports) == list(range(12))
     assert [m for m in caplog.messages if "a worker died" in m] == [
-        "a worker died at job 4, which is done again"
+        "a worker died that had job 4, which is done again"
     ]
     begun = {n: (tmp_path / str(n)).read_text().count("begun") for n in range(12)}
     assert begun.pop(3) == 2
@@ -125,7 +119,7 @@ def test_workers_that_come_late_get_work(scheduler, tmp_path):
         running = ours.run([Number(value) for value in range(60)])
         pids.add(next(running).pid)
         with worker(file):
-            while ours._num_workers() < 3:
+            while len(ours._client.scheduler_info(n_workers=-1)["workers"]) < 3:
                 time.sleep(0.1)
             pids |= {report.pid for report in running}
     assert len(pids) == 3
@@ -184,3 +178,30 @@ def test_workers_of_a_host_take_a_gpu_each(tmp_path):
     assert [lease.take() for lease in second] == [False, True]
     for lease in (first[0], second[1]):
         lease.release()
+
+
+def test_fits_on_a_cluster_are_those_of_one_process(scheduler, tmp_path):
+    store = tmp_path / "s.cubes"
+    videos = {f"{label}/{i}": 5 for label in ("a", "b") for i in range(4)}
+    make_store(store, videos, store_header=header(layers=LAYERS))
+    said = {"heads": ["mean-pool"], "folds": 2, "seeds": 1, "config": CONFIG, "device": "cpu"}
+    train(store, out=tmp_path / "here", processes=1, **said)
+    train(store, out=tmp_path / "there", processes=2, cluster=scheduler, **said)
+    here, there = (tmp_path / run / "predictions.csv" for run in ("here", "there"))
+    assert here.read_bytes() == there.read_bytes()
+
+
+def test_a_scheduler_that_goes_away_ends_a_run_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.executors.dask_clusters.CONNECT_SECONDS", 2.0)
+    monkeypatch.setitem(CONFIGURATION, "distributed.comm.timeouts.connect", "2s")
+    file = tmp_path / "scheduler.json"
+    with started("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", file) as gone:
+        while not file.exists():
+            time.sleep(0.05)
+        there = f"scheduler-file:{file}"
+        with worker(file), executor(there, tmp_path, seconds=0.2) as ours:
+            running = ours.run([Number(value) for value in range(200)])
+            next(running)
+            gone.kill()
+            with pytest.raises(MachineError, match=r"the scheduler .* is gone; what is committed"):
+                list(running)

@@ -13,6 +13,15 @@ from pipelines.executors.local import LocalExecutor
 from tests.toy_work import Begun, Left, Number, Toy, ToyWork
 
 JOBS = [Number(value) for value in range(12)]
+# What a job does -> what is raised here, by every executor.
+ERRORS = [
+    ("usage", UsageError, "wrong"),
+    ("spec", SpecMismatchError, "another spec"),
+    ("contract", ContractError, "broken"),
+    ("disk", OSError, "No space left"),
+    ("memory", MemoryError, "no memory"),
+    ("bug", RuntimeError, "ZeroDivisionError: a bug"),
+]
 
 
 def _executor(folder, *, processes=2, said=None, **settings):
@@ -44,15 +53,7 @@ def test_no_more_processes_are_started_than_there_are_jobs(tmp_path):
 
 @pytest.mark.parametrize(
     ("fails", "error", "text"),
-    [
-        ("usage", UsageError, "wrong"),
-        ("spec", SpecMismatchError, "another spec"),
-        ("contract", ContractError, "broken"),
-        ("disk", OSError, "No space left"),
-        ("memory", MemoryError, "no memory"),
-        ("bug", RuntimeError, "ZeroDivisionError: a bug"),
-        ("dies", MachineError, "killed by SIGKILL.*`processes`.*again"),
-    ],
+    [*ERRORS, ("dies", MachineError, "killed by SIGKILL.*`processes`.*again")],
 )
 def test_an_error_of_the_work_is_raised_as_what_it_is(tmp_path, capfd, fails, error, text):
     with (

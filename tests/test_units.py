@@ -19,7 +19,7 @@ from features_store.verbs.verify import verify_store
 from pipelines.extraction.extract import extract
 from pipelines.extraction.options import ExtractionOptions
 from pipelines.extraction.work import UnitSettings, run_unit
-from tests.clips import write_classes
+from tests.clips import write_classes, write_one_broken
 
 OPTIONS = ExtractionOptions(backbone="tiny:conv", fps="10", device="cpu", compile="off")
 TEXT = st.text(max_size=20)
@@ -37,11 +37,7 @@ def _unit(said):
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    folder = write_classes(tmp_path_factory.mktemp("videos"), per_class=4)
-    (folder / "dark" / "broken.mp4").write_bytes(b"no video")
-    with (folder / "manifest.csv").open("a") as manifest:
-        manifest.write("dark/broken.mp4,dark,g9,train\n")
-    return folder
+    return write_one_broken(write_classes(tmp_path_factory.mktemp("videos"), per_class=4))
 
 
 @given(UNIT)
@@ -51,7 +47,7 @@ def test_a_unit_is_json_and_comes_back(said):
 
 
 def test_a_report_of_a_unit_is_small():
-    report = UnitReport("f" * 64, *[10**12] * 4)
+    report = UnitReport("f" * 64, 10**12, 10**12, ("dark/broken.mp4",) * 9, 10**12)
     assert len(json.dumps(to_plain(report))) < 2000
 
 
@@ -68,7 +64,7 @@ def test_a_unit_can_be_run_alone(videos, tmp_path):
         settings = UnitSettings(store=str(session.path), source=session.source, device="cpu")
     report = run_unit(unit, settings)
 
-    assert report == UnitReport(unit.name, num_videos=3, num_failed=1, num_frames=24)
+    assert report == UnitReport(unit.name, num_videos=3, failed=("dark/broken.mp4",), num_frames=24)
     with Store(tmp_path / "part.cubes") as part, Store(tmp_path / "whole.cubes") as whole:
         assert part.ids == ["bright/1.mp4", "dark/0.mp4"]
         _assert_same_rows(part, whole, part.ids)

@@ -22,11 +22,15 @@ from benchmarks.gpu_day.step import WEIGHTS
 
 MAX_BYTES = 60 * 2**20
 COMMON = (
-    "annotated-types", "beartype", "msgspec", "pydantic", "pydantic-core", "typing-inspection",
-    "xxhash",
+    "annotated-types", "beartype", "filelock", "msgspec", "pydantic", "pydantic-core",
+    "typing-inspection", "xxhash",
+)  # fmt: skip
+DASK = (
+    "click", "cloudpickle", "dask", "distributed", "locket", "msgpack", "partd", "psutil", "PyYAML",
+    "sortedcontainers", "tblib", "toolz", "tornado", "urllib3", "zict",
 )  # fmt: skip
 PACKAGES = {
-    "a": ((*COMMON, "av"), "machine,cuda_tests,extraction"),
+    "a": ((*COMMON, *DASK, "av"), "machine,cuda_tests,extraction,cluster"),
     "b": (COMMON, "cubes,backbones,training"),
 }
 NUM_CLIPS = 48

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -177,14 +178,34 @@ def remove_leftovers(folder: Path) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a small file so that it is either the old one or the new one, whole."""
+    with _written_aside(path, content) as temporary:
+        temporary.replace(path)
+    fsync_path(path.parent)
+
+
+def link_new(path: Path, content: bytes) -> bool:
+    """Write a small file whole, unless there is one of that name; return whether it was written.
+
+    Of all who try only one succeeds, on network disks too.
+    """
+    try:
+        with _written_aside(path, content) as temporary:
+            os.link(temporary, path)
+    except FileExistsError:
+        return False
+    fsync_path(path.parent)
+    return True
+
+
+@contextlib.contextmanager
+def _written_aside(path: Path, content: bytes) -> Iterator[Path]:
+    """Write a file under another name, which it loses at the end."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
         with open_new(temporary) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    fsync_path(path.parent)

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from distributed import KilledWorker, as_completed
@@ -21,15 +21,27 @@ from features_store.plain import from_plain, to_plain
 from pipelines.executors.dask_clusters import open_client
 from pipelines.executors.dask_worker import WorkPlugin, run_job
 from pipelines.executors.messages import Failed
-from pipelines.executors.work import Say, Work
+from pipelines.executors.work import Say, Work, name_of
 
 logger = logging.getLogger("cubereel")
 MAX_DEATHS = 16  # of workers at one job; the work of units finds the guilty video before
-JOBS_PER_WORKER = 2  # with the scheduler: one in work, one to come
 LOOK_SECONDS = 0.02
 COUNT_SECONDS = 1.0  # between two looks at how many workers there are
 LAST_SECONDS = 0.2
 SAID_SECONDS = 5.0  # that what workers said may come after the last report
+
+
+def window_of(num_workers: int, num_jobs: int) -> int:
+    """Return how many jobs are with the scheduler at once: each worker is given one at a time.
+
+    Of more than two for each thread Dask keeps those to come; fewer it would give to workers at
+    once, so that one that dies takes several along.
+
+    >>> window_of(4, 100), window_of(4, 8)
+    (9, 4)
+    """
+    most = 2 * max(1, num_workers)
+    return most + 1 if num_jobs > most else max(1, num_workers)
 
 
 class DaskExecutor:
@@ -50,15 +62,13 @@ class DaskExecutor:
     ) -> None:
         self._kind, self._say, self._where, self._processes = kind, say, where, processes
         name = f"cubereel-{secrets.token_hex(4)}"
-        self._plugin = WorkPlugin(
-            name, f"{kind.__module__}:{kind.__qualname__}", to_plain(settings)
-        )
+        self._plugin = WorkPlugin(name, name_of(kind), to_plain(settings))
         self._events = {event.__name__: event for event in kind.Events}
         self._stack = ExitStack()
         self._client: Any = None
+        self._is_known = False  # the work, to the scheduler
         self._num_heard: Counter[int] = Counter()  # messages of each worker process
         self._num_sent: dict[int, int] = {}
-        self._failed: Exception | None = None
 
     def __enter__(self) -> DaskExecutor:
         return self
@@ -89,16 +99,13 @@ class DaskExecutor:
         num_left, room, counted = len(jobs), 1, 0.0
         while num_left:
             if time.monotonic() - counted > COUNT_SECONDS:
-                room, counted = JOBS_PER_WORKER * max(1, self._num_workers()), time.monotonic()
-            while waiting and len(at_work) < room:
-                i = waiting.popleft()
-                key = f"unit-{self._plugin.name}-{i}-{tries[i]}"
-                tries[i] += 1
-                job = to_plain(jobs[i])
-                done.add(self._client.submit(
-                    run_job, self._plugin.name, job, key=key, pure=False, retries=0
-                ))  # fmt: skip
-                at_work[key] = i
+                room, counted = self._look(len(jobs)), time.monotonic()
+            chosen = [waiting.popleft() for _ in range(min(len(waiting), room - len(at_work)))]
+            if chosen:
+                keys = [f"unit-{self._plugin.name}-{i}-{tries[i]}" for i in chosen]
+                tries.update(chosen)
+                at_work |= dict(zip(keys, chosen, strict=True))
+                done.update(self._submit([jobs[i] for i in chosen], keys))
             if not done.has_ready():
                 time.sleep(LOOK_SECONDS)
                 continue
@@ -112,32 +119,40 @@ class DaskExecutor:
                     waiting.appendleft(i)
         self._hear_the_rest()
 
+    def _submit(self, jobs: Sequence[Any], keys: list[str]) -> Any:
+        """Hand jobs to the scheduler, all at once: so it sees that there are many."""
+        plain = [to_plain(job) for job in jobs]
+        names = [self._plugin.name] * len(jobs)
+        return self._client.map(run_job, names, plain, key=keys, pure=False, retries=0)
+
     def _begin(self) -> None:
-        client = self._stack.enter_context(open_client(self._where, self._processes))
-        client.subscribe_topic(self._plugin.name, self._heard)
-        self._stack.callback(client.unsubscribe_topic, self._plugin.name)
-        self._client = client
-        self._register()
-        self._stack.callback(self._unregister)
+        self._client = self._stack.enter_context(open_client(self._where, self._processes))
+        self._stack.callback(self._leave)
 
-    def _register(self) -> None:
-        self._client.register_plugin(self._plugin, name=self._plugin.name)
-
-    def _unregister(self) -> None:
+    def _leave(self) -> None:
+        """Have all workers end their work; what they say in leaving is heard."""
         if self._client.status == "running":
-            self._client.unregister_worker_plugin(self._plugin.name)
-            time.sleep(LAST_SECONDS)  # for what workers said in leaving
+            with suppress(OSError):  # a scheduler that goes now
+                self._client.unregister_worker_plugin(self._plugin.name)
+                time.sleep(LAST_SECONDS)
+                self._client.unsubscribe_topic(self._plugin.name)
 
-    def _num_workers(self) -> int:
-        """Return how many workers there are; raise `MachineError` where the scheduler is gone."""
+    def _look(self, num_jobs: int) -> int:
+        """Return how many jobs may be with the scheduler; 0 while it is away.
+
+        Raises:
+            MachineError: it is gone for too long.
+        """
         try:
-            return len(self._client.scheduler_info(n_workers=-1)["workers"])
-        except (OSError, ValueError) as err:
-            self._require_scheduler(err)
-            return 0
-
-    def _require_scheduler(self, err: Exception | None = None) -> None:
-        if self._client.status in ("closed", "closing"):
+            if not self._is_known:  # to a scheduler that is new, or was started anew
+                self._client.subscribe_topic(self._plugin.name, self._heard)
+                self._client.register_plugin(self._plugin, name=self._plugin.name)
+                self._is_known = True
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            return window_of(len(workers), num_jobs)
+        except (OSError, ValueError, RuntimeError) as err:
+            if self._client.status not in ("closed", "closing"):
+                return 0
             raise MachineError(
                 f"the scheduler of `cluster` {self._where} is gone; what is committed stays: run "
                 "the same command again to go on"
@@ -153,15 +168,17 @@ class DaskExecutor:
 
     def _again(self, future: Any, deaths: Counter[int], job: int) -> None:
         """See why a job has no report; return if it is to be sent again."""
-        self._require_scheduler()
         if future.status in ("cancelled", "lost"):
-            self._register()  # with a scheduler that was started anew
+            self._is_known = False
             return
         error = future.exception()
         if not isinstance(error, KilledWorker):
-            raise error
+            raise MachineError(
+                f"a worker cannot do a job: {type(error).__name__}: {error}; are the same packages "
+                "installed there?"
+            ) from error
         deaths[job] += 1
-        logger.warning("a worker died at job %d, which is done again", job + 1)
+        logger.warning("a worker died that had job %d, which is done again", job + 1)
         if deaths[job] >= MAX_DEATHS:
             raise MachineError(
                 f"{MAX_DEATHS} workers died at job {job + 1}; where memory runs out, give fewer "

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from features_store.errors import MachineError, UsageError
+from pipelines.executors.registry import SCHEDULER_FILE, is_address
 from pipelines.executors.walltime import lifetime_of
 
 logger = logging.getLogger("cubereel")
-FILE = "scheduler-file:"
-ADDRESSES = ("tcp://", "tls://", FILE)
 CONNECT_SECONDS = 30.0
 # A worker that dies has one job, and no other is blamed: the work counts deaths itself. Idle
 # workers take jobs only when they are free, so that those that come late get some.
@@ -49,14 +48,14 @@ def open_client(where: str, processes: int) -> Iterator[Any]:
         stack.enter_context(dask.config.set(dict(CONFIGURATION)))
         logging.getLogger("distributed").setLevel(logging.ERROR)
         try:
-            if where.startswith(FILE):
-                arguments = {"scheduler_file": where.removeprefix(FILE)}
+            if where.startswith(SCHEDULER_FILE):
+                arguments = {"scheduler_file": where.removeprefix(SCHEDULER_FILE)}
                 if not Path(arguments["scheduler_file"]).exists():  # Dask would wait for it
                     raise MachineError(
                         f"there is no scheduler file {arguments['scheduler_file']!r}; start a "
                         "scheduler with 'dask scheduler', and tell it to write one"
                     )
-            elif where.startswith(ADDRESSES):
+            elif is_address(where):
                 arguments = {"address": where}
             else:
                 arguments = {"address": stack.enter_context(CLUSTERS[where](processes))}
@@ -95,6 +94,7 @@ def _on_the_gpus(processes: int) -> Any:
         }
         for i, gpu in enumerate(gpus)
     }  # fmt: skip
+    logger.info("a worker for each of %d GPUs", len(gpus))
     options = {"host": "127.0.0.1", "port": 0, "dashboard_address": ":0"}
     return SpecCluster(
         workers=workers, scheduler={"cls": Scheduler, "options": options},

@@ -24,8 +24,7 @@ from features_store.errors import ContractError, MachineError, UsageError
 from features_store.leases import Lease
 from features_store.plain import from_plain, to_plain
 from pipelines.executors.messages import Failed
-from pipelines.executors.work import Work
-from pipelines.executors.worker import find_work
+from pipelines.executors.work import Work, find_work
 
 logger = logging.getLogger("cubereel")
 SAY_SECONDS = 1.0  # between two messages of a worker, so that a scheduler can have hundreds

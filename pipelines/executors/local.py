@@ -34,7 +34,7 @@ from pipelines.executors.messages import (
     ToWorker,
     Wanted,
 )
-from pipelines.executors.work import Say, Work
+from pipelines.executors.work import Say, Work, name_of
 
 logger = logging.getLogger("cubereel")
 STOP_SECONDS = 60.0  # for sealing what is committed; what is left then, the next run salvages
@@ -64,9 +64,7 @@ class LocalExecutor:
         descriptors: Sequence[int] = (),
     ) -> None:
         self._kind = kind
-        self._begin = Begin(
-            f"{kind.__module__}:{kind.__qualname__}", to_plain(settings), tuple(sys.path)
-        )
+        self._begin = Begin(name_of(kind), to_plain(settings), tuple(sys.path))
         self._num_processes, self._descriptors, self._say = processes, descriptors, say
         self._events = {event.__name__: event for event in kind.Events}
         self._workers: list[_Worker] = []

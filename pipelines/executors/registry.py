@@ -13,22 +13,17 @@ from typing import Any, Protocol
 from features_store.errors import UsageError, nearest_name
 from pipelines.executors.work import Say, Work
 
+DASK = "pipelines.executors.dask:DaskExecutor"
+LOCAL, SCHEDULER_FILE = "local", "scheduler-file:"
 EXECUTORS = {
-    "local": "pipelines.executors.local:LocalExecutor",
-    "dask": "pipelines.executors.dask:DaskExecutor",
-    "local-cuda": "pipelines.executors.dask:DaskExecutor",
-    "slurm": "pipelines.executors.dask:DaskExecutor",
-    # Schedulers that are there; `dask_clusters.ADDRESSES`.
-    "tcp://HOST:PORT": "pipelines.executors.dask:DaskExecutor",
-    "scheduler-file:PATH": "pipelines.executors.dask:DaskExecutor",
+    LOCAL: "pipelines.executors.local:LocalExecutor",
+    "dask": DASK,
+    "local-cuda": DASK,
+    "slurm": DASK,
 }
-
-LOCAL = "local"
-ADDRESSES = {
-    "tcp": "tcp://HOST:PORT",
-    "tls": "tcp://HOST:PORT",
-    "scheduler-file": "scheduler-file:PATH",
-}
+ADDRESSES = {"tcp://": "HOST:PORT", "tls://": "HOST:PORT", SCHEDULER_FILE: "PATH"}  # also DASK
+PLACES = [*EXECUTORS, *(start + rest for start, rest in ADDRESSES.items())]  # for people
+ON_OUR_CORES = (LOCAL, "dask")  # where processes share the cores of this machine
 
 
 class Executor(AbstractContextManager["Executor"], Protocol):
@@ -51,8 +46,13 @@ def is_needed(name: str, processes: int) -> bool:
 
 def require_executor(name: str) -> None:
     """Raise `UsageError` where there is no executor of that name."""
-    if _kind_of(name) not in EXECUTORS:
-        raise UsageError(f"no `cluster` {name!r}; {nearest_name(name, list(EXECUTORS))}")
+    if name not in EXECUTORS and not is_address(name):
+        raise UsageError(f"no `cluster` {name!r}; {nearest_name(name, PLACES)}")
+
+
+def is_address(name: str) -> bool:
+    """Whether a name says where a scheduler is."""
+    return any(name.startswith(start) and name != start for start in ADDRESSES)
 
 
 def make_executor(
@@ -64,16 +64,14 @@ def make_executor(
     say: Say,
     descriptors: Sequence[int] = (),
 ) -> Executor:
-    """Return an executor; see `LocalExecutor` for its arguments."""
+    """Return an executor; see `LocalExecutor` for its arguments.
+
+    Args:
+        name: of an executor, or where a scheduler is.
+    """
     require_executor(name)
-    module, _, wanted = EXECUTORS[_kind_of(name)].partition(":")
+    module, _, wanted = EXECUTORS.get(name, DASK).partition(":")
     arguments: dict[str, Any] = {"processes": processes, "say": say}
     arguments |= {"descriptors": descriptors} if name == LOCAL else {"where": name}
     executor: Executor = getattr(import_module(module), wanted)(kind, settings, **arguments)
     return executor
-
-
-def _kind_of(name: str) -> str:
-    """Return the name under which a cluster stands in the table."""
-    head, colon, rest = name.partition(":")
-    return ADDRESSES.get(head, name) if colon and rest.strip("/") else name

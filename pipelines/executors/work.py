@@ -9,7 +9,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
+from importlib import import_module
 from typing import Any, ClassVar
+
+from features_store.errors import ContractError
 
 Say = Callable[[Any], None]
 
@@ -40,3 +43,17 @@ class Work(AbstractContextManager["Work"]):
 
     def __exit__(self, *_: object) -> None:
         """Give back what was set up."""
+
+
+def name_of(kind: type[Work]) -> str:
+    """Return the name by which another process finds a kind of work: ``package.module:Class``."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def find_work(name: str) -> type[Work]:
+    """Return the kind of work of a name; raise `ContractError` where it names something else."""
+    module, _, wanted = name.partition(":")
+    kind = getattr(import_module(module), wanted)
+    if not (isinstance(kind, type) and issubclass(kind, Work)):
+        raise ContractError(f"{name} is no kind of work")
+    return kind

@@ -13,13 +13,11 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib import import_module
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
 from extract.decode.connection import receive, send, serve_parent
-from features_store.errors import ContractError
 from features_store.plain import from_plain, to_plain
 from pipelines.executors.messages import (
     Assigned,
@@ -34,7 +32,7 @@ from pipelines.executors.messages import (
     ToWorker,
     Wanted,
 )
-from pipelines.executors.work import Work
+from pipelines.executors.work import Work, find_work
 
 logger = logging.getLogger("cubereel")
 
@@ -78,15 +76,6 @@ class Worker:
             yield from_plain(kind.Job, message.job)
             self.send(Wanted())
             message = receive(self._connection, ToWorker)
-
-
-def find_work(name: str) -> type[Work]:
-    """Return the kind of work that is called ``package.module:Class``."""
-    module, _, wanted = name.partition(":")
-    kind = getattr(import_module(module), wanted)
-    if not (isinstance(kind, type) and issubclass(kind, Work)):
-        raise ContractError(f"{name} is no kind of work")
-    return kind
 
 
 class _ToParent(logging.Handler):

@@ -8,9 +8,9 @@ that kills them is alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import reduce
 from pathlib import Path
-from typing import Any
 
 from extract.unit import Unit, UnitReport, VideoJob
 from features_store.appending import Appender
@@ -23,6 +23,7 @@ from pipelines.executors.work import Say
 from pipelines.extraction.options import Partial
 from pipelines.extraction.retries import is_same, standing
 
+_REPORTED = [field.name for field in fields(UnitReport)]
 DEATHS = 2  # from which on a unit is done in chunks; one may be the machine's
 
 
@@ -62,7 +63,7 @@ class ClaimedUnit:
 
     def report(self, now: Sequence[UnitReport]) -> UnitReport:
         """Return what became of it, before and now."""
-        return _total([self.before, *now])
+        return reduce(UnitReport.plus, now, self.before)
 
     def release(self, report: UnitReport) -> None:
         """Say what became of it, if all of it is done, and let others have it."""
@@ -75,6 +76,7 @@ class Claims:
     """The units that one worker was given.
 
     Args:
+        appender: to the store's catalogue, for as long as the worker is there.
         say: called with what became of videos that were done before.
 
     Attributes:
@@ -83,11 +85,17 @@ class Claims:
     """
 
     def __init__(
-        self, store: Path, header: StoreHeader, *, lease_seconds: float, partial: Partial, say: Say
+        self,
+        store: Path,
+        header: StoreHeader,
+        appender: Appender,
+        *,
+        lease_seconds: float,
+        partial: Partial,
+        say: Say,
     ) -> None:
-        self._store, self._header = store, header
+        self._store, self._header, self._appender = store, header, appender
         self._lease_seconds, self._partial, self._say = lease_seconds, partial, say
-        self._appender = Appender(store, spec_digest=header.spec.digest)
         self._claims: dict[str, UnitClaim] = {}
         self.held: list[Unit] = []
         self.found_done: list[UnitReport] = []
@@ -121,19 +129,11 @@ class Claims:
 
     def _is_done(self, unit: Unit) -> bool:
         """Whether a unit was done by somebody; its videos are said to be."""
-        said = read_report(self._store, unit.name)
-        if said is None:
+        report = read_unit_report(self._store, unit.name)
+        if report is None:
             return False
-        known = {name: said.get(name) for name in UnitReport.__dataclass_fields__}
-        try:
-            report = from_plain(UnitReport, known)
-        except PlainError:
-            return False  # of no known kind: it is found out again
         failures = list(read_unit_failures(self._store, unit.name))
-        by_id = {failure.video_id: failure for failure in failures}
-        self._say_failed(list(by_id.values()))
-        for i in range(report.num_videos):
-            self._say(VideoDone(i >= report.num_failed))
+        self._say_found(report, failures)
         self.found_done.append(report)
         return True
 
@@ -158,14 +158,10 @@ class Claims:
                 left.append(job)
             else:
                 failed.append(failure)
-        statuses = list(sealed.values())
-        before = UnitReport(
-            unit.name, len(sealed) + len(failed), statuses.count("partial"), len(failed)
-        )
-        broken = [each for each in failures if sealed.get(each.video_id) == "partial"]
-        self._say_failed([*failed, *broken])
-        for i in range(before.num_videos):
-            self._say(VideoDone(i >= before.num_failed))
+        num_partial = list(sealed.values()).count("partial")
+        ids = tuple(failure.video_id for failure in failed)
+        before = UnitReport(unit.name, len(sealed) + len(failed), num_partial, ids)
+        self._say_found(before, [*failures, *failed])
         chunks = _chunks(left, at_death) if num_deaths >= DEATHS else []
         return ClaimedUnit(claim, parts, unit, replace(unit, videos=tuple(left)), before, chunks)
 
@@ -180,9 +176,13 @@ class Claims:
         append_failure(self._store, unit.name, failure)
         return failure
 
-    def _say_failed(self, failures: Sequence[Failure]) -> None:
-        for each in failures:
-            self._say(VideoFailed(each.video_id, each.outcome, each.reason, each.error))
+    def _say_found(self, report: UnitReport, failures: Sequence[Failure]) -> None:
+        """Say of each video what became of it; one that failed first may be stored now."""
+        for each in {each.video_id: each for each in failures}.values():
+            if each.outcome == "partial" or each.video_id in report.failed:
+                self._say(VideoFailed(each.video_id, each.outcome, each.reason, each.error))
+        for i in range(report.num_videos):
+            self._say(VideoDone(i >= len(report.failed)))
 
 
 def _chunks(left: Sequence[VideoJob], at_death: Sequence[str]) -> list[tuple[VideoJob, ...]]:
@@ -198,7 +198,12 @@ def _chunks(left: Sequence[VideoJob], at_death: Sequence[str]) -> list[tuple[Vid
     return [tuple(chunk) for chunk in (suspects[:half], suspects[half:], rest) if chunk]
 
 
-def _total(reports: Sequence[UnitReport]) -> UnitReport:
-    names = [name for name in UnitReport.__dataclass_fields__ if name != "unit"]
-    sums: dict[str, Any] = {name: sum(getattr(r, name) for r in reports) for name in names}
-    return UnitReport(reports[0].unit, **sums)
+def read_unit_report(store: Path, unit: str) -> UnitReport | None:
+    """Return what became of a unit; None while it is not done, or where that is not understood."""
+    said = read_report(store, unit)
+    if said is None:
+        return None
+    try:
+        return from_plain(UnitReport, {name: said.get(name) for name in _REPORTED})
+    except PlainError:
+        return None

@@ -24,7 +24,7 @@ from features_store.metadata import read_header, reconcile
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreSession
 from pipelines.executors.deadline import Deadline
-from pipelines.executors.registry import LOCAL, is_needed
+from pipelines.executors.registry import LOCAL, ON_OUR_CORES, is_needed
 from pipelines.extraction.options import ExtractionOptions
 from pipelines.extraction.plan import ExtractionPlan
 from pipelines.extraction.plan_file import StoredPlan, chosen_units, load_plan
@@ -70,11 +70,12 @@ def extract(
             begun = _join(store, request, options, run_id)
         else:
             begun = _begin(store, request, options, run_id, deadline, stack)
-        if begun.plan is not None:
-            with _timed(begun.report, started):
-                _run(store, begun, options, deadline)
-                settle(store, request.header, run_id=run_id)
-    begun.report.seconds = round(time.monotonic() - started, 3)
+        if begun.plan is None:
+            begun.report.seconds = round(time.monotonic() - started, 3)
+            return begun.report
+        with _timed(begun.report, started):
+            _run(store, begun, begun.plan, options, deadline)
+            settle(store, request.header, run_id=run_id)
     return begun.report
 
 
@@ -167,11 +168,11 @@ def _join(out: Path, request: Request, options: ExtractionOptions, run_id: str) 
     return _Begun(report, computer, plan if units else None, units)
 
 
-def _run(out: Path, begun: _Begun, options: ExtractionOptions, deadline: Deadline) -> None:
-    plan = begun.plan
-    assert plan is not None, "there is something to do"
+def _run(
+    out: Path, begun: _Begun, plan: StoredPlan, options: ExtractionOptions, deadline: Deadline
+) -> None:
     is_elsewhere = options.cluster != LOCAL  # where the device is not this process's
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if options.cluster in ON_OUR_CORES else None
     settings = UnitSettings(
         store=str(out.absolute()),
         source=plan.source,
@@ -183,7 +184,9 @@ def _run(out: Path, begun: _Begun, options: ExtractionOptions, deadline: Deadlin
         timeout_seconds=options.timeout_seconds,
         keep_partial=plan.keep_partial,
         lease_seconds=plan.lease_seconds,
-        threads=None if options.processes == 1 else max(1, cores // options.processes),
+        threads=None
+        if options.processes == 1 or cores is None
+        else max(1, cores // options.processes),
         ends_at=deadline.time_of_clock,
     )
     run = Run(begun.report, begun.units)

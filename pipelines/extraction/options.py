@@ -18,7 +18,7 @@ from features_store.errors import UsageError
 from features_store.format.encodings import COMPACT, Compression, Dtype
 from features_store.spec import Fit, Sampling
 from features_store.views import VIEWS, choose_views
-from pipelines.executors.registry import EXECUTORS
+from pipelines.executors.registry import PLACES
 from pipelines.machine.choices import AskedPrecision, Compile
 
 Partial = Literal["keep", "drop"]
@@ -190,7 +190,7 @@ class ExtractionOptions(StoreOptions):
         int,
         Option(help="Worker processes side by side, each with a network and decoders of its own."),
     ] = 1
-    cluster: Annotated[str, Option(help=f"Where they run: {', '.join(EXECUTORS)}.")] = "local"
+    cluster: Annotated[str, Option(help=f"Where they run: {', '.join(PLACES)}.")] = "local"
     unit: Annotated[
         str | None,
         Option(

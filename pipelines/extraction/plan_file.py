@@ -35,6 +35,11 @@ class UnitRow:
     supersedes: dict[str, tuple[str, ...]]
     seconds: float | None
 
+    @property
+    def num_frames(self) -> int:
+        """Upper estimate of its frames."""
+        return sum(video[4] for video in self.videos)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPlan:

@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from extract.unit import Unit, UnitReport
+from features_store.ledger import read_unit_failures
 from pipelines.executors.registry import make_executor
 from pipelines.extraction.claimed import VideoDone, VideoFailed
 from pipelines.extraction.work import FramesWritten, UnitSettings, UnitWork
@@ -102,18 +104,31 @@ class Run:
     def _settle(self) -> None:
         """Count by the reports of units, where all are there: events of workers that die are lost.
 
-        A unit that several workers began is told of several times.
+        A unit that several workers began is told of several times, and a video that failed may have
+        been stored after that.
         """
         report = self._report
-        listed = {each["video_id"]: each for each in report.failed}
-        report.failed = list(listed.values())
+        report.failed = list({each["video_id"]: each for each in report.failed}.values())
         report.partial = list({each["video_id"]: each for each in report.partial}.values())
         if len(self._reports) == len(self._units):
             ended = [each.num_videos for each in self._reports.values()]
             self._num_ended = sum(ended)
-            num_failed = sum(each.num_failed for each in self._reports.values())
-            report.num_extracted = self._num_ended - num_failed
+            heard = {each["video_id"]: each for each in report.failed}
+            report.failed = [
+                heard.get(video_id) or self._from_ledger(unit.unit, video_id)
+                for unit in self._reports.values()
+                for video_id in unit.failed
+            ]
+            report.num_extracted = self._num_ended - len(report.failed)
         report.stopped = self._num_ended < self._num_jobs
+
+    def _from_ledger(self, unit: str, video_id: str) -> dict[str, str]:
+        """Return what was written down of a failure, of which nothing was heard."""
+        said = {"video_id": video_id, "reason": "", "error": ""}
+        for failure in read_unit_failures(Path(self._report.store), unit):
+            if failure.video_id == video_id:
+                said |= {"reason": failure.reason, "error": failure.error}
+        return said
 
     def _take(self, event: FramesWritten | VideoDone | VideoFailed) -> None:
         """Take note of what happened."""

@@ -16,6 +16,7 @@ from features_store.claim import read_notes, read_report, unit_holder
 from features_store.ledger import read_unit_failures
 from features_store.listing import sealed_unlisted
 from features_store.metadata import read_header
+from pipelines.extraction.claimed import read_unit_report
 from pipelines.extraction.plan_file import StoredPlan, load_plan
 
 
@@ -90,7 +91,7 @@ def status(store: str | Path) -> StatusReport:
 
 
 def _frames(plan: StoredPlan) -> int:
-    return sum(plan.unit(row).num_frames for row in plan.units)
+    return sum(row.num_frames for row in plan.units)
 
 
 def _fill(report: StatusReport, path: Path, plan: StoredPlan) -> None:
@@ -99,18 +100,22 @@ def _fill(report: StatusReport, path: Path, plan: StoredPlan) -> None:
     for row in plan.units:
         notes = list(read_notes(path, row.name))
         begun += _times(notes[:1])
+        done, holder = read_unit_report(path, row.name), unit_holder(path, row.name)
         failures = {each.video_id: each for each in read_unit_failures(path, row.name)}
-        reasons.update(each.reason for each in failures.values() if each.outcome == "failed")
-        said = read_report(path, row.name)
-        if said is not None:
-            _count(report, said)
-            ended += _times([said])
-            frames_of_done += plan.unit(row).num_frames
-            continue
-        holder = unit_holder(path, row.name)
-        num_open = _num_open(notes)
-        report.workers_lost += max(0, num_open - (holder is not None))
-        if holder is not None:
+        reasons.update(
+            each.reason
+            for each in failures.values()
+            if each.outcome == "failed" and (done is None or each.video_id in done.failed)
+        )
+        report.workers_lost += max(0, _num_open(notes) - (holder is not None))
+        if done is not None:
+            report.units_done += 1
+            report.stored += done.num_videos - len(done.failed)
+            report.failed += len(done.failed)
+            report.frames += done.num_frames
+            ended += _times([read_report(path, row.name) or {}])
+            frames_of_done += row.num_frames
+        elif holder is not None:
             since = [each.isoformat() for each in _times(notes[-1:])]
             report.in_work.append(UnitInWork(row.name, holder, since[0] if since else ""))
     report.reasons = dict(reasons.most_common())
@@ -118,15 +123,6 @@ def _fill(report: StatusReport, path: Path, plan: StoredPlan) -> None:
         report.frames_per_second = report.frames / seconds
         left = report.frames_planned - frames_of_done
         report.seconds_left = left / frames_of_done * seconds if frames_of_done else None
-
-
-def _count(report: StatusReport, said: Mapping[str, Any]) -> None:
-    done, failed, frames = (said.get(n) for n in ("num_videos", "num_failed", "num_frames"))
-    if isinstance(done, int) and isinstance(failed, int) and isinstance(frames, int):
-        report.units_done += 1
-        report.stored += done - failed
-        report.failed += failed
-        report.frames += frames
 
 
 def _num_open(notes: Sequence[Mapping[str, Any]]) -> int:

@@ -23,6 +23,7 @@ from extract.decode.pool import DecodePool, DecodeSettings
 from extract.extractor import UnitExtractor, VideoFailure
 from extract.unit import Unit, UnitReport
 from extract.video.pictures import PictureStack
+from features_store.appending import Appender
 from features_store.errors import MachineError
 from features_store.format.records import VideoRecord
 from features_store.ledger import append_failure, new_failure
@@ -98,6 +99,7 @@ class UnitWork(Work):
     ) -> None:
         self._settings, self._store = settings, Path(settings.store)
         self._header = read_header(self._store)
+        self._appender = Appender(self._store, spec_digest=self._header.spec.digest)
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         computer = computer or _load_computer(self._header, settings)
@@ -135,8 +137,8 @@ class UnitWork(Work):
         self._say = say
         partial: Partial = "keep" if self._settings.keep_partial else "drop"
         claims = Claims(
-            self._store, self._header, lease_seconds=self._settings.lease_seconds,
-            partial=partial, say=say,
+            self._store, self._header, self._appender,
+            lease_seconds=self._settings.lease_seconds, partial=partial, say=say,
         )  # fmt: skip
         try:
             yield from self._run(iter(jobs), claims)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from features_store.views import View
-from pipelines.executors.registry import EXECUTORS
+from pipelines.executors.registry import PLACES
 from train.data.kinds import Aggregate, WindowKind
 
 # Those of `train.fitting.config.TrainConfig`, under the same names; not given, its defaults hold.
@@ -98,7 +98,7 @@ class TrainOptions:
             help="Worker processes that fit side by side; else one a core where that pays.",
         ),
     ] = None
-    cluster: Annotated[str, typer.Option(help=f"Where they run: {', '.join(EXECUTORS)}.")] = "local"
+    cluster: Annotated[str, typer.Option(help=f"Where they run: {', '.join(PLACES)}.")] = "local"
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto"
     revision: Annotated[
         str | None,

@@ -18,7 +18,6 @@ from pipelines.statistics.moments import (
     variance_of,
 )
 from pipelines.statistics.pca import cut_batches
-from pipelines.statistics.widening import as_float64
 from tests.stores import header
 
 HEADER = header(layers=(LayerShape("top", 8, 64),), dtype="float16", has_diffs=False)
@@ -79,16 +78,6 @@ def test_batches_are_all_blocks_in_order(block_rows, batch_rows):
     )
     assert all(last - first == 1 or sum(block_rows[first:last]) <= batch_rows
                for first, last in batches)  # fmt: skip
-
-
-def test_every_float16_becomes_the_same_float64():
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    finite = halves[np.isfinite(halves)]
-
-    for values in (halves, finite):
-        wide = as_float64(values)
-        np.testing.assert_array_equal(wide, values.astype(np.float64))
-        assert np.array_equal(np.signbit(wide), np.signbit(values))
 
 
 @pytest.mark.parametrize("wrong", [np.inf, np.nan])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from extract.backbones import Backbone, load_backbone
+from extract.backbones import load_backbone
 from extract.compute.computer import CubeComputer
 from features_store.errors import BusyError, ContractError
 from features_store.ledger import read_failures
@@ -43,7 +43,6 @@ class Request:
 
     options: StoreOptions
     videos: Source
-    network: Backbone
     computer: CubeComputer
     header: StoreHeader
 
@@ -64,7 +63,7 @@ def understand(source: Path, out: Path, options: StoreOptions) -> Request:
     )  # fmt: skip
     require_decoder(options.decoder, computer.device)  # before anything is written
     header = new_header(computer, network, options, root=videos.root, stored=stored)
-    return Request(options, videos, network, computer, header)
+    return Request(options, videos, computer, header)
 
 
 def require_turn(out: Path, *, wait: bool) -> None:

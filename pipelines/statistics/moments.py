@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features_store.errors import ContractError
-from pipelines.statistics.widening import as_float64
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -51,7 +50,7 @@ def block_moments(cubes: np.ndarray, axis: Any = None, keepdims: bool = True) ->
     # Values that are not finite come out as means that are not; who asks for them looks.
     with np.errstate(invalid="ignore", over="ignore"):
         for slab, start in zip(slabs[:, 0, 0], starts, strict=True):
-            values = as_float64(cells[start : start + slab_cells])
+            values = cells[start : start + slab_cells].astype(np.float64)
             mean = values.mean(0)
             values -= mean
             slab["count"], slab["mean"] = len(values), mean

@@ -15,7 +15,6 @@ import numpy as np
 
 from features_store.errors import UsageError
 from pipelines.statistics.memory import PcaOf
-from pipelines.statistics.widening import as_float64
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -77,7 +76,7 @@ def frame_means(cubes: np.ndarray) -> np.ndarray:
     """Return the mean of each frame's cells: (n, D), float64, of cubes (n, K, K, D)."""
     means = np.empty((len(cubes), cubes.shape[-1]))
     for frame, mean in zip(cubes, means, strict=True):  # one by one: a frame stays in the cache
-        as_float64(frame).mean((0, 1), out=mean)
+        frame.mean((0, 1), dtype=np.float64, out=mean)
     return means
 
 
@@ -106,7 +105,7 @@ class BatchedPca:
 
     def add(self, rows: np.ndarray) -> None:
         """Take a batch; of the first one there must be as many rows as are kept components."""
-        batch = as_float64(rows.reshape(-1, self._dim))
+        batch = rows.reshape(-1, self._dim).astype(np.float64)
         self._model.partial_fit(batch, check_input=False)  # overwrites the batch
 
     def basis(self) -> PcaBasis:

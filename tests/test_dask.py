@@ -1,5 +1,6 @@
 """The Dask executor: the same contract as the local one, on real clusters of real processes."""
 
+import itertools
 import subprocess
 import sys
 import time
@@ -189,6 +190,28 @@ def test_fits_on_a_cluster_are_those_of_one_process(scheduler, tmp_path):
     train(store, out=tmp_path / "there", processes=2, cluster=scheduler, **said)
     here, there = (tmp_path / run / "predictions.csv" for run in ("here", "there"))
     assert here.read_bytes() == there.read_bytes()
+
+
+@pytest.mark.parametrize("step", ["_look", "_submit"])
+def test_a_client_that_closes_before_any_step_ends_a_run_in_one_line(
+    scheduler, tmp_path, monkeypatch, step
+):
+    """Dask's client closes in a thread of its own, so at any moment; its errors are many."""
+    plain = getattr(DaskExecutor, step)
+    num_calls = itertools.count()
+
+    def closed_before(self, *args):
+        if next(num_calls) > 0:
+            self._client.close()
+            self._is_known = False
+        return plain(self, *args)
+
+    monkeypatch.setattr(DaskExecutor, step, closed_before)
+    with (
+        executor(scheduler, tmp_path, seconds=0.2) as ours,
+        pytest.raises(MachineError, match=r"the scheduler .* is gone; what is committed"),
+    ):
+        list(ours.run([Number(value) for value in range(40)]))
 
 
 def test_a_scheduler_that_goes_away_ends_a_run_in_one_line(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from distributed import KilledWorker, as_completed
@@ -123,7 +123,25 @@ class DaskExecutor:
         """Hand jobs to the scheduler, all at once: so it sees that there are many."""
         plain = [to_plain(job) for job in jobs]
         names = [self._plugin.name] * len(jobs)
-        return self._client.map(run_job, names, plain, key=keys, pure=False, retries=0)
+        with self._asking():
+            return self._client.map(run_job, names, plain, key=keys, pure=False, retries=0)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Ask the scheduler: once it is gone, whatever Dask raises, also of its own, says so.
+
+        Raises:
+            MachineError: it is gone for too long.
+        """
+        try:
+            yield
+        except Exception as err:
+            if self._client.status not in ("closed", "closing"):
+                raise
+            raise MachineError(
+                f"the scheduler of `cluster` {self._where} is gone; what is committed stays: run "
+                "the same command again to go on"
+            ) from err
 
     def _begin(self) -> None:
         self._client = self._stack.enter_context(open_client(self._where, self._processes))
@@ -132,31 +150,25 @@ class DaskExecutor:
     def _leave(self) -> None:
         """Have all workers end their work; what they say in leaving is heard."""
         if self._client.status == "running":
-            with suppress(OSError):  # a scheduler that goes now
+            with suppress(OSError, MachineError), self._asking():  # a scheduler that goes now
                 self._client.unregister_worker_plugin(self._plugin.name)
                 time.sleep(LAST_SECONDS)
                 self._client.unsubscribe_topic(self._plugin.name)
 
     def _look(self, num_jobs: int) -> int:
-        """Return how many jobs may be with the scheduler; 0 while it is away.
-
-        Raises:
-            MachineError: it is gone for too long.
-        """
-        try:
-            if not self._is_known:  # to a scheduler that is new, or was started anew
-                self._client.subscribe_topic(self._plugin.name, self._heard)
-                self._client.register_plugin(self._plugin, name=self._plugin.name)
-                self._is_known = True
-            workers = self._client.scheduler_info(n_workers=-1)["workers"]
-            return window_of(len(workers), num_jobs)
-        except (OSError, ValueError, RuntimeError) as err:
-            if self._client.status not in ("closed", "closing"):
+        """Return how many jobs may be with the scheduler; 0 while it is away."""
+        with self._asking():
+            try:
+                if not self._is_known:  # to a scheduler that is new, or was started anew
+                    self._client.subscribe_topic(self._plugin.name, self._heard)
+                    self._client.register_plugin(self._plugin, name=self._plugin.name)
+                    self._is_known = True
+                workers = self._client.scheduler_info(n_workers=-1)["workers"]
+                return window_of(len(workers), num_jobs)
+            except (OSError, ValueError, RuntimeError):
+                if self._client.status in ("closed", "closing"):
+                    raise
                 return 0
-            raise MachineError(
-                f"the scheduler of `cluster` {self._where} is gone; what is committed stays: run "
-                "the same command again to go on"
-            ) from err
 
     def _report(self, result: Any) -> Any:
         for message in result["said"]:
@@ -171,7 +183,8 @@ class DaskExecutor:
         if future.status in ("cancelled", "lost"):
             self._is_known = False
             return
-        error = future.exception()
+        with self._asking():
+            error = future.exception()
         if not isinstance(error, KilledWorker):
             raise MachineError(
                 f"a worker cannot do a job: {type(error).__name__}: {error}; are the same packages "

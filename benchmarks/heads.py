@@ -85,7 +85,7 @@ def logistic_regression(store: Path) -> float:
 
     from features_store.store import Store
     from train.fitting.config import TrainConfig
-    from train.heads.blocks.masked import mean_cube
+    from train.heads.blocks.masked import masked_mean
     from train.protocol.labelled import load_labelled, make_splits
     from train.scores.metrics import balanced_accuracy
 
@@ -95,7 +95,7 @@ def logistic_regression(store: Path) -> float:
         data = load_labelled(opened, config, torch.device("cpu")).data
         splits = make_splits(opened, data, folds=FOLDS, config=config)
         batches = data.clips.batches(range(len(data.clips)), batch_size=32)
-        x = np.concatenate([mean_cube(b.top, b.mask).numpy() for _, b in batches])
+        x = np.concatenate([masked_mean(b.frames, b.mask).numpy() for _, b in batches])
     y = data.labels
 
     def fitted(c: float, on: np.ndarray, asked: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from distributed import Client
 
 from features_store.errors import ContractError, MachineError, UsageError
 from pipelines.executors.dask import DaskExecutor
@@ -35,6 +36,8 @@ def scheduler(tmp_path_factory):
         while not file.exists():
             time.sleep(0.05)
         with worker(file), worker(file):
+            with Client(scheduler_file=str(file), set_as_default=False) as client:
+                client.wait_for_workers(2)
             yield f"scheduler-file:{file}"
 
 

@@ -57,7 +57,8 @@ def test_reversed_frames_run_backwards_and_padding_stays_at_the_end(store):
     clip = clips_of(store, "reversed").clips[2]
 
     assert clip.rows.tolist() == [2, 1, 0]
-    assert clips_of(store, "reversed").batch([2]).mask.tolist() == [[True] * 3 + [False] * 2]
+    padded = clips_of(store, "reversed").batch([2], num_steps=5)
+    assert padded.mask.tolist() == [[True] * 3 + [False] * 2]
 
 
 def test_a_shuffle_is_the_same_each_time_and_another_for_each_clip(store):

@@ -62,11 +62,10 @@ def hm_lstm(num_layers):
 def run(lstm, inputs, detect, state=None):
     """Return hidden and cell states and boundaries of all steps, (B, T, layers, …)."""
     state = zero_state(len(lstm.layers)) if state is None else state
+    step = lstm.steps(num_steps=inputs.shape[1], num_clips=len(inputs))
     done = []
     for t, frame in enumerate(inputs.unbind(1)):
-        state = lstm.step(
-            frame, state, partial(detect, t) if detect is not most_probable else detect
-        )
+        state = step(frame, state, partial(detect, t) if detect is not most_probable else detect)
         done.append([torch.stack(parts, dim=1) for parts in zip(*state, strict=True)])
     hidden, cell_state, boundary = (torch.stack(s, dim=1) for s in zip(*done, strict=True))
     return hidden, cell_state, boundary.squeeze(-1)
@@ -150,7 +149,11 @@ def layer_step(own, below, **changes):
     ones = torch.ones(B, 1, dtype=torch.float64)
     state = LayerState(parts["hidden"], parts["cell_state"], own * ones)
     return parts, layer(
-        state, bottom=parts["bottom"], below=below * ones, top_hidden=parts["top_hidden"]
+        layer.linear,
+        state,
+        bottom=parts["bottom"],
+        below=below * ones,
+        top_hidden=parts["top_hidden"],
     )
 
 

@@ -3,13 +3,14 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import layer_norm
 
 from features_store.errors import UsageError
 from tests import planted
 from tests.batches import batch_of, padded_batch, randn, random_batch
 from train.data.batch import Batch, InputShape
 from train.heads import build_head
-from train.heads.attentive_probe import QueryPooling
+from train.heads.attentive_probe import QueryPooling, Tokens
 from train.heads.transformer import sinusoidal_positions
 
 
@@ -20,6 +21,15 @@ def build(name, *, grid=3, dim=6, num_classes=3, **options):
 
 
 # --- Attentive probe -----------------------------------------------------------------------------
+
+
+def test_tokens_are_layer_normalised():
+    tokens, probe, weights = randn(3, 10, 6) + 5, randn(2, 6, seed=1), randn(3, 2, 10, seed=2)
+    variance, mean = torch.var_mean(tokens, -1, correction=0)
+    ours, theirs = Tokens(tokens, mean, (variance + 1e-5).rsqrt()), layer_norm(tokens, (6,))
+
+    torch.testing.assert_close(ours.products(probe), probe @ theirs.mT)
+    torch.testing.assert_close(ours.weighted_sum(weights), weights @ theirs)
 
 
 def test_pooling_is_multi_head_attention_of_torch():
@@ -35,8 +45,9 @@ def test_pooling_is_multi_head_attention_of_torch():
         theirs.out_proj.weight.copy_(torch.eye(8))
         theirs.out_proj.bias.zero_()
 
-    weights = pool.scores(tokens).softmax(dim=-1)
-    pooled = pool(tokens, weights)
+    as_they_are = Tokens(tokens, torch.zeros(3, 10).double(), torch.ones(3, 10).double())
+    weights = pool.scores(as_they_are).softmax(dim=-1)
+    pooled = pool(as_they_are, weights)
 
     expected, their_weights = theirs(pool.query.expand(3, 1, 8), tokens, tokens)
     torch.testing.assert_close(pooled, expected[:, 0])

@@ -5,7 +5,10 @@ masked frame, it may not change logits at valid steps, maps or losses.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -60,6 +63,15 @@ class Batch:
     def top(self) -> Float[Tensor, "b t k k d"]:
         """Cubes of the last layer."""
         return next(reversed(self.cubes.values()))
+
+    @cached_property
+    def frames(self) -> Float[Tensor, "b t d"]:
+        """Mean over the cells of each frame of `top`; once for all heads that see this batch."""
+        cells = rearrange(self.top, "b t h w d -> (b t) (h w) d")
+        # As a product: torch's mean over an inner axis takes more than twice as long.
+        shares = cells.new_full((1, 1, cells.shape[1]), 1 / cells.shape[1])
+        means = torch.bmm(shares.expand(len(cells), -1, -1), cells)
+        return means.reshape(*self.mask.shape, -1)
 
 
 @dataclass(frozen=True)

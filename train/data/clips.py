@@ -1,13 +1,15 @@
 """From a store to batches: clips of many videos, in memory when they fit, else read as needed."""
 
 import copy
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from features_store.errors import UsageError
@@ -20,6 +22,31 @@ from train.data.pages import SharedPages
 from train.data.windows import WindowPlan, reordered
 
 Positions = Sequence[int] | np.ndarray
+
+
+class Staging:
+    """Memory that one batch after the other is gathered into, as float32.
+
+    New memory for each would cost more than what is done with it: the system clears its pages.
+    """
+
+    def __init__(self) -> None:
+        self._memory: dict[int, Tensor] = {}
+
+    def gather(
+        self, name: int, block: Shaped[Tensor, "n t *row"], positions: Positions, length: int
+    ) -> Float[Tensor, "b length *row"]:
+        """Return the first steps of some clips of a block; `name` tells blocks apart."""
+        shape = (len(positions), length, *block.shape[2:])
+        size = math.prod(shape)
+        memory = self._memory.get(name)
+        if memory is None or len(memory) < size:
+            memory = self._memory[name] = torch.empty(size)
+        gathered = memory[:size].view(shape)
+        # One clip after the other: an index would copy all of them first, and convert them then.
+        for clip, position in zip(gathered, positions, strict=True):
+            clip.copy_(block[int(position), :length])
+        return gathered
 
 
 @dataclass(frozen=True)
@@ -112,18 +139,45 @@ class Clips:
         wanted[list(videos)] = True
         return np.flatnonzero(wanted[[clip.video for clip in self.clips]])
 
-    def batch(self, positions: Positions) -> Batch:
-        """Return the clips at these positions as float32, padded to T with a mask."""
-        lengths = torch.tensor([len(self.clips[p].rows) for p in positions])
-        mask = torch.arange(self.windows.num_steps) < lengths[:, None]
-        if self._cached is not None:
-            index = torch.as_tensor(np.asarray(positions), device=self.device)
-            blocks = [block[index] for block in self._cached]
+    def batch(
+        self,
+        positions: Positions,
+        *,
+        num_steps: int | None = None,
+        staging: Staging | None = None,
+    ) -> Batch:
+        """Return the clips at these positions as float32, padded to one length with a mask.
+
+        Args:
+            num_steps: that length; None is that of the longest of them.
+            staging: memory to gather them into: what was gathered there before is overwritten.
+        """
+        mask = self.mask(positions, num_steps=num_steps)
+        length, staging = mask.shape[1], staging or Staging()
+        if self._cached is None:
+            read = [block[:, :length] for block in self._read(positions)]
+            floats = [block.to(self.device).float() for block in read]
+        elif self.device.type == "cpu":
+            floats = [
+                staging.gather(name, block, positions, length)
+                for name, block in enumerate(self._cached)
+            ]
         else:
-            blocks = [block.to(self.device) for block in self._read(positions)]
-        floats = [block.float() for block in blocks]
+            index = torch.as_tensor(np.asarray(positions), device=self.device)
+            floats = [block[index, :length].float() for block in self._cached]
         diffs = floats.pop() if self.store.header.has_diffs else None
-        return Batch(dict(zip(self.layers, floats, strict=True)), diffs, mask.to(self.device))
+        return Batch(dict(zip(self.layers, floats, strict=True)), diffs, mask)
+
+    def mask(self, positions: Positions, *, num_steps: int | None = None) -> Bool[Tensor, "n t"]:
+        """Return which of so many steps of each clip are frames; None is as many as the longest."""
+        lengths = torch.from_numpy(self.lengths[np.asarray(positions)])
+        steps = torch.arange(int(lengths.max()) if num_steps is None else num_steps)
+        return (steps < lengths[:, None]).to(self.device)
+
+    @cached_property
+    def lengths(self) -> Int[np.ndarray, " n"]:
+        """How many frames each clip has."""
+        return np.array([len(clip.rows) for clip in self.clips], np.int64)
 
     def of_layers(self, layers: Sequence[str]) -> "Clips":
         """Return these clips with some of their layers, in this order; nothing is read again."""

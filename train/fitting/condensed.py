@@ -1,41 +1,55 @@
-"""Clips reduced to what a head takes from them, so that an epoch reads a fiftieth of the bytes."""
+"""What a head computes of clips before any parameter is in it, computed once for all epochs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from train.data.batch import Batch
-from train.data.clips import Clips, Positions
+from train.data.clips import Clips, Positions, Staging
 from train.heads import Head
 
 
 def condensed_for(clips: Clips, head: Head, *, batch_size: int) -> Clips:
-    """Return clips reduced to what a head takes from them, or as they are if it needs the cubes."""
-    blocks = []
-    for _, batch in clips.batches(range(len(clips)), batch_size=batch_size):
-        block = head.condense(batch)
+    """Return clips with what a head condenses of them, or as they are where that is nothing."""
+    blocks: list[dict[str, Tensor]] = []
+    for start in range(0, len(clips), batch_size):
+        positions = range(start, min(start + batch_size, len(clips)))
+        block = head.condense(clips.batch(positions, num_steps=clips.windows.num_steps))
         if block is None:
             return clips
-        blocks.append((block, batch.mask))
-    tensors = {name: torch.cat([block[name] for block, _ in blocks]) for name in blocks[0][0]}
-    return CondensedClips(clips, tensors, torch.cat([mask for _, mask in blocks]))
+        blocks.append(block)
+    tensors = {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
+    return CondensedClips(clips, tensors, reads_cubes=head.reads_cubes)
 
 
 class CondensedClips(Clips):
-    """Clips of which only a head's condensed tensors are kept, all in memory."""
+    """Clips with a head's condensed tensors, all in memory; without cubes if it reads none."""
 
-    def __init__(self, clips: Clips, tensors: dict[str, Tensor], mask: Tensor) -> None:
+    def __init__(self, clips: Clips, tensors: dict[str, Tensor], *, reads_cubes: bool) -> None:
         self.__dict__ |= clips.__dict__  # the same clips of the same videos
-        self._tensors, self._mask = tensors, mask
+        self._tensors, self._reads_cubes = tensors, reads_cubes
 
-    def batch(self, positions: Positions) -> Batch:
-        """Return a batch without cubes."""
+    def batch(
+        self,
+        positions: Positions,
+        *,
+        num_steps: int | None = None,
+        staging: Staging | None = None,
+    ) -> Batch:
+        """Return a batch, see `Clips.batch`."""
+        if self._reads_cubes:
+            batch = super().batch(positions, num_steps=num_steps, staging=staging)
+        else:
+            batch = Batch({}, None, self.mask(positions, num_steps=num_steps))
         index = torch.as_tensor(np.asarray(positions), device=self.device)
         chosen = {name: tensor[index] for name, tensor in self._tensors.items()}
-        return Batch({}, None, self._mask[index], chosen)
+        length = batch.mask.shape[1]
+        cut = {n: t[:, :length] if t.ndim > 2 else t for n, t in chosen.items()}
+        return replace(batch, condensed=cut)
 
     def of_layers(self, layers: Sequence[str]) -> Clips:
-        """Raise `ValueError`: the layers are gone; take them before the clips are condensed."""
+        """Raise `ValueError`: what is condensed is of other layers; take them before."""
         raise ValueError(f"condensed clips have no layers, {list(layers)} were asked for")

@@ -33,6 +33,7 @@ class Head(nn.Module, ABC):
             all frames of a clip, or a mask of which each "cell" is between 0 and 1 by itself.
         grid_size, dim: K and D of the top layer.
         loss_weights: how much each of `HeadOutput.losses` counts beside the cross-entropy.
+        reads_cubes: whether `forward` takes cubes beside what `condense` has returned of them.
         takes_tail: whether the constructor wants `tail`: what the network that the cubes came from
             has after the top layer, (n, D, K, K) to (n, D', K', K'), which the head trains.
     """
@@ -43,6 +44,7 @@ class Head(nn.Module, ABC):
     weight_decay: ClassVar[float] = 0.0
     takes_attention: ClassVar[bool] = False
     attention_form: AttentionForm = "frame"
+    reads_cubes: ClassVar[bool] = False
     takes_tail: ClassVar[bool] = False
 
     def __init__(self, *, shape: InputShape, num_classes: int) -> None:
@@ -90,10 +92,11 @@ class Head(nn.Module, ABC):
         """
 
     def condense(self, batch: Batch) -> dict[str, Tensor] | None:
-        """Return all that this head takes from clips, (B, …) each, as far as no parameter is in it.
+        """Return what this head computes of clips before any parameter is in it; None for nothing.
 
-        A head that pools first needs a fiftieth of a cube; the loop then keeps that alone. None
-        means that the head needs the cubes.
+        The loop computes it once for all epochs. A head that pools first needs a fiftieth of a
+        cube, and the loop then keeps that alone, unless the head `reads_cubes` too. Tensors are
+        (B, F), or (B, T, …) of three axes or more, of which masked frames may be cut off.
         """
         return None
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionMap, Head
 from train.heads.blocks.cells import CellSets, Extent
-from train.heads.blocks.masked import masked_softmax, mean_cube
+from train.heads.blocks.masked import masked_mean, masked_softmax
 from train.heads.blocks.standardise import PooledClassifier
 from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
@@ -40,7 +40,7 @@ class CellPooling(Head):
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit mean and std of the mean cube, which is what uniform attention would take."""
-        self.classify.fit(mean_cube(batch.top, batch.mask) for batch in batches)
+        self.classify.fit(masked_mean(batch.frames, batch.mask) for batch in batches)
 
     def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
         """See `Head`."""
@@ -124,4 +124,4 @@ class NonLocal(CellPooling):
     def features(self, batch: Batch, taken: Float[Tensor, "b s d"]) -> Float[Tensor, "b s d"]:
         """Return the mean of z."""
         added: Tensor = self.output(self.value(taken))
-        return mean_cube(batch.top, batch.mask).unsqueeze(1) + added
+        return masked_mean(batch.frames, batch.mask).unsqueeze(1) + added

@@ -41,7 +41,7 @@ from train.heads.blocks.hm_lstm import (
     operations,
     without_boundaries,
 )
-from train.heads.blocks.masked import mean_cube, zero_masked
+from train.heads.blocks.masked import masked_mean, zero_masked
 from train.heads.blocks.recurrent import InitialState
 from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
@@ -86,6 +86,7 @@ class HMAN(Head):
     source: ClassVar[str] = "Yan, Smith, Lu, Zhang 2017, arXiv 1708.07590, abstract"
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True
+    reads_cubes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -123,6 +124,10 @@ class HMAN(Head):
         anneals = temperature == "annealed" or boundary == "slope"
         self.clock = AnnealingClock(anneal_epochs) if anneals else None
 
+    def condense(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean cube (B, D), from which the state starts."""
+        return {"mean": masked_mean(batch.frames, batch.mask)}
+
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Count the steps of an epoch, where something is annealed."""
         if self.clock is not None:
@@ -144,11 +149,12 @@ class HMAN(Head):
 
     def _recur(self, batch: Batch, attention: Float[Tensor, "b t k k"] | None) -> Steps:
         cubes = rearrange(batch.top, "b t h w d -> b t (h w) d")
-        state = without_boundaries(self.initial_state(mean_cube(batch.top, batch.mask)))
+        state = without_boundaries(self.initial_state(self.condensed(batch)["mean"]))
         given = None if attention is None else rearrange(attention, "b t h w -> b t (h w)")
         # Whatever does not depend on the state is computed here, for all frames at once.
         keys = self.attend.keys(cubes) if given is None else cubes
         sampling = self._sampling(cubes)
+        step = self.lstm.steps(num_steps=cubes.shape[1], num_clips=len(cubes))
         done = []
         for t, (frame, frame_keys) in enumerate(zip(cubes.unbind(1), keys.unbind(1), strict=True)):
             query = self._query(state)
@@ -156,7 +162,7 @@ class HMAN(Head):
                 given[:, t] if given is not None else self._look(query, frame_keys, t, sampling)
             )
             inputs = einsum(weights, frame, "b p, b p d -> b d")
-            state = self.lstm.step(inputs, state, partial(self._detect, t=t, sampling=sampling))
+            state = step(inputs, state, partial(self._detect, t=t, sampling=sampling))
             hidden = torch.stack([layer.hidden for layer in state], dim=1)
             boundary = torch.cat([layer.boundary for layer in state], dim=1)
             done.append((query, weights, hidden, boundary))

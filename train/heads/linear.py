@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
 from train.heads.blocks.differences import Diffs, diff_features, diff_size
-from train.heads.blocks.masked import masked_mean, mean_cube
+from train.heads.blocks.masked import masked_mean
 from train.heads.blocks.standardise import Standardise
 from train.heads.registry import register_head
 
@@ -37,7 +37,7 @@ class MeanPool(Head):
     def condense(self, batch: Batch) -> dict[str, Tensor]:
         """Return what is standardised: one vector per clip."""
         motion = masked_mean(diff_features(batch, self.diffs), batch.mask)
-        return {"features": torch.cat([mean_cube(batch.top, batch.mask), motion], dim=-1)}
+        return {"features": torch.cat([masked_mean(batch.frames, batch.mask), motion], dim=-1)}
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit mean and std of the features to the training clips."""

@@ -4,13 +4,12 @@ from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import torch
-from einops import reduce
 from torch import Tensor
 
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
 from train.heads.blocks.differences import Diffs, diff_features, diff_size
-from train.heads.blocks.masked import mean_cube
+from train.heads.blocks.masked import masked_mean
 from train.heads.blocks.recurrent import InitialState, OutputModule, StackedLSTM
 from train.heads.blocks.standardise import Standardise
 from train.heads.options import Dropout, PositiveInt
@@ -50,9 +49,9 @@ class PooledLSTM(Head):
     def condense(self, batch: Batch) -> dict[str, Tensor]:
         """Return pooled frames (B, T, D), their differences (B, T, F) and the mean cube (B, D)."""
         return {
-            "frames": reduce(batch.top, "b t h w d -> b t d", self.pool),
+            "frames": batch.frames if self.pool == "mean" else batch.top.amax((2, 3)),
             "diffs": diff_features(batch, self.diffs),
-            "mean": mean_cube(batch.top, batch.mask),
+            "mean": masked_mean(batch.frames, batch.mask),
         }
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:

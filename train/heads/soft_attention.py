@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionMap, Head
-from train.heads.blocks.masked import mean_cube, zero_masked
+from train.heads.blocks.masked import masked_mean, zero_masked
 from train.heads.blocks.penalties import doubly_stochastic_penalty
 from train.heads.blocks.recurrent import InitialState, LSTMState, OutputModule, StackedLSTM
 from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
@@ -103,6 +103,7 @@ class SoftAttention(Head):
     source: ClassVar[str] = "Sharma, Kiros, Salakhutdinov 2015, arXiv 1511.04119, equation 4"
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True
+    reads_cubes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -135,6 +136,10 @@ class SoftAttention(Head):
             for _ in range(layers - 1 if is_own else 0)
         )
 
+    def condense(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean cube (B, D), from which the state starts."""
+        return {"mean": masked_mean(batch.frames, batch.mask)}
+
     def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
         """See `Head`."""
         hidden, weights = self._recur(batch, attention)
@@ -166,10 +171,11 @@ class SoftAttention(Head):
         """
         cubes = rearrange(batch.top, "b t h w d -> b t (h w) d")
         given = None if attention is None else rearrange(attention, "b t h w -> b t (h w)")
-        state = self.initial_state(mean_cube(batch.top, batch.mask))
+        state = self.initial_state(self.condensed(batch)["mean"])
         # Whatever does not depend on the state is computed here, for all frames at once.
         looks = [*self.attend_below, *([self.attend] if given is None else [])]
         keys = [look.keys(cubes).unbind(1) for look in looks]
+        step = self.lstm.steps(num_steps=cubes.shape[1], num_clips=len(cubes))
         hidden, all_weights = [], []
         for t, frame in enumerate(cubes.unbind(1)):
             # Where the top layer's weights are given, its query is one too many.
@@ -180,7 +186,7 @@ class SoftAttention(Head):
                 weights.append(given[:, t])
             all_weights.append(torch.stack(weights, 1))
             seen = einsum(all_weights[-1], frame, "b looks p, b p d -> looks b d")
-            state = self.lstm.step(seen[0], state, beside=seen[1:].unbind(0))
+            state = step(seen[0], state, seen[1:].unbind(0))
             hidden.append(state[-1][0])
         stacked, height = torch.stack(all_weights, 1), batch.top.shape[2]
         grid = rearrange(stacked, "b t looks (h w) -> b t looks h w", h=height)

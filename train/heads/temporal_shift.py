@@ -36,6 +36,23 @@ def temporal_shift(
     return torch.cat([from_next, zero_masked(from_last, mask), cubes[..., 2 * fold :]], dim=-1)
 
 
+def mix_shifted(
+    cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"], mix: nn.Linear
+) -> Float[Tensor, "b t k k n"]:
+    """Return `mix` of `temporal_shift`, without a copy of the cubes: what is mixed is shifted.
+
+    Args:
+        cubes: zero at masked frames.
+    """
+    fold = cubes.shape[-1] // FOLD_DIV
+    of_next, of_last, own = mix.weight.tensor_split([fold, 2 * fold], dim=1)
+    next_mixed = F.linear(cubes[:, 1:, ..., :fold], of_next)
+    last_mixed = F.linear(cubes[:, :-1, ..., fold : 2 * fold], of_last)
+    mixed = F.linear(cubes[..., 2 * fold :], own, mix.bias)
+    mixed = mixed + F.pad(next_mixed, (0, 0, 0, 0, 0, 0, 0, 1))
+    return mixed + zero_masked(F.pad(last_mixed, (0, 0, 0, 0, 0, 0, 1, 0)), mask)
+
+
 def check_can_shift(dim: int) -> None:
     """Raise `UsageError` when there are too few channels to shift an eighth of them."""
     if dim < FOLD_DIV:
@@ -71,5 +88,5 @@ class TemporalShiftHead(ConsensusHead):
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b t n"], dict[str, Tensor]]:
         """Return the mixed frames, averaged over cells."""
-        mixed: Tensor = self.mix(temporal_shift(batch.top, batch.mask)).relu()
+        mixed = mix_shifted(zero_masked(batch.top, batch.mask), batch.mask, self.mix).relu()
         return reduce(mixed, "b t h w n -> b t n", "mean"), {}

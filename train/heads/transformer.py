@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
-from einops import reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -59,8 +58,7 @@ class Transformer(Head):
 
     def condense(self, batch: Batch) -> dict[str, Tensor]:
         """Return frames (B, T, D), zero where masked."""
-        frames = reduce(batch.top, "b t h w d -> b t d", "mean")
-        return {"frames": zero_masked(frames, batch.mask)}
+        return {"frames": zero_masked(batch.frames, batch.mask)}
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit mean and std of the frames to the training clips."""

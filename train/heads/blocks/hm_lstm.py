@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from train.heads.blocks.recurrent import LSTMState
+from train.heads.blocks.steps import LinearSteps
 
 COPY, UPDATE, FLUSH = 0, 1, 2
 
@@ -54,8 +55,14 @@ class HMLSTMLayer(nn.Module):
         for gate in recurrent[: 4 * hidden_size].chunk(4):
             nn.init.orthogonal_(gate)
 
+    def steps(self, *, num_steps: int, num_clips: int) -> LinearSteps:
+        """Return what gives the rows of each step from its columns."""
+        base = self.linear.bias.expand(num_steps, num_clips, -1)
+        return LinearSteps(base, self.linear.weight)
+
     def forward(
         self,
+        rows_of: Callable[[Tensor], Tensor],
         state: LayerState,
         *,
         bottom: Float[Tensor, "b d"],
@@ -65,6 +72,7 @@ class HMLSTMLayer(nn.Module):
         """Return the next hidden and cell state, and the boundary's score if there is one.
 
         Args:
+            rows_of: what `steps` has returned for all frames.
             below: z_t of the layer below, which lets its hidden state `bottom` in.
             top_hidden: h_{t-1} of the layer above, let in right after an own boundary.
         """
@@ -73,7 +81,7 @@ class HMLSTMLayer(nn.Module):
         terms = [below * bottom, hidden]
         if top_hidden is not None:
             terms.append(boundary * top_hidden)
-        rows = self.linear(torch.cat(terms, dim=1))
+        rows = rows_of(torch.cat(terms, dim=1))
         n = self.hidden_size
         f, i, o = rows[:, : 3 * n].sigmoid().chunk(3, dim=1)
         flushed = i * rows[:, 3 * n : 4 * n].tanh()
@@ -103,21 +111,28 @@ class HMLSTM(nn.Module):
             for layer in range(num_layers)
         )
 
-    def step(
-        self, inputs: Float[Tensor, "b d"], state: list[LayerState], detect: Detect
-    ) -> list[LayerState]:
-        """Advance all layers by one frame, bottom first; the input always counts as a boundary."""
-        bottom, below = inputs, torch.ones_like(inputs[:, :1])
-        new_state: list[LayerState] = []
-        for index, layer in enumerate(self.layers):
-            top_hidden = state[index + 1].hidden if index + 1 < len(state) else None
-            hidden, cell_state, scores = layer(
-                state[index], bottom=bottom, below=below, top_hidden=top_hidden
-            )
-            below = detect(index, scores, hidden) if scores.shape[1] else state[index].boundary
-            new_state.append(LayerState(hidden, cell_state, below))
-            bottom = hidden
-        return new_state
+    def steps(self, *, num_steps: int, num_clips: int) -> Callable[..., list[LayerState]]:
+        """Return what advances all layers by one frame, bottom first.
+
+        It takes the inputs (b, d), which always count as a boundary, the state, and a `Detect`.
+        """
+        layers = [layer for layer in self.layers if isinstance(layer, HMLSTMLayer)]
+        rows_of = [layer.steps(num_steps=num_steps, num_clips=num_clips) for layer in layers]
+
+        def step(inputs: Tensor, state: list[LayerState], detect: Detect) -> list[LayerState]:
+            bottom, below = inputs, torch.ones_like(inputs[:, :1])
+            new_state: list[LayerState] = []
+            for index, layer in enumerate(layers):
+                top_hidden = state[index + 1].hidden if index + 1 < len(state) else None
+                hidden, cell_state, scores = layer(
+                    rows_of[index], state[index], bottom=bottom, below=below, top_hidden=top_hidden
+                )
+                below = detect(index, scores, hidden) if scores.shape[1] else state[index].boundary
+                new_state.append(LayerState(hidden, cell_state, below))
+                bottom = hidden
+            return new_state
+
+        return step
 
 
 class GatedOutput(nn.Module):

@@ -1,7 +1,6 @@
 """Averages and softmaxes that padding cannot reach."""
 
 import torch
-from einops import reduce
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
@@ -13,15 +12,16 @@ def masked_mean(values: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"]) -> Fl
     return summed / mask.sum(1, keepdim=True).clamp(min=1).to(values.dtype)
 
 
-def mean_cube(cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
-    """Return the mean over cells and valid frames."""
-    return masked_mean(reduce(cubes, "b t h w d -> b t d", "mean"), mask)
-
-
 def zero_masked(
     values: Shaped[Tensor, "b t *rest"], mask: Bool[Tensor, "b t"]
 ) -> Shaped[Tensor, "b t *rest"]:
-    """Return cubes, maps or whatever else frames have, zero at masked frames."""
+    """Return cubes, maps or whatever else frames have, zero at masked frames.
+
+    On a CPU they are returned as they are where no frame is masked: a copy of all cubes would take
+    longer than many a head. A GPU would have to be waited for.
+    """
+    if mask.device.type == "cpu" and bool(mask.all()):
+        return values
     return values.where(mask.reshape(*mask.shape, *[1] * (values.ndim - 2)), 0)
 
 

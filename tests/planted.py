@@ -12,8 +12,8 @@ from torch.nn.functional import one_hot
 
 from tests.batches import batch_of
 from train.data.batch import Batch
-from train.fitting.loop import training_loss
 from train.fitting.losses import clip_probabilities
+from train.fitting.state import training_loss
 from train.fitting.tasks import SINGLE_LABEL
 
 NUM_CLASSES, GRID, NUM_FRAMES = 5, 7, 2

@@ -16,7 +16,7 @@ from features_store.verbs.diff import frame_cosines
 from tests.clips import write_classes
 from tests.test_heads import LABELS, VARIANTS, build, clips, stirred, variant_id
 from train.data.batch import Batch
-from train.fitting.loop import training_loss
+from train.fitting.state import training_loss
 from train.fitting.tasks import SINGLE_LABEL
 
 pytestmark = pytest.mark.cuda

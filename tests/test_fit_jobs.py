@@ -18,7 +18,7 @@ from tests.test_grids import LAYERS
 from train.data.clips import Clips
 from train.data.pages import SharedPages
 from train.fitting.config import TrainConfig
-from train.fitting.loop import Candidate
+from train.fitting.state import Candidate
 from train.fitting.tasks import SINGLE_LABEL
 from train.protocol.grid import Row, grid_names, load_grid
 from train.protocol.jobs import FitJob, Selection
@@ -142,7 +142,7 @@ def test_the_choice_of_validation_is_of_seeds_that_all_heads_have():
             selection = Selection(Candidate(0.1, 0.0), 1.0, float(fold == better_in))
             for seed in range(seeds):
                 probs = np.eye(2)[(np.arange(8) % 2)[split.test]]
-                found.append(FoldResult(fold, seed, selection, Fit(probs, [0.0], 1, 0.0)))
+                found.append(FoldResult(fold, seed, selection, Fit(probs, [0.0], 1, 0.0, [], 1)))
         return found
 
     heads = {"first": results(0, 3), "second": results(1, 2)}

@@ -10,7 +10,7 @@ from tests.stores import header, make_store
 from train.data.clips import Clips
 from train.data.windows import WindowPlan
 from train.fitting.config import TrainConfig
-from train.fitting.loop import predict
+from train.fitting.predicting import predict
 from train.heads import build_head
 
 LENGTHS = {"a": 9, "b": 9, "c": 3}

@@ -1,5 +1,6 @@
 """Grids of heads, and runs that go on where they were stopped."""
 
+import dataclasses
 import json
 import shutil
 from dataclasses import replace
@@ -17,9 +18,8 @@ from tests.stores import header, make_store
 from train.data.clips import Clips
 from train.data.windows import WindowPlan
 from train.fitting.config import TrainConfig
-from train.fitting.loop import Candidate
+from train.fitting.state import Candidate, FitState
 from train.heads import HeadChoice, head_class
-from train.protocol import runs as protocol
 from train.protocol.grid import Row, grid_names, load_grid, parse_grid
 from train.protocol.jobs import FitJob
 from train.protocol.run_folder import RunFolder
@@ -235,14 +235,13 @@ def test_a_run_folder_cannot_be_a_file(store, tmp_path):
 
 
 def test_a_rate_that_diverges_loses_or_is_named(store, tmp_path, monkeypatch):
-    def diverge(head, *rest, candidate, **said):
-        losses = fit(head, *rest, candidate=candidate, **said)
-        if candidate.learning_rate == 10:
-            nn.init.constant_(head.classify.weight, torch.nan)
-        return losses
+    def diverge(state, *rest):
+        step(state, *rest)
+        if state._candidate.learning_rate == 10:
+            nn.init.constant_(state.head.classify.weight, torch.nan)
 
-    fit = protocol.fit
-    monkeypatch.setattr(protocol, "fit", diverge)
+    step = FitState.step
+    monkeypatch.setattr(FitState, "step", diverge)
     rates = TrainConfig(clip_frames=3, epochs=2, batch_size=4, learning_rates=(10, 1e-3))
     report = _run(store, tmp_path / "a", heads=["mean-pool"], config=rates)
 
@@ -273,14 +272,14 @@ def test_a_damaged_record_is_named(store, tmp_path):
 
 
 def test_a_fit_comes_back_as_it_was(tmp_path):
-    fit = Fit(np.random.default_rng(0).random((3, 2)), [0.5, 0.1], 7, 1.25)
+    fit = Fit(np.random.default_rng(0).random((3, 2)), [0.5, 0.1], 7, 1.25, [(0.5, 0.7)], 2)
     folder, job = RunFolder(tmp_path), FitJob("h", 0, 1, Candidate(0.1, 0.0))
     folder.record(job).parent.mkdir(parents=True)
 
     folder.keep(job, fit)
     back = folder.read(job)
     np.testing.assert_array_equal(back.probs, fit.probs)
-    assert (back.train_losses, back.num_parameters, back.seconds) == ([0.5, 0.1], 7, 1.25)
+    assert dataclasses.replace(back, probs=fit.probs) == fit
 
 
 def test_a_difference_to_itself_is_nothing_and_a_better_head_is_above():

@@ -14,8 +14,8 @@ from torch import nn
 from features_store.errors import UsageError
 from tests.batches import small_tail
 from train.data.batch import Batch, HeadOutput, InputShape
-from train.fitting.loop import training_loss
 from train.fitting.losses import sequence_cross_entropy
+from train.fitting.state import training_loss
 from train.fitting.tasks import MULTI_LABEL
 from train.heads import (
     Head,

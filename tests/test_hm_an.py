@@ -18,7 +18,8 @@ from train.data.batch import InputShape
 from train.data.clips import Clips
 from train.data.windows import WindowPlan
 from train.fitting.config import TrainConfig
-from train.fitting.loop import Candidate, fit
+from train.fitting.loop import fit
+from train.fitting.state import Candidate
 from train.heads import build_head
 from train.heads.blocks.gumbel import (
     LOWEST_TEMPERATURE,

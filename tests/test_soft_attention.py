@@ -7,8 +7,8 @@ from tests.batches import batch_of, random_batch
 from tests.oracles import TIGHT, load_oracle
 from train.data.batch import Batch, InputShape
 from train.fitting.config import TrainConfig
-from train.fitting.loop import Candidate, make_optimiser
 from train.fitting.losses import sequence_cross_entropy
+from train.fitting.state import Candidate, make_optimiser
 from train.heads import build_head
 from train.heads.blocks.penalties import doubly_stochastic_penalty
 from train.heads.blocks.recurrent import advance

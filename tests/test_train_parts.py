@@ -15,7 +15,7 @@ from train.data.labels import missing_classes
 from train.data.windows import WindowPlan, even_rows, sliding_rows
 from train.fitting.condensed import condensed_for
 from train.fitting.config import TrainConfig
-from train.fitting.loop import predict
+from train.fitting.predicting import predict
 from train.heads import build_head
 from train.protocol.splits import make_folds, split_by_manifest, split_hash
 from train.scores.metrics import (

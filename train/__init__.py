@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from train.fitting.checkpoint import load_checkpoint as load_checkpoint
     from train.fitting.checkpoint import save_checkpoint as save_checkpoint
     from train.fitting.config import TrainConfig as TrainConfig
-    from train.fitting.loop import Candidate as Candidate
-    from train.fitting.loop import candidates as candidates
     from train.fitting.loop import fit as fit
-    from train.fitting.loop import predict as predict
-    from train.fitting.loop import training_loss as training_loss
+    from train.fitting.predicting import predict as predict
     from train.fitting.seeding import seeded as seeded
+    from train.fitting.state import Candidate as Candidate
+    from train.fitting.state import candidates as candidates
+    from train.fitting.state import training_loss as training_loss
     from train.fitting.tasks import task_of as task_of
     from train.heads.base import Head as Head
     from train.heads.choice import HeadChoice as HeadChoice
@@ -45,7 +45,9 @@ _MODULES = {
     "data.windows": ("WindowPlan",),
     "fitting.checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
     "fitting.config": ("TrainConfig",),
-    "fitting.loop": ("Candidate", "candidates", "fit", "predict", "training_loss"),
+    "fitting.loop": ("fit",),
+    "fitting.predicting": ("predict",),
+    "fitting.state": ("Candidate", "candidates", "training_loss"),
     "fitting.seeding": ("seeded",),
     "fitting.tasks": ("task_of",),
     "heads.base": ("Head",),

@@ -15,7 +15,7 @@ from extract.backbones.tail import load_tail
 from extract.compute.compiled import first_line
 from train.data.batch import Batch, InputShape
 from train.fitting.config import TrainConfig
-from train.fitting.loop import candidates, make_optimiser, training_loss
+from train.fitting.state import candidates, make_optimiser, training_loss
 from train.fitting.tasks import SINGLE_LABEL
 from train.heads import Head, build_head, head_class, list_heads
 

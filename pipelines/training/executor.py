@@ -14,14 +14,15 @@ from typing import Any
 
 from pipelines.executors.registry import LOCAL, is_needed, make_executor
 from pipelines.training.planned import FitSettings
-from pipelines.training.work import FitDone, FitWork
+from pipelines.training.work import FitsDone, FitWork
 from train.heads import HeadChoice
 from train.heads.names import MODULES
 from train.heads.own import own_name
-from train.protocol.jobs import FitJob
+from train.protocol.jobs import FitGroup, FitJob, group_jobs
 
 logger = logging.getLogger("cubereel")
 WORTH_SECONDS = 20.0  # of fitting that is left, from which on it pays to start processes
+MOST_TOGETHER = 16  # fits from one read: heads and optimisers of all of them are in memory
 PROCESS_BYTES = 2 * 2**30  # of the machine's memory, for each of them
 
 
@@ -58,7 +59,7 @@ class FitExecutor:
             say=lambda _: None,
             descriptors=descriptors,
         )
-        self._last_seconds = 0.0  # of the last fit here
+        self._last_seconds = 0.0  # of the last fits here
 
     def __enter__(self) -> FitExecutor:
         with ExitStack() as stack:
@@ -70,16 +71,18 @@ class FitExecutor:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def run(self, jobs: Sequence[FitJob]) -> Generator[FitDone, None, None]:
-        """Yield what became of each job."""
-        left = deque(jobs)
+    def run(self, jobs: Sequence[FitJob]) -> Generator[FitsDone, None, None]:
+        """Do jobs, those that see the same videos together; yield which are done."""
+        num_beside = self._num_processes if self._is_needed else 1
+        most = max(1, min(MOST_TOGETHER, -(-len(jobs) // num_beside)))
+        left = deque(group_jobs(jobs, most=most))
         yield from self._work.run(self._to_do_here(left), lambda _: None)
         if left:
             if not self._workers.has_begun:
                 logger.info("fitting goes on %s", self._where)
             yield from self._workers.run(list(left))
 
-    def _to_do_here(self, left: deque[FitJob]) -> Iterator[FitJob]:
+    def _to_do_here(self, left: deque[FitGroup]) -> Iterator[FitGroup]:
         """Yield the jobs that this process is to do, and take them away."""
         while left and self._is_here(len(left)):
             started = time.monotonic()

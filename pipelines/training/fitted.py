@@ -20,7 +20,7 @@ from train.data.clips import Clips
 from train.data.kinds import FrameOrder
 from train.data.labels import Labels
 from train.fitting.checkpoint import Checkpoint
-from train.fitting.loop import predict
+from train.fitting.predicting import predict
 from train.fitting.tasks import task_of
 from train.heads import Head
 from train.protocol.labelled import class_names, encode

@@ -11,13 +11,13 @@ import typer
 
 from features_store.views import View
 from pipelines.executors.registry import PLACES
-from train.data.kinds import Aggregate, WindowKind
+from train.data.kinds import Aggregate, ScheduleKind, WindowKind
 
 # Those of `train.fitting.config.TrainConfig`, under the same names; not given, its defaults hold.
 OF_TRAINING = (
     "multi_label", "layers", "view", "windows", "clip_frames", "frame_stride", "window_stride",
     "epochs", "batch_size", "learning_rates", "weight_decays", "optimiser", "class_weights",
-    "split_seed", "inner_folds", "aggregate", "last_n",
+    "schedule", "patience", "split_seed", "order_seed", "inner_folds", "aggregate", "last_n",
 )  # fmt: skip
 
 
@@ -81,9 +81,22 @@ class TrainOptions:
     class_weights: Annotated[
         bool | None, typer.Option(help="Let every class count the same [yes].")
     ] = None
+    schedule: Annotated[
+        ScheduleKind | None, typer.Option(help="How the rate goes on in a fit [cosine].")
+    ] = None
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Let validation choose the number of epochs too: a fit ends after so many that "
+            "were no better."
+        ),
+    ] = None
     split_seed: Annotated[int | None, typer.Option(help="Of the shuffle that makes folds [0].")] = (
         None
     )
+    order_seed: Annotated[
+        int | None, typer.Option(help="Of the order of batches, for all fits [0].")
+    ] = None
     inner_folds: Annotated[int | None, typer.Option(help="Rounds of validation [1].")] = None
     aggregate: Annotated[Aggregate | None, typer.Option(help="Of a video's clips [mean].")] = None
     last_n: Annotated[int | None, typer.Option(help="Average the last n steps only.")] = None

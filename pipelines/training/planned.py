@@ -17,7 +17,7 @@ from pipelines.training.tails import give_tail
 from train.data.pages import SharedPages
 from train.fitting.checkpoint import Checkpoint, library_versions
 from train.fitting.config import TrainConfig, parse_config
-from train.fitting.loop import Candidate, candidates
+from train.fitting.state import Candidate, candidates
 from train.fitting.tasks import task_of
 from train.heads import HeadChoice, head_class, head_options
 from train.protocol.grid import Row

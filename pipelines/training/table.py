@@ -12,7 +12,7 @@ from pipelines.training.planned import PlannedHead
 from pipelines.training.predictions import write_predictions
 from pipelines.training.report import TrainReport
 from train.fitting.config import TrainConfig, parse_config
-from train.fitting.loop import Candidate
+from train.fitting.state import Candidate
 from train.fitting.tasks import task_of
 from train.protocol.jobs import FitJob, Selection, select, test_jobs, validation_jobs
 from train.protocol.results import Pooled, chosen_by_validation, head_row, pool_tests
@@ -63,13 +63,12 @@ class TableRow:
         """Return the fits by which validation chooses."""
         return list(validation_jobs(self.label, self.candidates, splits))
 
-    def selections(
-        self, read: Callable[[FitJob], Fit], data: Labelled, splits: Sequence[Split]
-    ) -> list[Selection]:
+    def selections(self, read: Callable[[FitJob], Fit], splits: Sequence[Split]) -> list[Selection]:
         """Return what validation chose in each fold; `read` gives its fits, which are done."""
         return select(
-            self.label, self.candidates, splits, labels=data.labels, task=task_of(self.config),
-            probs_of=lambda job: read(job).probs,
+            self.label, self.candidates, splits,
+            chooses_epochs=self.config.patience is not None,
+            curve_of=lambda job: read(job).curve,
         )  # fmt: skip
 
     def tests(self, selections: Sequence[Selection]) -> list[FitJob]:
@@ -115,7 +114,7 @@ def fill_table(
     reference: Pooled | None = None
     for row in rows:
         read = cache(folder.read)
-        selections = row.selections(read, data, splits)
+        selections = row.selections(read, splits)
         tests = row.tests(selections)
         fits = [FoldResult(j.fold, j.seed, selections[j.fold], read(j)) for j in tests]
         seconds = sum(read(job).seconds for job in [*row.validation(splits), *tests])

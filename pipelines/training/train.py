@@ -134,12 +134,12 @@ def _fit_all(
 ) -> None:
     """Do what is not done of the rows that are asked for: first what validation chooses by."""
     asked = [row for row in rows if row.label in table.heads]
-    data, splits = table.loaded.data, table.splits
+    splits = table.splits
     validation = [job for row in asked for job in row.validation(splits)]
     num_tests = sum(row.num_seeds for row in asked) * len(splits)
     with ProgressLog("train", total=len(validation) + num_tests, unit="fits") as progress:
         _run(validation, folder, executor, progress)
-        tests = [j for r in asked for j in r.tests(r.selections(folder.read, data, splits))]
+        tests = [j for r in asked for j in r.tests(r.selections(folder.read, splits))]
         _run(tests, folder, executor, progress)
 
 
@@ -155,7 +155,8 @@ def _run(
     progress.advance(len(jobs) - len(missing))
     with closing(executor.run(missing)) as done:
         for each in done:
-            progress.step(f"{each.job.head} {each.job.name}")
+            progress.advance(len(each.group.jobs) - 1)
+            progress.step(each.group.name)
     for job in jobs:
         if job.inner is None and not np.isfinite(folder.read(job).probs).all():
             raise UsageError(

@@ -17,16 +17,16 @@ from pipelines.training.planned import FitSettings, PlannedHead, Table
 from train.data.pages import SharedPages
 from train.fitting.checkpoint import save_checkpoint
 from train.fitting.condensed import condensed_for
-from train.protocol.jobs import FitJob
+from train.protocol.jobs import FitGroup
 from train.protocol.run_folder import RunFolder
-from train.protocol.runs import Labelled, run_fit
+from train.protocol.runs import Labelled, run_fits
 
 
 @dataclass(frozen=True)
-class FitDone:
-    """A job is done: its record is in the run folder."""
+class FitsDone:
+    """Jobs are done: their records are in the run folder."""
 
-    job: FitJob
+    group: FitGroup
 
 
 class FitWork(Work):
@@ -39,7 +39,7 @@ class FitWork(Work):
         store, table: those of the settings, where this process has them already.
     """
 
-    Settings, Job, Report = FitSettings, FitJob, FitDone
+    Settings, Job, Report = FitSettings, FitGroup, FitsDone
 
     def __init__(
         self, settings: FitSettings, *, store: Store | None = None, table: Table | None = None
@@ -65,19 +65,20 @@ class FitWork(Work):
         """Close the store, and let torch compute as before."""
         self._stack.close()
 
-    def run(self, jobs: Iterable[FitJob], say: Say) -> Generator[FitDone, None, None]:
+    def run(self, jobs: Iterable[FitGroup], say: Say) -> Generator[FitsDone, None, None]:
         """Do jobs; those of one head together, since their clips may be condensed for it."""
-        for job in jobs:
-            yield self._do(job)
+        for group in jobs:
+            yield self._do(group)
 
-    def _do(self, job: FitJob) -> FitDone:
-        head, split = self._table.heads[job.head], self._table.splits[job.fold]
-        fitted, fit = run_fit(job, head.choice, self._data_of(head), split, head.config)
-        if job.inner is None:
-            checkpoint = self._table.checkpoint(job, self._store)
-            save_checkpoint(self._folder.checkpoint(job), fitted, checkpoint)
-        self._folder.keep(job, fit)
-        return FitDone(job)
+    def _do(self, group: FitGroup) -> FitsDone:
+        head, split = self._table.heads[group.first.head], self._table.splits[group.first.fold]
+        done = run_fits(group, head.choice, self._data_of(head), split, head.config)
+        for job, (fitted, fit) in zip(group.jobs, done, strict=True):
+            if job.inner is None:
+                checkpoint = self._table.checkpoint(job, self._store)
+                save_checkpoint(self._folder.checkpoint(job), fitted, checkpoint)
+            self._folder.keep(job, fit)
+        return FitsDone(group)
 
     def _data_of(self, head: PlannedHead) -> Labelled:
         """Return a head's videos, their clips condensed if it needs no more; for one head."""

@@ -7,6 +7,7 @@ from features_store.errors import UsageError
 WindowKind = Literal["even", "sliding", "draws"]
 FrameOrder = Literal["forward", "reversed", "shuffled"]
 Aggregate = Literal["mean", "vote"]
+ScheduleKind = Literal["cosine", "constant", "plateau"]
 
 
 def refuse_votes(*, multi_label: bool, aggregate: str) -> None:

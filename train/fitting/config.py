@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features_store.errors import UsageError, nearest_name
 from features_store.views import CENTER
-from train.data.kinds import Aggregate, WindowKind, refuse_votes
+from train.data.kinds import Aggregate, ScheduleKind, WindowKind, refuse_votes
 
 if TYPE_CHECKING:
     from train.data.windows import WindowPlan
@@ -21,6 +21,10 @@ class TrainConfig(BaseModel):
             head's own rate, a third of it and three times it, and the head's own decay.
         view: of the picture that cubes and differences are of.
         split_seed: of the shuffle that makes folds and validation parts.
+        order_seed: of the order of batches, which all fits have in common.
+        schedule: how the rate goes on; see `train.fitting.schedules`.
+        patience: validation chooses the number of epochs too, and a fit ends when so many epochs
+            were no better than the best; None is that all fits have all epochs.
         inner_folds: rounds of validation within the videos that are not for testing.
         last_n: average probabilities over the last n steps of a clip instead of all.
     """
@@ -40,7 +44,10 @@ class TrainConfig(BaseModel):
     learning_rates: tuple[Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)], ...] = ()
     weight_decays: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = ()
     class_weights: bool = True
+    schedule: ScheduleKind = "cosine"
+    patience: int | None = Field(default=None, ge=1)
     split_seed: int = Field(default=0, ge=0, lt=2**32)
+    order_seed: int = Field(default=0, ge=0, lt=2**32)
     inner_folds: int = Field(default=1, ge=1)
     aggregate: Aggregate = "mean"
     last_n: int | None = Field(default=None, ge=1)

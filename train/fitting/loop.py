@@ -1,46 +1,25 @@
-"""The training loop: plain PyTorch, all of it in this file.
+"""The training loop: plain PyTorch. Fits that see the same videos share each batch that is read.
 
-A fit runs for a fixed number of epochs. What validation chooses between is in
-`train.protocol.runs`.
+What differs between them is in `train.fitting.state`; what validation chooses between, and how
+many epochs, is in `train.protocol`. The order of batches has a seed of its own, so that fits that
+share them equal fits that were alone.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from features_store.errors import ContractError
-from train.data.batch import Batch
-from train.data.clips import Clips, Epoch
+from train.data.clips import Clips, Epoch, Staging
 from train.data.labels import Labels
+from train.data.order import shuffled_batches
 from train.fitting.config import TrainConfig
+from train.fitting.predicting import predict_together
+from train.fitting.state import Candidate, FitState
 from train.fitting.tasks import Task, task_of
 from train.heads import Head
-from train.scores.metrics import aggregate
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One point of the grid that validation chooses from."""
-
-    learning_rate: float
-    weight_decay: float
-
-    @property
-    def name(self) -> str:
-        """For files."""
-        return f"lr{self.learning_rate:g}-wd{self.weight_decay:g}"
-
-
-def candidates(head: type[Head], config: TrainConfig) -> list[Candidate]:
-    """Return the grid: every rate with every weight decay."""
-    rate = head.learning_rate
-    rates = config.learning_rates or (rate / 3, rate, 3 * rate)
-    decays = config.weight_decays or (head.weight_decay,)
-    return [Candidate(r, d) for r in rates for d in decays]
 
 
 def fit(
@@ -53,87 +32,82 @@ def fit(
     config: TrainConfig,
     seed: int,
 ) -> list[float]:
-    """Fit a head in place by Adam, the rate falling as a cosine; return each epoch's mean loss.
+    """Fit a head in place for all epochs; return each epoch's mean loss.
 
     Args:
         labels: of every video of `clips`, as the task of `config` has them.
         train: positions of videos.
+        seed: of what is drawn in training, such as dropout; the order is `config.order_seed`'s.
+    """
+    state = FitState(
+        lambda: head, seed=seed, candidate=candidate, config=config, device=clips.device
+    )
+    fit_together([state], clips, labels, train=train, config=config)
+    return state.losses
+
+
+def fit_together(
+    states: Sequence[FitState],
+    clips: Clips,
+    labels: Labels,
+    *,
+    train: np.ndarray,
+    config: TrainConfig,
+    validation: np.ndarray | None = None,
+    num_epochs: int | None = None,
+) -> None:
+    """Fit heads in place by Adam; each batch is read once for all of them.
+
+    Args:
+        labels: of every video of `clips`, as the task of `config` has them.
+        train: positions of videos.
+        validation: positions of videos that every head is asked about after each epoch.
+        num_epochs: how many of the configuration's epochs; the rates are as if all were to come.
     """
     task = task_of(config)
-    generator = np.random.default_rng(seed)
     positions = clips.of_videos(train)
-    weights = None
-    if config.class_weights:
-        of_clips = labels[clips.videos_of(positions)]
-        weights = task.class_weights(of_clips, head.num_classes).to(clips.device)
-    head.fit_statistics(Epoch(clips, positions, config.batch_size))
-    optimiser = make_optimiser(head, candidate, config)
+    weights = class_weights(states[0].head, clips, labels, positions, config)
     num_steps = config.epochs * math.ceil(len(positions) / config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
-    epoch_losses = []
-    for _ in range(config.epochs):
-        head.train()
-        losses = []
-        order = generator.permutation(positions)
-        for chosen, batch in clips.batches(order, batch_size=config.batch_size):
+    for state in states:
+        state.begin(Epoch(clips, positions, config.batch_size), num_steps=num_steps)
+    rng, staging = np.random.default_rng(config.order_seed), Staging()
+    for _ in range(config.epochs if num_epochs is None else num_epochs):
+        going = [state for state in states if not state.is_done]
+        if not going:
+            return
+        for state in going:
+            state.head.train()
+        for chosen in shuffled_batches(
+            positions, clips.lengths, batch_size=config.batch_size, rng=rng
+        ):
+            batch = clips.batch(chosen, staging=staging)
             targets = torch.from_numpy(labels[clips.videos_of(chosen)]).to(clips.device)
-            loss = training_loss(head, batch, targets, weights, task)
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimiser.step()
-            schedule.step()
-            losses.append(loss.detach())
-        epoch_losses.append(float(torch.stack(losses).mean()))
-    return epoch_losses
+            for state in going:
+                state.step(batch, targets, weights, task)
+        for state in going:
+            state.end_epoch()
+        if validation is not None:
+            _judge(going, clips, labels, validation, config, task)
 
 
-def training_loss(
-    head: Head, batch: Batch, targets: Tensor, weights: Tensor | None, task: Task
-) -> Float[Tensor, ""]:
-    """Return the task's loss plus the head's regularisers by their weights."""
-    output = head(batch)
-    loss = task.loss(output.logits, targets, batch.mask, weights)
-    for name, weight in head.loss_weights.items():
-        if weight:
-            loss = loss + weight * output.losses[name]
-    return loss
+def class_weights(
+    head: Head, clips: Clips, labels: Labels, positions: np.ndarray, config: TrainConfig
+) -> Tensor | None:
+    """Return the weights of classes among some clips, if they are to count the same."""
+    if not config.class_weights:
+        return None
+    of_clips = labels[clips.videos_of(positions)]
+    return task_of(config).class_weights(of_clips, head.num_classes).to(clips.device)
 
 
-def make_optimiser(head: Head, candidate: Candidate, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return Adam or AdamW with weight decay on matrices alone, not on biases."""
-    matrices = [p for p in head.parameters() if p.ndim > 1]
-    others = [p for p in head.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": candidate.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-    return kind([group for group in groups if group["params"]], lr=candidate.learning_rate)
-
-
-@torch.inference_mode()
-def predict(
-    head: Head, clips: Clips, videos: np.ndarray, config: TrainConfig
-) -> Float[np.ndarray, "n classes"]:
-    """Return the class probabilities of videos, in their order.
-
-    Raises:
-        ContractError: a video has no clip.
-    """
-    head.eval()
-    task = task_of(config)
-    positions = clips.of_videos(videos)
-    probs = np.zeros((len(positions), head.num_classes))
-    done = 0
-    for chosen, batch in clips.batches(positions, batch_size=config.batch_size):
-        output = head(batch)
-        block = task.clip_probabilities(output.logits, batch.mask, last_n=config.last_n)
-        probs[done : done + len(chosen)] = block.double().cpu().numpy()
-        done += len(chosen)
-    present, per_video = aggregate(probs, clips.videos_of(positions), how=config.aggregate)
-    if missing := sorted(set(map(int, videos)) - set(map(int, present))):
-        raise ContractError(
-            f"video {clips.video_ids[missing[0]]!r} has no clip to be judged by; "
-            f"{len(missing)} of {len(videos)} videos have none"
-        )
-    return per_video[np.searchsorted(present, videos)]
+def _judge(
+    states: Sequence[FitState],
+    clips: Clips,
+    labels: Labels,
+    validation: np.ndarray,
+    config: TrainConfig,
+    task: Task,
+) -> None:
+    said = predict_together([state.head for state in states], clips, validation, config)
+    for state, probs in zip(states, said, strict=True):
+        state.judge(probs, labels[validation], task)

@@ -20,8 +20,10 @@ def sequence_cross_entropy(
     class_weights: Float[Tensor, " classes"] | None = None,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Return the mean over valid steps per clip, then the mean over clips weighted by class.
+    """Return the mean over valid steps per clip, then the mean over clips, each by its class.
 
+    The mean is over the number of clips and not over the sum of their weights: with that a clip's
+    gradient would depend on what else is in its batch, and alone in a batch no class would weigh.
     Logits of a single step speak for the whole clip. At least float32 is used.
 
     Raises:
@@ -35,10 +37,9 @@ def sequence_cross_entropy(
         label_smoothing=label_smoothing,
     )
     per_clip = _mean_of_valid(per_step, _valid_steps(mask, num_steps=num_steps))
-    if class_weights is None:
-        return per_clip.mean()
-    clip_weights = class_weights.to(per_clip.dtype)[labels]
-    return (per_clip * clip_weights).sum() / clip_weights.sum()
+    if class_weights is not None:
+        per_clip = per_clip * class_weights.to(per_clip.dtype)[labels]
+    return per_clip.mean()
 
 
 def sequence_binary_cross_entropy(

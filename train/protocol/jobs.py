@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.data.labels import Labels
-from train.fitting.loop import Candidate
-from train.fitting.tasks import Task
+from train.fitting.state import Candidate, best_epoch
 from train.protocol.splits import Split
+
+Curve = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class FitJob:
         head: label of its row.
         fold: of the table.
         inner: round of validation within the fold; None for a fit that is tested.
+        epochs: as many as validation chose, where it does; else None.
     """
 
     head: str
@@ -32,6 +33,7 @@ class FitJob:
     inner: int | None
     candidate: Candidate
     seed: int = 0
+    epochs: int | None = None
 
     @property
     def name(self) -> str:
@@ -41,7 +43,8 @@ class FitJob:
         'fold1-seed2-lr0.1-wd0'
         """
         part = f"seed{self.seed}" if self.inner is None else f"inner{self.inner}"
-        return f"fold{self.fold}-{part}-{self.candidate.name}"
+        chosen = "" if self.epochs is None else f"-epochs{self.epochs}"
+        return f"fold{self.fold}-{part}-{self.candidate.name}{chosen}"
 
     def fitted(self, split: Split) -> np.ndarray:
         """Return the positions of the videos that are fitted on."""
@@ -53,12 +56,48 @@ class FitJob:
 
 
 @dataclass(frozen=True)
+class FitGroup:
+    """Fits of one head that learn from the same videos for as long: each batch is read once."""
+
+    jobs: tuple[FitJob, ...]
+
+    @property
+    def first(self) -> FitJob:
+        """The first of them; the others have its head, its videos and its epochs."""
+        return self.jobs[0]
+
+    @property
+    def name(self) -> str:
+        """For a line of a log."""
+        more = len(self.jobs) - 1
+        return f"{self.first.head} {self.first.name}" + (f" and {more} more" if more else "")
+
+
+def group_jobs(jobs: Sequence[FitJob], *, most: int) -> list[FitGroup]:
+    """Return groups of at most `most` jobs each, in the order of their first jobs."""
+    alike: dict[tuple[object, ...], list[FitJob]] = {}
+    for job in jobs:
+        alike.setdefault((job.head, job.fold, job.inner, job.epochs), []).append(job)
+    groups = []
+    for each in alike.values():
+        num_groups = -(-len(each) // most)
+        parts = np.array_split(np.arange(len(each)), num_groups)
+        groups += [FitGroup(tuple(each[i] for i in part)) for part in parts]
+    return groups
+
+
+@dataclass(frozen=True)
 class Selection:
-    """What validation chose, and the scores it saw: of validation videos, never of test."""
+    """What validation chose, and the scores it saw: of validation videos, never of test.
+
+    Attributes:
+        epochs: how many; None for all that the configuration says.
+    """
 
     candidate: Candidate
     validation_loss: float
     validation_score: float
+    epochs: int | None = None
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -80,7 +119,7 @@ def test_jobs(head: str, selections: Sequence[Selection], *, num_seeds: int) -> 
     """Yield the fits that are tested, of what validation chose in each fold."""
     for fold, selection in enumerate(selections):
         for seed in range(num_seeds):
-            yield FitJob(head, fold, None, selection.candidate, seed)
+            yield FitJob(head, fold, None, selection.candidate, seed, selection.epochs)
 
 
 def select(
@@ -88,9 +127,8 @@ def select(
     candidates: Sequence[Candidate],
     splits: Sequence[Split],
     *,
-    labels: Labels,
-    task: Task,
-    probs_of: Callable[[FitJob], np.ndarray],
+    chooses_epochs: bool,
+    curve_of: Callable[[FitJob], Curve],
 ) -> list[Selection]:
     """Return the best candidate of each fold, by its validation videos.
 
@@ -99,18 +137,18 @@ def select(
     lower loss. One that diverged comes last.
 
     Args:
-        probs_of: what the head said of a job's videos.
+        chooses_epochs: take the best number of epochs too, and not all of them.
+        curve_of: metric and loss of a job's validation videos after each epoch.
     """
-    found: dict[tuple[int, Candidate], list[tuple[float, float]]] = {}
+    rounds: dict[tuple[int, Candidate], list[Curve]] = {}
     for job in validation_jobs(head, candidates, splits):
-        probs = probs_of(job)
-        is_finite = np.isfinite(probs).all()
-        truth = labels[job.asked(splits[job.fold])]
-        scored = task.validate(probs, truth) if is_finite else (-np.inf, np.inf)
-        found.setdefault((job.fold, job.candidate), []).append(scored)
+        rounds.setdefault((job.fold, job.candidate), []).append(curve_of(job))
     selections: list[list[Selection]] = [[] for _ in splits]
-    for (fold, candidate), rounds in found.items():
-        scores, losses = zip(*rounds, strict=True)
-        mean_loss, mean_score = float(np.mean(losses)), float(np.mean(scores))
-        selections[fold].append(Selection(candidate, mean_loss, mean_score))
+    for (fold, candidate), curves in rounds.items():
+        # Rounds may have ended at different epochs: as many as all of them have.
+        means = np.mean([curve[: min(map(len, curves))] for curve in curves], axis=0)
+        mean = [(float(score), float(loss)) for score, loss in means]
+        epochs = best_epoch(mean) if chooses_epochs else None
+        score, loss = mean[-1 if epochs is None else epochs - 1]
+        selections[fold].append(Selection(candidate, loss, score, epochs))
     return [max(of_fold, key=lambda selection: selection.rank) for of_fold in selections]

@@ -98,7 +98,8 @@ class RunFolder:
         try:
             probs = np.array(document.pop("probs"), float)
             _, _ = probs.shape  # a ValueError unless it has videos and classes
-            return Fit(probs, **document)
+            curve = [(float(score), float(loss)) for score, loss in document.pop("curve")]
+            return Fit(probs, curve=curve, **document)
         except (KeyError, TypeError, ValueError) as err:
             raise ContractError(f"{path} is no record of a fit ({err}); remove it") from err
 

@@ -1,4 +1,4 @@
-"""From a job to a fit: a head with seeded initial weights, fitted, and what it says of videos."""
+"""From jobs to fits: heads with seeded initial weights, fitted, and what they say of videos."""
 
 import logging
 import time
@@ -11,10 +11,11 @@ from jaxtyping import Float
 from train.data.clips import Clips
 from train.data.labels import Labels, missing_classes
 from train.fitting.config import TrainConfig
-from train.fitting.loop import fit, predict
-from train.fitting.seeding import seeded
+from train.fitting.loop import fit_together
+from train.fitting.predicting import predict_together
+from train.fitting.state import FitState
 from train.heads import Head, HeadChoice
-from train.protocol.jobs import FitJob, Selection
+from train.protocol.jobs import FitGroup, Selection
 from train.protocol.splits import Split
 
 logger = logging.getLogger("cubereel")
@@ -41,13 +42,17 @@ class Fit:
 
     Attributes:
         train_losses: mean of each epoch.
-        seconds: that fitting took.
+        seconds: that it took; of fits that were done together, an equal share.
+        curve: metric and loss of the validation videos after each epoch; nothing for a test.
+        epochs: after how many the head said it.
     """
 
     probs: Float[np.ndarray, "n classes"]
     train_losses: list[float]
     num_parameters: int
     seconds: float
+    curve: list[tuple[float, float]]
+    epochs: int
 
 
 @dataclass(frozen=True)
@@ -65,31 +70,58 @@ class FoldResult:
         return self.fit.probs
 
 
-def run_fit(
-    job: FitJob, choice: HeadChoice, data: Labelled, split: Split, config: TrainConfig
-) -> tuple[Head, Fit]:
-    """Return a head fitted on the job's videos, and what it says of those that it is asked about.
+def run_fits(
+    group: FitGroup, choice: HeadChoice, data: Labelled, split: Split, config: TrainConfig
+) -> list[tuple[Head, Fit]]:
+    """Return heads fitted on the group's videos, and what they say of those they are asked about.
 
     Args:
-        choice, config: of the row that the job names.
-        split: the fold that it names.
+        choice, config: of the row that the group's jobs name.
+        split: the fold that they name.
     """
-    started = time.monotonic()
-    with seeded(job.seed):
-        head = choice.build(data.clips, len(data.classes))
-        losses = fit(
-            head,
-            data.clips,
-            data.labels,
-            train=job.fitted(split),
+    started, first = time.monotonic(), group.first
+    is_inner = first.inner is not None
+    states = [
+        FitState(
+            lambda: choice.build(data.clips, len(data.classes)),
+            seed=job.seed,
             candidate=job.candidate,
             config=config,
-            seed=job.seed,
+            device=data.clips.device,
+            patience=config.patience if is_inner else None,
         )
-    seconds = time.monotonic() - started
-    num_parameters = sum(p.numel() for p in head.parameters())
-    probs = predict(head, data.clips, job.asked(split), config)
-    return head, Fit(probs, losses, num_parameters, seconds)
+        for job in group.jobs
+    ]
+    fit_together(
+        states,
+        data.clips,
+        data.labels,
+        train=first.fitted(split),
+        config=config,
+        validation=first.asked(split) if is_inner else None,
+        num_epochs=first.epochs,
+    )
+    heads = [state.head for state in states]
+    if is_inner:
+        said = [state.best[1] for state in states if state.best is not None]
+    else:
+        said = predict_together(heads, data.clips, first.asked(split), config)
+    seconds = (time.monotonic() - started) / len(states)
+    return [
+        (state.head, _fit(state, probs, seconds)) for state, probs in zip(states, said, strict=True)
+    ]
+
+
+def _fit(state: FitState, probs: np.ndarray, seconds: float) -> Fit:
+    num_epochs = len(state.losses) if state.best is None else state.best[0]
+    return Fit(
+        probs,
+        state.losses,
+        sum(p.numel() for p in state.head.parameters()),
+        seconds,
+        curve=state.curve,
+        epochs=num_epochs,
+    )
 
 
 def warn_of_missing_classes(data: Labelled, splits: Sequence[Split]) -> list[str]:

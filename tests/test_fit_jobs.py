@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +12,15 @@ from hypothesis import strategies as st
 
 from features_store.errors import ContractError, MachineError
 from features_store.plain import from_plain, to_plain
-from pipelines.training.planned import FitSettings, RowSettings
+from features_store.store import Store
+from pipelines.training.budget import ClipCosts, measure_costs
+from pipelines.training.planned import FitSettings, RowSettings, Table
 from pipelines.training.train import train
 from tests.stores import header, make_store
 from tests.test_grids import LAYERS
 from train.data.clips import Clips
 from train.data.pages import SharedPages
-from train.fitting.config import TrainConfig
+from train.fitting.config import MOST_EPOCHS, TrainConfig
 from train.fitting.state import Candidate
 from train.fitting.tasks import SINGLE_LABEL
 from train.protocol.grid import Row, grid_names, load_grid
@@ -150,6 +153,49 @@ def test_the_choice_of_validation_is_of_seeds_that_all_heads_have():
     chosen = chosen_by_validation(heads, data, splits, task=SINGLE_LABEL, reference=reference)
     assert chosen["head_of_fold"] == ["first", "second"]
     assert chosen["balanced_accuracy"] == 1
+
+
+def test_a_budget_becomes_epochs_before_the_first_fit_and_they_stay(store, tmp_path, monkeypatch):
+    costs = {"mean-pool": ClipCosts(0.01, 0.001, 0.01), "soft-attention": ClipCosts(1, 0.1, 0.1)}
+    monkeypatch.setattr(
+        "pipelines.training.budget.measure_costs", lambda head, *_: costs[head.choice.name]
+    )
+    config = TrainConfig(clip_frames=3, batch_size=4, learning_rates=(0.1, 1.0), budget=60)
+    report = _train(store, tmp_path, config=config)
+    epochs = {row.head: row.settings["epochs"] for row in report.heads}
+    # Two folds of four videos: of the other four, three are fitted on and one is for validation.
+    per_epoch = 2 * 2 * (3 + 0.1) + 2 * 2 * 4
+    fixed = 0.1 * (2 * 2 * 3 + 2 * 2 * 4) + 0.1 * 2 * 2 * 4
+    assert epochs == {"mean-pool": MOST_EPOCHS, HEADS[1]: int((60 - fixed) / per_epoch)}
+    assert {row["settings"]["epochs"] for row in _results(tmp_path)} == set(epochs.values())
+
+    costs["soft-attention"] = ClipCosts(100, 0.1, 0.1)  # a busy machine finds what was found
+    again = _train(store, tmp_path, config=config)
+    assert again.heads == report.heads
+
+
+def test_a_budget_below_one_epoch_is_said(store, tmp_path, caplog):
+    config = TrainConfig(clip_frames=3, batch_size=4, learning_rates=(0.1,), budget=1e-6)
+    report = _train(store, tmp_path, heads=["mean-pool"], config=config)
+    assert report.heads[0].settings["epochs"] == 1
+    assert "more than `budget` 1e-06" in caplog.text
+
+
+def test_what_clips_cost_is_measured(store):
+    with Store(store) as opened:
+        settings = FitSettings.of(
+            opened, [Row.parse("soft-attention:hidden=4")], CONFIG, folds=2, device="cpu",
+            weights=None, run=Path("x"),
+        )  # fmt: skip
+        table = Table.load(opened, settings, None)
+        (head,) = table.heads.values()
+        costs = measure_costs(head, head.data, table.splits[0].fitting)
+    assert 0 < costs.predict < costs.step < 1
+    assert costs.begin >= 0
+
+
+def _results(run):
+    return json.loads((run / "results.json").read_bytes())["heads"]
 
 
 def test_heads_are_added_to_the_table_of_a_run(store, tmp_path):

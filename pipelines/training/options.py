@@ -17,7 +17,8 @@ from train.data.kinds import Aggregate, ScheduleKind, WindowKind
 OF_TRAINING = (
     "multi_label", "layers", "view", "windows", "clip_frames", "frame_stride", "window_stride",
     "epochs", "batch_size", "learning_rates", "weight_decays", "optimiser", "class_weights",
-    "schedule", "patience", "split_seed", "order_seed", "inner_folds", "aggregate", "last_n",
+    "schedule", "budget", "patience", "split_seed", "order_seed", "inner_folds", "aggregate",
+    "last_n",
 )  # fmt: skip
 
 
@@ -83,6 +84,12 @@ class TrainOptions:
     ] = None
     schedule: Annotated[
         ScheduleKind | None, typer.Option(help="How the rate goes on in a fit [cosine].")
+    ] = None
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Core-seconds for all fits of a head; the number of epochs follows from it."
+        ),
     ] = None
     patience: Annotated[
         int | None,

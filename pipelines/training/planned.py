@@ -53,6 +53,7 @@ class FitSettings:
 
     Attributes:
         config: options of `TrainConfig` that the user gave.
+        epochs: of heads whose epochs follow from a budget, by label.
         pages: descriptor of the file in which the clips lie; None where each process reads them.
     """
 
@@ -64,6 +65,7 @@ class FitSettings:
     device: str
     weights: str | None
     run: str
+    epochs: Mapping[str, int] = field(default_factory=dict)
     pages: int | None = None
 
     @classmethod
@@ -140,7 +142,18 @@ class Table:
         loaded = load_labelled(store, config, choose_device(settings.device), pages=pages)
         heads = [_plan(each.row, loaded.data, config, settings.weights) for each in settings.rows]
         splits = make_splits(store, loaded.data, folds=settings.folds, config=config)
-        return cls(loaded, {head.label: head for head in heads}, splits)
+        table = cls(loaded, {head.label: head for head in heads}, splits)
+        return table.with_epochs(settings.epochs)
+
+    def with_epochs(self, epochs: Mapping[str, int]) -> Table:
+        """Return the table with other numbers of epochs for some heads."""
+        heads = {
+            label: replace(head, config=head.config.model_copy(update={"epochs": epochs[label]}))
+            if label in epochs
+            else head
+            for label, head in self.heads.items()
+        }
+        return replace(self, heads=heads)
 
     def checkpoint(self, job: FitJob, store: Store) -> Checkpoint:
         """Return what is said of the head that a job fits."""

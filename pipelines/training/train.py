@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from features_store.errors import MachineError, UsageError
 from features_store.format.disk import check_folder, write_atomically
 from features_store.store import Store
 from pipelines.progress import ProgressLog
+from pipelines.training.budget import budgeted_epochs
 from pipelines.training.executor import FitExecutor, most_processes
 from pipelines.training.planned import FitSettings, Table
 from pipelines.training.report import TrainReport, begin_report, identity
@@ -83,7 +83,12 @@ def train(
         data, splits = table.loaded.data, table.splits
         report = begin_report(opened, table.loaded, splits, run=run, config=config, num_seeds=seeds)
         check_folder(run)
-        folder = _claim_folder(run, identity(report, data), table)
+        folder = RunFolder(run)
+        claim(run / "run.json", identity(report, data))
+        epochs = _epochs(folder, settings, table, store=opened, num_seeds=seeds)
+        table, settings = table.with_epochs(epochs), replace(settings, epochs=epochs)
+        for head in table.heads.values():
+            claim(folder.row(head.label), head.document)
         if out is None:
             logger.info("run folder %s; with `out` %s a run that was stopped goes on", run, run)
         table_rows = rows_of_table(folder, list(table.heads.values()), num_seeds=seeds)
@@ -120,13 +125,22 @@ def _load(
         return 1, Table.load(store, settings, None)
 
 
-def _claim_folder(run: Path, identity: dict[str, Any], table: Table) -> RunFolder:
-    """Return the run folder, which has fits of these data, splits and rows alone."""
-    folder = RunFolder(run)
-    claim(run / "run.json", identity)
-    for head in table.heads.values():
-        claim(folder.row(head.label), head.document)
-    return folder
+def _epochs(
+    folder: RunFolder, settings: FitSettings, table: Table, *, store: Store, num_seeds: int
+) -> dict[str, int]:
+    """Return the epochs of heads that have a budget; what was found before holds."""
+    budgeted = [head for head in table.heads.values() if head.config.budget is not None]
+    if not budgeted:
+        return {}
+    epochs = {head.label: folder.epochs(head.label) for head in budgeted}
+    with FitWork(settings, store=store, table=table) as work:
+        return {
+            label: known
+            or budgeted_epochs(
+                table.heads[label], work.data_of(label), table.splits, num_seeds=num_seeds
+            )
+            for label, known in epochs.items()
+        }
 
 
 def _fit_all(

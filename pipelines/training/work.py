@@ -70,6 +70,10 @@ class FitWork(Work):
         for group in jobs:
             yield self._do(group)
 
+    def data_of(self, label: str) -> Labelled:
+        """Return the videos of a head as its fits get them."""
+        return self._data_of(self._table.heads[label])
+
     def _do(self, group: FitGroup) -> FitsDone:
         head, split = self._table.heads[group.first.head], self._table.splits[group.first.fold]
         done = run_fits(group, head.choice, self._data_of(head), split, head.config)

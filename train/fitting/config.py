@@ -11,6 +11,8 @@ from train.data.kinds import Aggregate, ScheduleKind, WindowKind, refuse_votes
 if TYPE_CHECKING:
     from train.data.windows import WindowPlan
 
+MOST_EPOCHS = 50
+
 
 class TrainConfig(BaseModel):
     """Options of `cubereel train`, the same as flags, in a TOML file and in Python.
@@ -23,6 +25,9 @@ class TrainConfig(BaseModel):
         split_seed: of the shuffle that makes folds and validation parts.
         order_seed: of the order of batches, which all fits have in common.
         schedule: how the rate goes on; see `train.fitting.schedules`.
+        epochs: of each fit; with `budget` the most, which is then `MOST_EPOCHS` unless given.
+        budget: core-seconds (on a GPU, seconds) that all fits of a head may take, from which the
+            number of epochs follows before the first fit.
         patience: validation chooses the number of epochs too, and a fit ends when so many epochs
             were no better than the best; None is that all fits have all epochs.
         inner_folds: rounds of validation within the videos that are not for testing.
@@ -45,6 +50,7 @@ class TrainConfig(BaseModel):
     weight_decays: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = ()
     class_weights: bool = True
     schedule: ScheduleKind = "cosine"
+    budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     patience: int | None = Field(default=None, ge=1)
     split_seed: int = Field(default=0, ge=0, lt=2**32)
     order_seed: int = Field(default=0, ge=0, lt=2**32)
@@ -58,6 +64,11 @@ class TrainConfig(BaseModel):
         from train.data.windows import WindowPlan
 
         return WindowPlan(self.windows, self.clip_frames, self.frame_stride, self.window_stride)
+
+    @property
+    def most_epochs(self) -> int:
+        """Epochs that a budget may come to."""
+        return self.epochs if "epochs" in self.model_fields_set else MOST_EPOCHS
 
     def check(self) -> None:
         """Raise `UsageError` for options that do not go together."""

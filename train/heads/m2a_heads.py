@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from train.data.batch import Batch, InputShape
 from train.heads.blocks.differences import Diffs, diff_features, diff_size
 from train.heads.blocks.m2a import LastMotion, M2ABlock, M2AOutput, Mechanism
+from train.heads.blocks.masked import zero_masked
 from train.heads.blocks.standardise import PooledClassifier
 from train.heads.consensus import ConsensusHead
 from train.heads.options import Dropout, PositiveInt
@@ -63,9 +64,13 @@ class M2AHead(ConsensusHead):
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b t f"], dict[str, Tensor]]:
         """Return the gated frames, averaged over cells, and their differences."""
         cubes = temporal_shift(batch.top, batch.mask) if self.shift else batch.top
-        block: M2AOutput = self.block(cubes, batch.mask)
-        frames = reduce(block.cubes, "b t h w d -> b t d", "mean")
-        return torch.cat([frames, diff_features(batch, self.diffs)], dim=-1), block.maps
+        cubes = zero_masked(cubes, batch.mask)
+        inner, activation, attention = self.block.attend(cubes, batch.mask)
+        frames = self.block.gated_frames(cubes, inner)
+        maps = {"activation": activation} | (
+            {} if attention is None else {"frame_attention": attention}
+        )
+        return torch.cat([frames, diff_features(batch, self.diffs)], dim=-1), maps
 
 
 @register_head("m2a-tail")

@@ -59,6 +59,11 @@ class RunFolder:
         """Return where it stands what the fits of a head are made from."""
         return self.path / "fits" / folder_name(head) / "row.json"
 
+    def epochs(self, head: str) -> int | None:
+        """Return the epochs that fits of a head have by what stands there; None for nothing yet."""
+        path = self.row(head)
+        return int(read_document(path)["config"]["epochs"]) if path.exists() else None
+
     def record(self, job: FitJob) -> Path:
         """Return where a job's fit is kept."""
         return self.path / "fits" / folder_name(job.head) / f"{job.name}.json"

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from einops import einsum, rearrange, repeat
+import torch
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
@@ -50,7 +51,8 @@ class CellSets:
         self, cells: Float[Tensor, "sets n d"], weights: Float[Tensor, "sets n"]
     ) -> Float[Tensor, "b steps d"]:
         """Return the weighted sum of each set's cells."""
-        pooled = einsum(cells, weights, "s n d, s n -> s d")
+        # As rows times cells: einsum would take cells times a column, ten times as slow on a CPU.
+        pooled = torch.bmm(weights.unsqueeze(1), cells).squeeze(1)
         return rearrange(pooled, "(b steps) d -> b steps d", b=self.mask.shape[0])
 
     def from_map(self, attention: Float[Tensor, "b t k k"]) -> Float[Tensor, "sets n"]:

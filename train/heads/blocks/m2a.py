@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from einops import einsum, rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
+from train.heads.blocks.gated_means import GatedMeans
 from train.heads.blocks.masked import masked_softmax, zero_masked
 from train.heads.options import check_option
 
@@ -75,16 +77,36 @@ class M2ABlock(nn.Module):
     def forward(self, cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]) -> M2AOutput:
         """Return the gated cubes."""
         cubes = zero_masked(cubes, mask)
+        inner, activation, attention = self.attend(cubes, mask)
+        gate = self.up(inner).sigmoid()
+        return M2AOutput(torch.addcmul(cubes, cubes, gate), activation, attention)
+
+    def attend(
+        self, cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]
+    ) -> tuple[Float[Tensor, "b t k k c"], Float[Tensor, "b t k k"], Tensor | None]:
+        """Return v, from which the gate is made, and the maps of `M2AOutput`.
+
+        Args:
+            cubes: zero at masked frames.
+        """
         reduced = self.down(cubes)
         frames = rearrange(reduced, "b t h w c -> b t (h w c)")
         term, attention = self._temporal_term(frames, mask)
         inner = term if self.mechanism == "motion" else term + frames
-        gate = self.up(inner.reshape(reduced.shape)).sigmoid()
-        return M2AOutput(
-            cubes=cubes * gate + cubes,
-            activation=reduce(term.abs().reshape(reduced.shape), "b t h w c -> b t h w", "mean"),
-            frame_attention=attention,
+        activation = reduce(term.abs().reshape(reduced.shape), "b t h w c -> b t h w", "mean")
+        return inner.reshape(reduced.shape), activation, attention
+
+    def gated_frames(
+        self, cubes: Float[Tensor, "b t k k d"], inner: Float[Tensor, "b t k k c"]
+    ) -> Float[Tensor, "b t d"]:
+        """Return the mean over cells of the gated cubes, which are never there as a whole."""
+        frames: Tensor = GatedMeans.apply(
+            rearrange(cubes, "b t h w d -> (b t) (h w) d"),
+            rearrange(inner, "b t h w c -> (b t) (h w) c"),
+            self.up.weight,
+            self.up.bias,
         )
+        return rearrange(frames, "(b t) d -> b t d", b=len(cubes))
 
     def _temporal_term(
         self, frames: Float[Tensor, "b t e"], mask: Bool[Tensor, "b t"]

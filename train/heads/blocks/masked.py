@@ -17,10 +17,10 @@ def zero_masked(
 ) -> Shaped[Tensor, "b t *rest"]:
     """Return cubes, maps or whatever else frames have, zero at masked frames.
 
-    On a CPU they are returned as they are where no frame is masked: a copy of all cubes would take
-    longer than many a head. A GPU would have to be waited for.
+    They are returned as they are where it is known that no frame is masked: a copy of all cubes
+    would take longer than many a head.
     """
-    if mask.device.type == "cpu" and bool(mask.all()):
+    if is_known_full(mask):
         return values
     return values.where(mask.reshape(*mask.shape, *[1] * (values.ndim - 2)), 0)
 
@@ -29,6 +29,13 @@ def masked_softmax(
     scores: Float[Tensor, "b rows n"], valid: Bool[Tensor, "b n"]
 ) -> Float[Tensor, "b rows n"]:
     """Return the softmax of each row over the valid entries, zero at the others."""
+    if is_known_full(valid):
+        return scores.softmax(dim=-1)
     among = valid.unsqueeze(1)
     # The lowest finite number and not -inf, by which a row without a valid entry would become nan.
     return scores.where(among, torch.finfo(scores.dtype).min).softmax(dim=-1).where(among, 0.0)
+
+
+def is_known_full(mask: Bool[Tensor, "*shape"]) -> bool:
+    """Whether all is valid, on a CPU; False on a GPU, which would have to be waited for."""
+    return mask.device.type == "cpu" and bool(mask.all())

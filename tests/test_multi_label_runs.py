@@ -82,7 +82,7 @@ def test_classes_that_are_shown_together_are_told_apart(run):
     row = results(run)["heads"][0]
 
     assert row["head"] == "mean-pool"
-    assert row["mean_average_precision"] > 0.95
+    assert row["mean_average_precision"] > 0.93
     assert row["validation_score"] > 0.95
     assert 0 < row["standard_error"] < 0.05
     assert all(ap > 0.9 for ap in row["seeds"][0]["average_precisions"])

@@ -36,7 +36,7 @@ def write_predictions(
     for label, folds in results.items():
         for result in folds:
             for video, probs in zip(splits[result.fold].test, result.probs, strict=True):
-                said = [data.clips.video_ids[video], data.groups[video]]
+                said = [data.clips.video_ids[video], data.group_names[video]]
                 truth = join_label(data.classes[i] for i in np.flatnonzero(labels[video]))
                 names = [truth, predicted_label(probs, data.classes, task)]
                 shares = (f"{p:.6f}" for p in probs)

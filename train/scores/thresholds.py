@@ -24,7 +24,7 @@ def matching_thresholds(
     [0.85, 0.5]
     """
     if not np.isfinite(probs).all():
-        return (USUAL,) * probs.shape[1]
+        return (USUAL,) * len(probs.T)
     return tuple(
         _matching_threshold(of_class, truth)
         for of_class, truth in zip(probs.T, table.T, strict=True)

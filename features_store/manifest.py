@@ -58,6 +58,15 @@ def span_id(path: str, start: float | None, end: float | None) -> str:
     return f"{path}@{start or 0:g}-{'end' if end is None else f'{end:g}'}"
 
 
+def side_of(split: str) -> str:
+    """Return the side that the column ``split`` means; ``validation`` is another word for ``val``.
+
+    >>> side_of("validation"), side_of("test"), side_of("")
+    ('val', 'test', '')
+    """
+    return "val" if split == "validation" else split
+
+
 def read_manifest(path: Path) -> list[ManifestRow]:
     """Read a manifest CSV; the column ``path`` is required, ids must be unique.
 

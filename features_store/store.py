@@ -182,6 +182,10 @@ class Store:
         for video_id in self.ids:
             yield self.video(video_id)
 
+    def media_hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of every video's file, by video id."""
+        return {record.id: record.media_sha256 for record in self.records()}
+
     def close(self) -> None:
         """Close the shards that this thread opened."""
         for shard in self._opened().shards.values():

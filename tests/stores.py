@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +70,14 @@ def commit(
     unit: UnitWriter | ShardWriter,
     video_id: str,
     *,
-    media_sha256: str = "a" * 64,
+    media_sha256: str | None = None,
     draws: Draws = (),
     status: str = "ok",
     **said: str,
 ) -> VideoRecord:
     return unit.commit(
         id=video_id,
-        media_sha256=media_sha256,
+        media_sha256=media_sha256 or sha256(video_id.encode()).hexdigest(),
         media_bytes=10,
         media_mtime_ns=5,
         source_fps=30.0,

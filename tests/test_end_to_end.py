@@ -291,6 +291,13 @@ def test_new_videos_and_pictures_name_every_class_that_is_shown(cubereel, store,
     assert cubereel("explain", checkpoint, labelled, "--video", dark, "--out", picture) == 0
     assert cubereel.out.startswith("dark/0.mp4: none of the classes (likeliest: ")
     assert "labelled ;" in cubereel.out
+
+    document = json.loads(checkpoint.read_text())
+    checkpoint.write_text(json.dumps(document | {"thresholds": [0.0, 1.0]}))
+    assert cubereel("predict", checkpoint, videos / bright, videos / dark) == 0
+    assert [line.split("\t")[1] for line in cubereel.out.strip().splitlines()] == ["lit"] * 2
+    assert cubereel("explain", checkpoint, labelled, "--video", dark, "--out", picture) == 0
+    assert cubereel.out.startswith("dark/0.mp4: lit (")
     assert cubereel("optimise-attention", checkpoint, labelled, "--video", dark) == 2
     assert "was fitted with --multi-label" in cubereel.err
 

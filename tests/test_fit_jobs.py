@@ -137,7 +137,7 @@ def test_without_room_to_share_clips_one_process_fits(store, tmp_path, monkeypat
 def test_the_choice_of_validation_is_of_seeds_that_all_heads_have():
     splits = make_folds(np.arange(8) % 2, np.arange(8), num_folds=2, inner_folds=1, seed=0)
     clips = Clips.__new__(Clips)  # which no score needs
-    data = Labelled(clips, np.arange(8) % 2, np.arange(8), ("a", "b"))
+    data = Labelled(clips, np.arange(8) % 2, np.arange(8), ("a", "b"), tuple("abcdefgh"))
 
     def results(better_in, seeds):
         found = []

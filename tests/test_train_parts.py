@@ -97,11 +97,6 @@ def test_a_manifest_s_split_is_taken_as_it_is():
         split_by_manifest(["dev"], np.array([0]), np.array(["a"]))
 
 
-def test_a_group_on_two_sides_of_a_manifest_s_split_is_refused():
-    with pytest.raises(ContractError, match="group 'g' in train and in test"):
-        split_by_manifest(["train", "test"], np.array([0, 1]), np.array(["g", "g"]))
-
-
 def test_the_split_hash_is_of_who_is_where():
     labels, groups = np.arange(12) % 2, np.arange(12).astype(str)
     one, other = make_folds(labels, groups, num_folds=2)

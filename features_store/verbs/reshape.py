@@ -8,6 +8,7 @@ from pathlib import Path
 
 from features_store.errors import ContractError, UsageError
 from features_store.format.encodings import COMPACT
+from features_store.manifest import ManifestRow, side_of
 from features_store.sources import SourceTerms
 from features_store.store import Store
 from features_store.verbs.options import RepackOptions as RepackOptions
@@ -50,21 +51,32 @@ def choose_videos(store: Store, wanted: set[str], said: Mapping[str, set[str]]) 
     """
     manifest = store.manifest if said else {}
     for name, values in said.items():
-        unknown = sorted(values - {getattr(row, name) for row in manifest.values()})
+        there = {_said_of(row, name) for row in manifest.values()}
+        unknown = sorted(value for value in values if _meaning(name, value) not in there)
         if unknown:
             raise ContractError(f"the manifest of {store.path} has no {name} {unknown[0]!r}")
+    meant = {name: {_meaning(name, value) for value in values} for name, values in said.items()}
     chosen = [
         video_id
         for video_id in store.ids
         if (not wanted or video_id in wanted)
         and all(
-            video_id in manifest and getattr(manifest[video_id], name) in values
-            for name, values in said.items()
+            video_id in manifest and _said_of(manifest[video_id], name) in values
+            for name, values in meant.items()
         )
     ]
     if not chosen:
         raise ContractError(f"no video of {store.path} meets all conditions; nothing was written")
     return chosen
+
+
+def _said_of(row: ManifestRow, name: str) -> str:
+    return _meaning(name, getattr(row, name))
+
+
+def _meaning(name: str, value: str) -> str:
+    """Return a value of a column, one word for those that mean the same."""
+    return side_of(value) if name == "split" else value
 
 
 def _sources_of(store: Store, video_ids: Sequence[str]) -> tuple[SourceTerms, ...]:

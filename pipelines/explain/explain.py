@@ -65,13 +65,13 @@ def explain(
         view = description.config.view
         frames = read_attended(path, fitted.store, video, rows, attention, view=view)
         manifest = fitted.store.manifest.get(video)
-    classes, task = description.classes, task_of(description.config)
+    said = (probs, description.classes, task_of(description.config))
     result = Explanation(
         video,
         manifest.label if manifest else "",
-        predicted_label(probs, classes, task),
+        predicted_label(*said, thresholds=description.thresholds),
         float(probs.max()),
-        verdict(probs, classes, task),
+        verdict(*said, thresholds=description.thresholds),
         str(out),
     )
     write_picture(out, {"attention": frames}, title=f"{video}: {result.verdict}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from features_store.errors import ContractError
 from features_store.labels import classes_of
-from features_store.manifest import ManifestRow
+from features_store.manifest import ManifestRow, side_of
 from pipelines.manifests.described import Described
 from train.protocol.labelled import group_names, warn_of_groups
 from train.protocol.ties import Leak, find_leaks
@@ -71,7 +71,7 @@ def leaks(path: Path) -> LeaksReport:
         ContractError: no video has a split.
     """
     said = Described(path)
-    sides = ["val" if row.split == "validation" else row.split for row in said.rows]
+    sides = [side_of(row.split) for row in said.rows]
     videos = Counter(filter(None, sides))
     said.warn_of_absent()
     if not videos:
@@ -104,7 +104,7 @@ def counts(path: Path) -> CountsReport:
     cells = defaultdict(list)
     for row in videos:
         for name in classes_of(row) or [row.label.strip()]:
-            cells[name, row.split].append(row)
+            cells[name, side_of(row.split)].append(row)
     return CountsReport(
         manifest=str(said.manifest),
         cells=[

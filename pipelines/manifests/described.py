@@ -98,7 +98,7 @@ class Described:
         """
         if self.store is not None:
             with Store(self.store) as store:
-                return {record.id: record.media_sha256 for record in store.records()}
+                return store.media_hashes()
         assert self._source is not None
         return hash_equal_sizes({row.video_id: self._source.path(row) for row in self.rows})
 

@@ -16,7 +16,6 @@ from train.fitting.tasks import MULTI_LABEL, SINGLE_LABEL
 from train.protocol.labelled import LabelledRows, label_rows, warn_of_groups
 from train.protocol.sides import choose_sides
 from train.protocol.splits import make_folds, split_by_manifest, split_hash
-from train.protocol.ties import find_leaks, tied_sets
 
 logger = logging.getLogger("cubereel")
 
@@ -86,8 +85,9 @@ def split(
     shares = {"train": round(1 - test - validation, 9), "val": validation, "test": test}
     if validation == 0:
         del shares["val"]
-    sets = tied_sets(known.rows, media=said.media)
-    sides = choose_sides(known.labels, sets, shares=shares, seed=seed)
+    sides = choose_sides(
+        known.labels, np.unique(known.groups, return_inverse=True)[1], shares=shares, seed=seed
+    )
     chosen = split_by_manifest(sides, known.labels, known.groups)
     report = SplitReport(
         manifest=str(said.manifest),
@@ -113,10 +113,6 @@ def folds(path: Path, *, num_folds: int, seed: int = 0, multi_label: bool = Fals
         make_folds(known.labels, known.groups, num_folds=num_folds, seed=seed)
     ):
         result.append(Fold(_count(known, fold.test), split_hash(known.ids, fold)))
-        is_tested = np.isin(np.arange(len(known.rows)), fold.test)
-        sides = np.where(is_tested, "test", "fitting").tolist()
-        for leak in find_leaks(known.rows, sides, media=said.media):
-            logger.warning("fold %d: %s; give them one group", number, leak)
         if lacking := missing_classes(known.labels, fold.test, known.classes):
             logger.warning("fold %d has no test video of: %s", number, ", ".join(lacking))
     return FoldsReport(str(said.manifest), seed, result)
@@ -126,6 +122,7 @@ def _labelled(said: Described, *, multi_label: bool) -> LabelledRows:
     """Return the labelled videos; say on stderr what is not said of the others."""
     known = label_rows(
         said.videos,
+        media=said.media,
         manifest=said.manifest,
         num_videos=said.num_videos,
         task=MULTI_LABEL if multi_label else SINGLE_LABEL,

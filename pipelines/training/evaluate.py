@@ -112,7 +112,7 @@ def predict(
     predictions = [
         Prediction(
             f"/{video_id}",
-            predicted_label(row, classes, task),
+            predicted_label(row, classes, task, thresholds=description.thresholds),
             dict(zip(classes, row.tolist(), strict=True)),
         )
         for video_id, row in zip(ids, probs, strict=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features_store.errors import ContractError
-from features_store.manifest import FILE_NAME
+from features_store.errors import ContractError, UsageError, nearest_name
+from features_store.manifest import FILE_NAME, SPLITS, side_of
 from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
 from pipelines.machine.devices import choose_device
@@ -50,20 +50,25 @@ class Fitted:
     store: Store
 
     def videos_to_score(self, split: str | None) -> list[str]:
-        """Return the videos of a split, or the checkpoint's test videos.
+        """Return the videos of a split that have a label, or the checkpoint's test videos.
 
         Raises:
+            UsageError: the manifest says no such split.
             ContractError: the store has none of them.
         """
-        store, manifest, test_ids = self.store, self.store.manifest, self.description.test_ids
+        store, test_ids = self.store, self.description.test_ids
         if split is None:
             wanted = [video_id for video_id in test_ids if video_id in store]
         else:
-            wanted = [i for i in store.ids if i in manifest and manifest[i].split == split]
+            wanted = self._labelled_videos_of(split)
         if not wanted:
             raise ContractError(
                 f"{store.path} has no video of "
-                + (f"the split {split!r}" if split else "the test videos of this checkpoint")
+                + (
+                    f"the split {split!r} that has a label"
+                    if split
+                    else "the test videos of this checkpoint"
+                )
             )
         if others := len(set(wanted) - set(test_ids)):
             logger.warning(
@@ -71,6 +76,23 @@ class Fitted:
                 "been fitted on them",
                 others, len(wanted),
             )  # fmt: skip
+        return wanted
+
+    def _labelled_videos_of(self, split: str) -> list[str]:
+        """Return the videos of a split that have a label; log how many have none."""
+        manifest = self.store.manifest
+        known = {*SPLITS, *(row.split for row in manifest.values())} - {""}
+        if split not in known:
+            raise UsageError(
+                f"{self.store.path} has no split {split!r}: {nearest_name(split, sorted(known))}"
+            )
+        rows = [manifest[i] for i in self.store.ids if i in manifest]
+        of_split = [row for row in rows if side_of(row.split) == side_of(split)]
+        wanted = [row.video_id for row in of_split if row.label]
+        if unlabelled := len(of_split) - len(wanted):
+            logger.warning(
+                "%d videos of the split %r have no label and are left out", unlabelled, split
+            )
         return wanted
 
     def labels_of(self, video_ids: Sequence[str]) -> Labels:

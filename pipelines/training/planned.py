@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from features_store.spec import Spec
 from features_store.store import Store
@@ -21,7 +23,7 @@ from train.fitting.state import Candidate, candidates
 from train.fitting.tasks import task_of
 from train.heads import HeadChoice, head_class, head_options
 from train.protocol.grid import Row
-from train.protocol.jobs import FitJob
+from train.protocol.jobs import FitJob, verdict_thresholds
 from train.protocol.labelled import LoadedVideos, load_labelled, make_splits
 from train.protocol.runs import Labelled
 from train.protocol.splits import Split, split_hash
@@ -155,8 +157,14 @@ class Table:
         }
         return replace(self, heads=heads)
 
-    def checkpoint(self, job: FitJob, store: Store) -> Checkpoint:
-        """Return what is said of the head that a job fits."""
+    def checkpoint(
+        self, job: FitJob, store: Store, *, probs_of: Callable[[FitJob], np.ndarray]
+    ) -> Checkpoint:
+        """Return what is said of the head that a job fits.
+
+        Args:
+            probs_of: what validation's fits said, which are done.
+        """
         head, split = self.heads[job.head], self.splits[job.fold]
         clips, spec = head.data.clips, store.header.spec
         return Checkpoint(
@@ -174,7 +182,11 @@ class Table:
             split_hash=split_hash(clips.video_ids, split),
             test_ids=tuple(clips.video_ids[i] for i in split.test),
             versions=library_versions(),
-        )
+            thresholds=verdict_thresholds(
+                job.head, job.fold, job.candidate, split,
+                labels=head.data.labels, task=task_of(head.config), probs_of=probs_of,
+            ),
+        )  # fmt: skip
 
 
 def _plan(row: Row, data: Labelled, config: TrainConfig, weights: str | None) -> PlannedHead:

@@ -24,9 +24,14 @@ def write_predictions(
     data: Labelled,
     splits: Sequence[Split],
     *,
+    thresholds: Mapping[str, Sequence[Sequence[float]]],
     task: Task,
 ) -> None:
-    """Write one line per head, seed and test video, with a column of probability per class."""
+    """Write one line per head, seed and test video, with a column of probability per class.
+
+    Args:
+        thresholds: of every head, fold and class, see `train.fitting.tasks.Task.predicted`.
+    """
     labels = as_table(data.labels, len(data.classes))
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.StringIO()
@@ -36,9 +41,11 @@ def write_predictions(
     for label, folds in results.items():
         for result in folds:
             for video, probs in zip(splits[result.fold].test, result.probs, strict=True):
-                said = [data.clips.video_ids[video], data.groups[video]]
+                said = [data.clips.video_ids[video], data.group_names[video]]
                 truth = join_label(data.classes[i] for i in np.flatnonzero(labels[video]))
-                names = [truth, predicted_label(probs, data.classes, task)]
+                of_classes = thresholds[label][result.fold]
+                said_label = predicted_label(probs, data.classes, task, thresholds=of_classes)
+                names = [truth, said_label]
                 shares = (f"{p:.6f}" for p in probs)
                 writer.writerow([label, result.fold, result.seed, *said, *names, *shares])
     write_atomically(path, buffer.getvalue().encode())

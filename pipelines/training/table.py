@@ -14,7 +14,14 @@ from pipelines.training.report import TrainReport
 from train.fitting.config import TrainConfig, parse_config
 from train.fitting.state import Candidate
 from train.fitting.tasks import task_of
-from train.protocol.jobs import FitJob, Selection, select, test_jobs, validation_jobs
+from train.protocol.jobs import (
+    FitJob,
+    Selection,
+    select,
+    test_jobs,
+    validation_jobs,
+    verdict_thresholds,
+)
 from train.protocol.results import Pooled, chosen_by_validation, head_row, pool_tests
 from train.protocol.run_folder import RunFolder, read_document
 from train.protocol.runs import Fit, FoldResult, Labelled
@@ -71,6 +78,23 @@ class TableRow:
             curve_of=lambda job: read(job).curve,
         )  # fmt: skip
 
+    def thresholds(
+        self,
+        read: Callable[[FitJob], Fit],
+        selections: Sequence[Selection],
+        data: Labelled,
+        splits: Sequence[Split],
+    ) -> list[tuple[float, ...]]:
+        """Return by which thresholds the heads of each fold say which classes a video shows."""
+        return [
+            verdict_thresholds(
+                self.label, fold, selection.candidate, splits[fold],
+                labels=data.labels, task=task_of(self.config),
+                probs_of=lambda job: read(job).probs,
+            )
+            for fold, selection in enumerate(selections)
+        ]  # fmt: skip
+
     def tests(self, selections: Sequence[Selection]) -> list[FitJob]:
         """Return the fits that are tested."""
         return list(test_jobs(self.label, selections, num_seeds=self.num_seeds))
@@ -111,6 +135,7 @@ def fill_table(
     """
     task = task_of(config)
     results: dict[str, list[FoldResult]] = {}
+    thresholds: dict[str, list[tuple[float, ...]]] = {}
     reference: Pooled | None = None
     for row in rows:
         read = cache(folder.read)
@@ -128,7 +153,10 @@ def fill_table(
             )
         )  # fmt: skip
         results[row.label] = fits
+        thresholds[row.label] = row.thresholds(read, selections, data, splits)
     if len(rows) > 1:
         assert reference is not None
         report.chosen = chosen_by_validation(results, data, splits, task=task, reference=reference)
-    write_predictions(folder.path / "predictions.csv", results, data, splits, task=task)
+    write_predictions(
+        folder.path / "predictions.csv", results, data, splits, thresholds=thresholds, task=task
+    )

@@ -10,12 +10,16 @@ from features_store.labels import join_label
 from train.fitting.tasks import Task
 
 
-def predicted_label(probs: np.ndarray, classes: Sequence[str], task: Task) -> str:
+def predicted_label(
+    probs: np.ndarray, classes: Sequence[str], task: Task, *, thresholds: Sequence[float] = ()
+) -> str:
     """Return the label that a manifest would have for the predicted classes."""
-    return join_label(classes[i] for i in task.predicted(probs))
+    return join_label(classes[i] for i in task.predicted(probs, thresholds))
 
 
-def verdict(probs: np.ndarray, classes: Sequence[str], task: Task) -> str:
+def verdict(
+    probs: np.ndarray, classes: Sequence[str], task: Task, *, thresholds: Sequence[float] = ()
+) -> str:
     """Return the predicted classes with their probabilities, the likeliest first.
 
     >>> from train.fitting.tasks import MULTI_LABEL
@@ -24,7 +28,7 @@ def verdict(probs: np.ndarray, classes: Sequence[str], task: Task) -> str:
     >>> verdict(np.array([0.3, 0.2]), ["sit", "talk"], MULTI_LABEL)
     'none of the classes (likeliest: sit, 0.30)'
     """
-    found = sorted(task.predicted(probs), key=lambda i: -probs[i])
+    found = sorted(task.predicted(probs, thresholds), key=lambda i: -probs[i])
     if not found:
         likeliest = int(probs.argmax())
         return f"none of the classes (likeliest: {classes[likeliest]}, {probs[likeliest]:.2f})"

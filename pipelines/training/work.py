@@ -79,7 +79,9 @@ class FitWork(Work):
         done = run_fits(group, head.choice, self._data_of(head), split, head.config)
         for job, (fitted, fit) in zip(group.jobs, done, strict=True):
             if job.inner is None:
-                checkpoint = self._table.checkpoint(job, self._store)
+                checkpoint = self._table.checkpoint(
+                    job, self._store, probs_of=lambda other: self._folder.read(other).probs
+                )
                 save_checkpoint(self._folder.checkpoint(job), fitted, checkpoint)
             self._folder.keep(job, fit)
         return FitsDone(group)

@@ -34,6 +34,8 @@ class Checkpoint:
         spec: of the store it was trained on, as in `store.json`; new cubes must agree with it.
         revision: of that store.
         test_ids: videos that the head was not fitted on.
+        thresholds: of the probability of each class, where a video may have several; empty where
+            there is one, and in checkpoints of before: then 0.5.
     """
 
     head: str
@@ -50,6 +52,14 @@ class Checkpoint:
     split_hash: str
     test_ids: tuple[str, ...]
     versions: dict[str, str]
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.thresholds and len(self.thresholds) != len(self.classes):
+            raise ValueError(
+                f"there must be a threshold for each of {len(self.classes)} classes, or none, "
+                f"got {len(self.thresholds)}"
+            )
 
 
 _CHECKPOINT = TypeAdapter(Checkpoint)

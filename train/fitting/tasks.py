@@ -27,6 +27,7 @@ from train.scores.metrics import (
     resampled_precisions,
     score,
 )
+from train.scores.thresholds import USUAL, matching_thresholds
 
 SMALLEST_PROB = 1e-12  # in a logarithm
 
@@ -76,7 +77,15 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def predicted(self, probs: Float[np.ndarray, " classes"]) -> list[int]:
+    def thresholds(
+        self, probs: Float[np.ndarray, "n classes"], labels: Labels
+    ) -> tuple[float, ...]:
+        """Return what `predicted` takes, from validation videos; empty where it takes nothing."""
+
+    @abstractmethod
+    def predicted(
+        self, probs: Float[np.ndarray, " classes"], thresholds: Sequence[float] = ()
+    ) -> list[int]:
         """Return the classes that a video is said to show."""
 
     def clip_probabilities(
@@ -135,7 +144,15 @@ class SingleLabel(Task):
         """Return the balanced accuracy of every draw."""
         return bootstrap(resampled_accuracies, probs.argmax(2), labels, groups)
 
-    def predicted(self, probs: Float[np.ndarray, " classes"]) -> list[int]:
+    def thresholds(
+        self, probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+    ) -> tuple[float, ...]:
+        """Return none: the likeliest class needs no threshold."""
+        return ()
+
+    def predicted(
+        self, probs: Float[np.ndarray, " classes"], thresholds: Sequence[float] = ()
+    ) -> list[int]:
         """Return the likeliest class."""
         return [int(probs.argmax())]
 
@@ -191,9 +208,17 @@ class MultiLabel(Task):
         """Return the mean average precision of every draw that has a class."""
         return bootstrap(resampled_precisions, probs, labels, groups)
 
-    def predicted(self, probs: Float[np.ndarray, " classes"]) -> list[int]:
-        """Return every class of probability 0.5 or more."""
-        return np.flatnonzero(probs >= 0.5).tolist()
+    def thresholds(
+        self, probs: Float[np.ndarray, "n classes"], labels: Bool[np.ndarray, "n classes"]
+    ) -> tuple[float, ...]:
+        """Return `matching_thresholds`."""
+        return matching_thresholds(probs, labels)
+
+    def predicted(
+        self, probs: Float[np.ndarray, " classes"], thresholds: Sequence[float] = ()
+    ) -> list[int]:
+        """Return every class whose probability reaches its threshold; 0.5 where none is given."""
+        return np.flatnonzero(probs >= (np.array(thresholds) if thresholds else USUAL)).tolist()
 
 
 SINGLE_LABEL, MULTI_LABEL = SingleLabel(), MultiLabel()

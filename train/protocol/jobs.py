@@ -122,6 +122,26 @@ def test_jobs(head: str, selections: Sequence[Selection], *, num_seeds: int) -> 
             yield FitJob(head, fold, None, selection.candidate, seed, selection.epochs)
 
 
+def verdict_thresholds(
+    head: str,
+    fold: int,
+    candidate: Candidate,
+    split: Split,
+    *,
+    labels: Labels,
+    task: Task,
+    probs_of: Callable[[FitJob], np.ndarray],
+) -> tuple[float, ...]:
+    """Return what `Task.predicted` takes for a fold, by its validation videos, never by test.
+
+    Args:
+        candidate: that validation chose.
+    """
+    jobs = [FitJob(head, fold, inner, candidate) for inner in range(len(split.inner))]
+    probs = np.concatenate([probs_of(job) for job in jobs])
+    return task.thresholds(probs, labels[np.concatenate([job.asked(split) for job in jobs])])
+
+
 def select(
     head: str,
     candidates: Sequence[Candidate],

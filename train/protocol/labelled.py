@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 
 from features_store.errors import ContractError
 from features_store.labels import NONE_OF_THEM, SEPARATOR, classes_of
-from features_store.manifest import ManifestRow
+from features_store.manifest import ManifestRow, side_of
 from features_store.store import Store
 from train.data.clips import Clips
 from train.data.labels import Labels
@@ -21,6 +21,7 @@ from train.fitting.config import TrainConfig
 from train.fitting.tasks import Task, task_of
 from train.protocol.runs import Labelled
 from train.protocol.splits import Split, make_folds, split_by_manifest
+from train.protocol.ties import refuse_leaks, tied_sets
 
 logger = logging.getLogger("cubereel")
 
@@ -31,7 +32,7 @@ class LabelledRows:
 
     Attributes:
         labels: of `classes`, as their task has them.
-        groups: what the manifest says; a file without a group is one of its own.
+        groups: number of each video's set of tied videos, see `train.protocol.ties`.
     """
 
     rows: tuple[ManifestRow, ...]
@@ -46,17 +47,26 @@ class LabelledRows:
 
 
 def label_rows(
-    rows: Iterable[ManifestRow], *, manifest: Path, num_videos: int, task: Task
+    rows: Iterable[ManifestRow],
+    *,
+    media: Mapping[str, str],
+    manifest: Path,
+    num_videos: int,
+    task: Task,
 ) -> LabelledRows:
     """Return the rows that have a label, in their order.
 
+    Rows without a label tie others too: two spans may be alike by a third that is left out.
+
     Args:
+        media: hash of a video's file by video id, where it is known.
         manifest, num_videos: where the rows are from and of how many videos, for the error.
 
     Raises:
         ContractError: there are labels of too few classes (two, or one where it may be lacking),
             or a label that the task does not allow.
     """
+    rows = list(rows)
     labelled = tuple(row for row in rows if row.label)
     names = [class_names(row, task=task, manifest=manifest) for row in labelled]
     classes = tuple(sorted({name for said in names for name in said}))
@@ -67,7 +77,8 @@ def label_rows(
             + ("classes" if task.multi_label else "two classes or more")
         )
     labels = encode(names, classes, task=task)
-    return LabelledRows(labelled, labels, np.array(group_names(labelled)), classes)
+    groups = tied_sets(rows, media=media)[[bool(row.label) for row in rows]]
+    return LabelledRows(labelled, labels, groups, classes)
 
 
 def class_names(row: ManifestRow, *, task: Task, manifest: Path) -> Sequence[str]:
@@ -135,6 +146,7 @@ def load_labelled(
     manifest, task = store.manifest, task_of(config)
     known = label_rows(
         (manifest[video_id] for video_id in store.ids if video_id in manifest),
+        media=store.media_hashes(),
         manifest=store.path / "manifest.csv",
         num_videos=len(store),
         task=task,
@@ -157,7 +169,8 @@ def load_labelled(
         device=device,
         pages=pages,
     )
-    data = Labelled(clips, known.labels, known.groups, known.classes)
+    names = tuple(group_names(known.rows))
+    data = Labelled(clips, known.labels, known.groups, known.classes, names)
     has_groups = any(row.group for row in known.rows)
     return LoadedVideos(data, has_groups, unlabelled, missing)
 
@@ -165,13 +178,19 @@ def load_labelled(
 def make_splits(
     store: Store, data: Labelled, *, folds: int | None, config: TrainConfig
 ) -> list[Split]:
-    """Return the folds, or the one split that the manifest says."""
+    """Return the folds, or the one split that the manifest says.
+
+    Raises:
+        ContractError: the manifest's split parts what is tied, or has no train or test videos.
+    """
     labels, groups = data.labels, data.groups
     inner = {"inner_folds": config.inner_folds, "seed": config.split_seed}
     if folds is not None:
         return make_folds(labels, groups, num_folds=folds, **inner)
-    manifest = store.manifest
-    said = [manifest[video_id].split for video_id in data.clips.video_ids]
+    rows = [store.manifest[video_id] for video_id in data.clips.video_ids]
+    said = [row.split for row in rows]
     if unused := said.count(""):
         logger.warning("%d labelled videos have no split and are used nowhere", unused)
-    return [split_by_manifest(said, labels, groups, **inner)]
+    split = split_by_manifest(said, labels, groups, **inner)
+    refuse_leaks(rows, [side_of(name) for name in said], media=store.media_hashes())
+    return [split]

@@ -27,13 +27,15 @@ class Labelled:
 
     Attributes:
         labels: of `classes`, as the task that the configuration says has them.
-        groups: no group is on two sides of a split.
+        groups: number of each video's set of tied videos, which no split parts.
+        group_names: what the manifest calls its group.
     """
 
     clips: Clips
     labels: Labels
     groups: np.ndarray
     classes: tuple[str, ...]
+    group_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Which side of a new split every set of videos goes to: near the shares asked for, in every class.
 
-Folds of videos that have one class each are cut by scikit-learn (`train.protocol.splits`); that
-cuts equal parts by one class a video, and here sides are of any size and videos may have several
-classes.
+scikit-learn's `StratifiedGroupKFold` cuts equal parts by one class a video, and less evenly; here
+sides are of any size and videos may have several classes.
 """
 
 from collections.abc import Mapping
@@ -74,14 +73,17 @@ def _place(
 ) -> Int[np.ndarray, " sets"]:
     """Return a side for each set, in this order; the last ones go where nothing is yet."""
     filled = np.zeros_like(expected)
+    misfits = _misfit(filled, expected)
     side_of = np.full(len(counts), -1)
     for i, count in enumerate(counts):
-        costs = _costs(filled, count, expected)
+        after = _misfit(filled + count, expected)
+        costs = after - misfits
         is_empty = filled.sum(1) == 0
         if len(counts) - i <= is_empty.sum():
             costs[~is_empty] = np.inf
-        side_of[i] = costs.argmin()
-        filled[side_of[i]] += count
+        side = side_of[i] = costs.argmin()
+        filled[side] += count
+        misfits[side] = after[side]
     return side_of
 
 
@@ -93,31 +95,23 @@ def _improve(
     """Swap sets of different sides, each with the one that helps most, until no swap helps."""
     filled = np.zeros_like(expected)
     np.add.at(filled, side_of, counts)
+    misfits = _misfit(filled, expected)
     has_swapped = True
     while has_swapped:
         has_swapped = False
         for i in range(len(counts[:SWAPPED_SETS])):
             here, there = side_of[i], side_of[:SWAPPED_SETS]
             shifts = counts[:SWAPPED_SETS] - counts[i]  # what each brings here for what it takes
-            costs = _costs(filled[[here]], shifts, expected[[here]])
-            costs += _costs(filled[there], -shifts, expected[there])
+            costs = _misfit(filled[here] + shifts, expected[[here]]) - misfits[here]
+            costs += _misfit(filled[there] - shifts, expected[there]) - misfits[there]
             costs[there == here] = 0
             j = costs.argmin()
             if costs[j] < -1e-9:
-                filled[side_of[i]] += shifts[j]
+                filled[here] += shifts[j]
                 filled[side_of[j]] -= shifts[j]
-                side_of[i], side_of[j] = side_of[j], side_of[i]
+                side_of[i], side_of[j] = side_of[j], here
+                misfits = _misfit(filled, expected)
                 has_swapped = True
-
-
-def _costs(
-    filled: Float[np.ndarray, "sides classes"],
-    shift: Float[np.ndarray, "*sets classes"],
-    expected: Float[np.ndarray, "sides classes"],
-) -> Float[np.ndarray, " costs"]:
-    """Return how much worse (or, negative, better) sides get when a shift is added to each."""
-    costs: np.ndarray = _misfit(filled + shift, expected) - _misfit(filled, expected)
-    return costs
 
 
 def _misfit(

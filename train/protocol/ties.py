@@ -9,7 +9,10 @@ from jaxtyping import Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from features_store.errors import ContractError
 from features_store.manifest import ManifestRow
+
+NAMED_VIDEOS = 3  # of a side, in a message
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,15 @@ class Leak:
     videos: dict[str, list[str]]
 
     def __str__(self) -> str:
-        named = (f"{side} has {', '.join(map(repr, ids))}" for side, ids in self.videos.items())
+        named = (f"{side} has {_first_of(ids)}" for side, ids in self.videos.items())
         return f"{self.kind} {self.value!r} is on {len(self.videos)} sides: {'; '.join(named)}"
+
+
+def _first_of(ids: Sequence[str]) -> str:
+    """Return some ids in words, and how many more there are."""
+    named = ", ".join(map(repr, ids[:NAMED_VIDEOS]))
+    more = len(ids) - NAMED_VIDEOS
+    return f"{named} and {more} more" if more > 0 else named
 
 
 def find_leaks(
@@ -55,6 +65,18 @@ def find_leaks(
         if len(videos) > 1 and not is_said:
             leaks.append(Leak(kind, value, {side: sorted(videos[side]) for side in sorted(videos)}))
     return leaks
+
+
+def refuse_leaks(
+    rows: Sequence[ManifestRow], sides: Sequence[str], *, media: Mapping[str, str]
+) -> None:
+    """Raise `ContractError` that names the first tie between two sides of a manifest's split."""
+    if leaks := find_leaks(rows, sides, media=media):
+        raise ContractError(
+            f"the split of the manifest parts videos that are alike: {leaks[0]} ({len(leaks)} such "
+            "ties); put tied videos on one side ('cubereel manifest leaks' names all ties, "
+            "'cubereel manifest split' makes a split without)"
+        )
 
 
 def tied_sets(rows: Sequence[ManifestRow], *, media: Mapping[str, str]) -> Int[np.ndarray, " n"]:

@@ -55,6 +55,25 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterat
         yield "  ".join(cells).rstrip()
 
 
+def number(value: float | None) -> str:
+    """Return a score with three digits, or a dash where there is none."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def signed(difference: float, interval: Sequence[float] | None) -> str:
+    """Return a difference with its interval.
+
+    >>> signed(0.047, (0.003, 0.088)), signed(0.047, None)
+    ('+0.047 [+0.003, +0.088]', '+0.047 –')
+    """
+    return f"{difference:+.3f} {bracketed(interval)}"
+
+
+def bracketed(interval: Sequence[float] | None) -> str:
+    """Return an interval, or a dash where there is none."""
+    return "–" if interval is None else f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
+
+
 def format_bytes(num_bytes: float) -> str:
     """Return a size with three digits and a decimal unit.
 

@@ -11,6 +11,11 @@ from typing import Any
 
 import typer
 
+OF_INTERVALS = (
+    "s.e. and intervals are over groups, of these fits: how another training would differ is not "
+    "in them"
+)
+
 
 def print_json(result: Any) -> None:
     """Print a dataclass, or plain values, as one JSON document; what is not finite is null."""

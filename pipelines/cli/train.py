@@ -9,16 +9,11 @@ import typer
 
 from pipelines.cli.arguments import AsJson
 from pipelines.cli.expanding import expand_options
-from pipelines.cli.show import bracketed, number, print_json, print_table, signed
+from pipelines.cli.show import OF_INTERVALS, bracketed, number, print_json, print_table, signed
 from pipelines.training.options import TrainOptions
 
 if TYPE_CHECKING:
     from pipelines.training.report import TrainReport
-
-OF_INTERVALS = (
-    "s.e. and intervals are over groups, of these fits: how another training would differ is not "
-    "in them"
-)
 
 
 def register(app: typer.Typer) -> None:

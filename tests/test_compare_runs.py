@@ -29,8 +29,8 @@ def fit(cubereel, store, out, *arguments):
 def place(tmp_path_factory):
     """Two stores of the same videos with other features, and runs of both."""
     place = tmp_path_factory.mktemp("compare")
-    for shift, name in enumerate(("one", "two")):
-        make_store(place / f"{name}.cubes", VIDEOS, shift=float(shift))
+    for name, order in (("one", VIDEOS), ("two", dict(reversed(VIDEOS.items())))):
+        make_store(place / f"{name}.cubes", order)  # whose values are by position
         write_rows(place / f"{name}.cubes")
     return place
 

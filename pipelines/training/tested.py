@@ -126,8 +126,14 @@ def _read_videos(path: Path, *, head: str) -> list[TestedVideo]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [r for r in csv.DictReader(file) if (r["head"], r["seed"]) == (head, "0")]
-        return [TestedVideo(r["video_id"], int(r["fold"]), r["group"], r["label"]) for r in rows]
+        videos = [TestedVideo(r["video_id"], int(r["fold"]), r["group"], r["label"]) for r in rows]
     except (OSError, KeyError, ValueError, csv.Error) as err:
         raise ContractError(
-            f"{path} cannot be read ({err}); run the same command again to write it anew"
+            f"{path} cannot be read ({err!r}); run the same command again to write it anew"
         ) from err
+    if not videos:
+        raise ContractError(
+            f"{path} has no line of {head!r}, which is in results.json; run the same command again "
+            "to write it anew"
+        )
+    return videos

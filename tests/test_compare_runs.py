@@ -41,7 +41,7 @@ def runs(place):
     from pipelines.training.train import train
     from train.fitting.config import TrainConfig
 
-    config = TrainConfig(epochs=1, clip_frames=2)
+    config = TrainConfig(epochs=20, clip_frames=2, learning_rates=(0.1,))
     for name, heads in (("one", ["mean-pool", "softmax-regression"]),
                         ("two", ["avg-lstm:hidden=3", "mean-pool"])):  # fmt: skip
         train(place / f"{name}.cubes", heads=heads, folds=2, seeds=2, out=place / name,

@@ -13,11 +13,11 @@ from train.fitting.config import TrainConfig
 from train.fitting.losses import sequence_binary_cross_entropy
 from train.fitting.tasks import MULTI_LABEL, task_of
 from train.protocol.splits import make_folds, split_by_manifest
+from train.scores.intervals import leave_out_groups
 from train.scores.metrics import (
     average_precisions,
-    bootstrap,
-    resampled_precision,
-    resampled_precisions,
+    reweighted_precision,
+    reweighted_precisions,
     score,
 )
 
@@ -120,7 +120,7 @@ def test_average_precision_has_its_closed_form_value(ranked, expected):
 
     assert average_precisions(scores[:, None], truth[:, None]) == [pytest.approx(expected)]
     drawn = np.ones((1, 4), int)
-    assert resampled_precision(scores, truth, drawn) == pytest.approx([expected])
+    assert reweighted_precision(scores, truth, drawn) == pytest.approx([expected])
 
 
 @given(st.integers(0, 10**6), st.booleans())
@@ -129,7 +129,7 @@ def test_precision_of_a_draw_is_scikit_learn_s_of_the_drawn_videos(seed, has_tie
     truth, drawn = rng.random(30) < 0.3, rng.integers(0, 4, (3, 30))
     scores = rng.integers(0, 5, 30) / 5.0 if has_ties else rng.random(30)
 
-    for found, counts in zip(resampled_precision(scores, truth, drawn), drawn, strict=True):
+    for found, counts in zip(reweighted_precision(scores, truth, drawn), drawn, strict=True):
         videos = np.repeat(np.arange(30), counts)
         if truth[videos].any():
             expected = average_precision_score(truth[videos], scores[videos])
@@ -152,20 +152,24 @@ def test_a_class_without_videos_is_not_in_the_mean_and_accuracies_are_not_made_u
         score(probs, np.zeros((4, 3), bool))
 
 
-def test_resampled_precisions_spread_as_those_of_redrawn_groups():
+def test_precisions_without_a_group_are_those_of_the_others():
     rng = np.random.default_rng(0)
     table, groups = rng.random((40, 3)) < 0.4, np.repeat(np.arange(10), 4)
     probs = np.clip(table + rng.normal(0, 0.8, (2, 40, 3)), -2, 3)
 
-    resampled = bootstrap(resampled_precisions, probs, table, groups, num_resamples=400)
+    left_out = leave_out_groups(reweighted_precisions, probs, table, groups)
 
-    scores = []
-    for _ in range(400):
-        videos = np.concatenate([np.flatnonzero(groups == g) for g in rng.integers(10, size=10)])
-        scores.append(np.mean([score(p[videos], table[videos]).mean_average_precision
-                               for p in probs]))  # fmt: skip
-    assert resampled.std() == pytest.approx(np.std(scores), rel=0.15)
-    assert resampled.mean() == pytest.approx(np.mean(scores), abs=0.02)
+    assert len(left_out) == 10
+    for group, found in enumerate(left_out):
+        others = groups != group
+        of_seeds = [score(p[others], table[others]).mean_average_precision for p in probs]
+        assert found == pytest.approx(np.mean(of_seeds))
+
+
+def test_a_part_without_any_class_is_missing():
+    table, groups = np.array([[True], [False], [False], [False]]), np.arange(4)
+
+    assert len(leave_out_groups(reweighted_precisions, np.ones((1, 4, 1)), table, groups)) == 3
 
 
 # Splits

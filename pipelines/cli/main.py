@@ -19,6 +19,7 @@ from pipelines.cli import (
     manifest,
     optimise_attention,
     plan,
+    runs,
     statistics,
     status,
     store,
@@ -50,6 +51,7 @@ store_copies.register(store.app)
 exchange.register(store.app)
 statistics.register(store.app)
 app.add_typer(manifest.app, name="manifest")
+app.add_typer(runs.app, name="runs")
 
 
 def main() -> None:

@@ -11,6 +11,11 @@ from typing import Any
 
 import typer
 
+OF_INTERVALS = (
+    "s.e. and intervals are over groups, of these fits: how another training would differ is not "
+    "in them"
+)
+
 
 def print_json(result: Any) -> None:
     """Print a dataclass, or plain values, as one JSON document; what is not finite is null."""
@@ -53,6 +58,25 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterat
             for i, (c, w) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()
+
+
+def number(value: float | None) -> str:
+    """Return a score with three digits, or a dash where there is none."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def signed(difference: float, interval: Sequence[float] | None) -> str:
+    """Return a difference with its interval.
+
+    >>> signed(0.047, (0.003, 0.088)), signed(0.047, None)
+    ('+0.047 [+0.003, +0.088]', '+0.047 –')
+    """
+    return f"{difference:+.3f} {bracketed(interval)}"
+
+
+def bracketed(interval: Sequence[float] | None) -> str:
+    """Return an interval, or a dash where there is none."""
+    return "–" if interval is None else f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
 def format_bytes(num_bytes: float) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from pipelines.cli.arguments import AsJson
 from pipelines.cli.expanding import expand_options
-from pipelines.cli.show import print_json, print_table
+from pipelines.cli.show import OF_INTERVALS, bracketed, number, print_json, print_table, signed
 from pipelines.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -55,40 +55,57 @@ def train(
 
 
 def print_report(report: TrainReport) -> None:
-    """Print the table of a run, and where everything is."""
-    from train.scores.metrics import Scores
-
-    is_only = report.config["multi_label"]
-    columns = Scores.names("column")
-    scores = {name: columns[name] for name in ([report.metric] if is_only else columns)}
-    rows = []
-    for row in report.heads:
-        first, *others = (f"{getattr(row, name):.3f}" for name in scores)
-        error = [f"{row.standard_error:.3f}", _signed(row.difference, row.interval)]
-        figures = [f"{row.validation_score:.3f}", f"{row.num_parameters}", f"{row.seconds:.0f}"]
-        rows.append([row.head, first, *error, *others, *figures])
-    first, *others = scores.values()
-    error = ["s.e.", "to the first (95 %)"]
-    print_table(["head", first, *error, *others, "validation", "parameters", "seconds"], rows)
+    """Print the table of a run, what its numbers are, and where everything is."""
+    print_table(*_columns_and_rows(report))
     if report.chosen:
+        chosen = report.chosen
         typer.echo(
-            f"chosen by validation in each fold ({', '.join(report.chosen['head_of_fold'])}): "
-            f"{first} {report.chosen[report.metric]:.3f} "
-            f"± {report.chosen['standard_error']:.3f}, "
-            f"{_signed(report.chosen['difference'], report.chosen['interval'])} to the first"
+            f"chosen by validation in each fold ({', '.join(chosen['head_of_fold'])}): "
+            f"{_scores(report)[report.metric]} {chosen[report.metric]:.3f} "
+            f"± {number(chosen['standard_error'])}, "
+            f"{signed(chosen['difference'], chosen['interval'])} to the first"
         )
     typer.echo(
         f"{report.num_videos} videos, {report.num_groups} groups, {len(report.classes)} classes, "
-        f"{len(report.split_hashes)} test splits, {_seeds(report)} seeds; s.e. over groups"
+        f"{len(report.split_hashes)} test splits, {_seeds(report)} seeds"
     )
+    typer.echo(
+        "validation: the best of a head's candidates by its own videos, hence too high"
+        + ("; all: holds for all heads at once" if _has_bands(report) else "")
+    )
+    typer.echo(OF_INTERVALS)
     typer.echo(f"results: {report.run}/results.json")
+
+
+def _columns_and_rows(report: TrainReport) -> tuple[list[str], list[list[str]]]:
+    scores, rows = _scores(report), []
+    for row in report.heads:
+        first, *others = (f"{getattr(row, name):.3f}" for name in scores)
+        error = [number(row.standard_error), number(row.seeds_deviation)]
+        band = [bracketed(row.band)] if _has_bands(report) else []
+        figures = [f"{row.validation_score:.3f}", f"{row.num_parameters}", f"{row.seconds:.0f}"]
+        difference = [signed(row.difference, row.interval), *band]
+        rows.append([row.head, first, *error, *difference, *others, *figures])
+    first, *others = scores.values()
+    band = ["all (95 %)"] if _has_bands(report) else []
+    columns = ["head", first, "s.e.", "seeds sd", "to the first (95 %)", *band, *others]
+    return [*columns, "validation", "parameters", "seconds"], rows
+
+
+def _scores(report: TrainReport) -> dict[str, str]:
+    """Return the scores that are shown, the one that heads are compared by first."""
+    from train.scores.metrics import Scores
+
+    columns = Scores.names("column")
+    is_only = report.config["multi_label"]
+    return {name: columns[name] for name in ([report.metric] if is_only else columns)}
+
+
+def _has_bands(report: TrainReport) -> bool:
+    return len(report.heads) > 2
 
 
 def _seeds(report: TrainReport) -> str:
     """Return how many seeds the heads have; those that were there before may have others."""
     numbers = sorted({len(row.seeds) for row in report.heads})
     return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-
-
-def _signed(difference: float, interval: tuple[float, float]) -> str:
-    return f"{difference:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"

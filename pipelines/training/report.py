@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from features_store.spec import canonical_json
 from features_store.store import Store
 from train.fitting.checkpoint import library_versions
@@ -20,6 +22,8 @@ from train.protocol.runs import Labelled, warn_of_missing_classes
 from train.protocol.splits import Split, split_hash
 
 logger = logging.getLogger("cubereel")
+
+FEW_GROUPS = 20
 
 
 @dataclass
@@ -75,18 +79,27 @@ def begin_report(
         config=config.model_dump(),
         num_seeds=num_seeds,
         versions=library_versions(),
-        warnings=[*warn_of_missing_classes(data, splits), *_warn(store, loaded)],
+        warnings=[*warn_of_missing_classes(data, splits), *_warn(store, loaded, splits)],
         metric=task_of(config).metric,
     )
 
 
-def _warn(store: Store, loaded: LoadedVideos) -> list[str]:
+def _warn(store: Store, loaded: LoadedVideos, splits: Sequence[Split]) -> list[str]:
     """Log and return what is doubtful about the videos."""
     ids, warnings = loaded.data.clips.video_ids, []
     if not loaded.has_groups:
         warnings.append("the manifest has no groups: each video is its own")
     if num_partial := len(set(ids).intersection(store.partial_ids)):
         warnings.append(f"{num_partial} of {len(ids)} videos are partial: they break off")
+    tested = np.concatenate([split.test for split in splits])
+    num_tested = len(np.unique(loaded.data.groups[tested]))
+    if num_tested == 1:
+        warnings.append("all test videos are of one group: there is no s.e. and no interval")
+    elif num_tested < FEW_GROUPS:
+        warnings.append(
+            f"the test videos are of {num_tested} groups, fewer than {FEW_GROUPS}: take their "
+            "intervals for rough"
+        )
     for warning in warnings:
         logger.warning("%s", warning)
     return warnings

@@ -22,7 +22,7 @@ from train.protocol.jobs import (
     validation_jobs,
     verdict_thresholds,
 )
-from train.protocol.results import Pooled, chosen_by_validation, head_row, pool_tests
+from train.protocol.results import chosen_by_validation, differences, head_row, pool_tests
 from train.protocol.run_folder import RunFolder, read_document
 from train.protocol.runs import Fit, FoldResult, Labelled
 from train.protocol.splits import Split
@@ -136,27 +136,28 @@ def fill_table(
     task = task_of(config)
     results: dict[str, list[FoldResult]] = {}
     thresholds: dict[str, list[tuple[float, ...]]] = {}
-    reference: Pooled | None = None
+    seconds = []
     for row in rows:
         read = cache(folder.read)
         selections = row.selections(read, splits)
         tests = row.tests(selections)
-        fits = [FoldResult(j.fold, j.seed, selections[j.fold], read(j)) for j in tests]
-        seconds = sum(read(job).seconds for job in [*row.validation(splits), *tests])
-        pooled = pool_tests(fits, data, splits, task=task)
-        reference = reference or pooled
+        results[row.label] = [
+            FoldResult(j.fold, j.seed, selections[j.fold], read(j)) for j in tests
+        ]
+        thresholds[row.label] = row.thresholds(read, selections, data, splits)
+        seconds.append(sum(read(job).seconds for job in [*row.validation(splits), *tests]))
+    pooled = [pool_tests(results[row.label], data, splits, task=task) for row in rows]
+    to_first = differences([(each, pooled[0]) for each in pooled])
+    for row, each, difference, took in zip(rows, pooled, to_first, seconds, strict=True):
         report.heads.append(
             head_row(
-                row.label, fits, pooled,
-                reference=reference, layers=row.config.layers, seconds=seconds,
+                row.label, results[row.label], each,
+                difference=difference, layers=row.config.layers, seconds=took,
                 settings=row.differs_from(config),
             )
         )  # fmt: skip
-        results[row.label] = fits
-        thresholds[row.label] = row.thresholds(read, selections, data, splits)
     if len(rows) > 1:
-        assert reference is not None
-        report.chosen = chosen_by_validation(results, data, splits, task=task, reference=reference)
+        report.chosen = chosen_by_validation(results, data, splits, task=task, reference=pooled[0])
     write_predictions(
         folder.path / "predictions.csv", results, data, splits, thresholds=thresholds, task=task
     )

@@ -20,11 +20,11 @@ from train.fitting.losses import (
     sequence_binary_cross_entropy,
     sequence_cross_entropy,
 )
+from train.scores.intervals import leave_out_groups
 from train.scores.metrics import (
     balanced_accuracy,
-    bootstrap,
-    resampled_accuracies,
-    resampled_precisions,
+    reweighted_accuracies,
+    reweighted_precisions,
     score,
 )
 from train.scores.thresholds import USUAL, matching_thresholds
@@ -68,13 +68,10 @@ class Task(ABC):
         """Return the metric, of which more is better, and a loss that decides between equals."""
 
     @abstractmethod
-    def resampled(
+    def left_out(
         self, probs: Float[np.ndarray, "seeds n classes"], labels: Labels, groups: np.ndarray
-    ) -> Float[np.ndarray, " resamples"]:
-        """Return the metric, its mean over seeds, of videos drawn anew by group.
-
-        The draws depend on groups and labels alone, so that those of two heads are the same.
-        """
+    ) -> Float[np.ndarray, " parts"]:
+        """Return the metric, its mean over seeds, without the videos of each group in turn."""
 
     @abstractmethod
     def thresholds(
@@ -135,14 +132,14 @@ class SingleLabel(Task):
         loss = float(np.mean([of_truth[labels == c].mean() for c in np.unique(labels)]))
         return balanced_accuracy(probs.argmax(1), labels), loss
 
-    def resampled(
+    def left_out(
         self,
         probs: Float[np.ndarray, "seeds n classes"],
         labels: Int[np.ndarray, " n"],
         groups: np.ndarray,
-    ) -> Float[np.ndarray, " resamples"]:
-        """Return the balanced accuracy of every draw."""
-        return bootstrap(resampled_accuracies, probs.argmax(2), labels, groups)
+    ) -> Float[np.ndarray, " parts"]:
+        """Return the balanced accuracy of every part."""
+        return leave_out_groups(reweighted_accuracies, probs.argmax(2), labels, groups)
 
     def thresholds(
         self, probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
@@ -199,14 +196,14 @@ class MultiLabel(Task):
         of_truth = -np.log(np.maximum(np.where(labels, probs, 1 - probs), SMALLEST_PROB))
         return score(probs, labels).mean_average_precision, float(of_truth.sum(1).mean())
 
-    def resampled(
+    def left_out(
         self,
         probs: Float[np.ndarray, "seeds n classes"],
         labels: Bool[np.ndarray, "n classes"],
         groups: np.ndarray,
-    ) -> Float[np.ndarray, " resamples"]:
-        """Return the mean average precision of every draw that has a class."""
-        return bootstrap(resampled_precisions, probs, labels, groups)
+    ) -> Float[np.ndarray, " parts"]:
+        """Return the mean average precision of every part that has a class."""
+        return leave_out_groups(reweighted_precisions, probs, labels, groups)
 
     def thresholds(
         self, probs: Float[np.ndarray, "n classes"], labels: Bool[np.ndarray, "n classes"]

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.data.labels import Labels
 from train.fitting.state import Candidate, best_epoch
+from train.fitting.tasks import Task
 from train.protocol.splits import Split
 
 Curve = Sequence[tuple[float, float]]

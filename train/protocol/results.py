@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from train.data.labels import Labels
 from train.fitting.tasks import Task
 from train.protocol.runs import FoldResult, Labelled
 from train.protocol.splits import Split
-from train.scores.metrics import Metrics, Scores, paired_interval, score
+from train.scores.intervals import Interval, bands, interval, standard_error
+from train.scores.metrics import Metrics, Scores, score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +23,13 @@ class HeadRow(Scores):
 
     Attributes:
         settings: in which its training differs from what the whole run was told.
-        standard_error, validation_score: of the report's metric.
+        standard_error: of the report's metric, over groups; None where there is one group.
+        seeds_deviation: of the report's metric, over seeds; None where there is one seed.
         difference: in the report's metric, to the first head of the table.
-        interval: of that difference, 95 %, by a bootstrap over groups that is paired.
+        interval: of that difference, 95 %, over groups and paired; None as the standard error.
+        band: the same, made wide enough to hold for all heads of the table at once.
+        validation_score: of the report's metric, of what validation chose: the largest of as many
+            as there were candidates, hence too high.
         seconds: that all its fits took, those for validation included.
         seeds: all metrics of each seed.
         selections: what validation chose in each fold.
@@ -31,9 +38,11 @@ class HeadRow(Scores):
     head: str
     layers: list[str]
     settings: dict[str, Any]
-    standard_error: float
+    standard_error: float | None
+    seeds_deviation: float | None
     difference: float
-    interval: tuple[float, float]
+    interval: Interval | None
+    band: Interval | None
     validation_score: float
     num_parameters: int
     seconds: float
@@ -48,12 +57,12 @@ class Pooled:
     Attributes:
         metric: the field of `metrics` that heads are compared by.
         metrics: of each seed.
-        resampled: the metric, its mean over seeds, in 1,000 draws of groups.
+        left_out: the metric, its mean over seeds, without each group in turn.
     """
 
     metric: str
     metrics: list[Metrics]
-    resampled: np.ndarray
+    left_out: np.ndarray
 
     def mean(self, name: str) -> Any:
         """Return the mean of a score over seeds; None where it does not apply."""
@@ -66,9 +75,38 @@ class Pooled:
         return float(self.mean(self.metric))
 
     @property
-    def standard_error(self) -> float:
-        """Of the metric, over groups."""
-        return float(np.std(self.resampled, ddof=1))
+    def standard_error(self) -> float | None:
+        """Of the metric, over groups; None where there is one group."""
+        return standard_error(self.left_out)
+
+    @property
+    def seeds_deviation(self) -> float | None:
+        """Of the metric, over seeds; None where there is one seed."""
+        of_seeds = [getattr(m, self.metric) for m in self.metrics]
+        return float(np.std(of_seeds, ddof=1)) if len(of_seeds) > 1 else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two heads on the same videos; intervals are None where there is one group.
+
+    Attributes:
+        interval: 95 %, of this difference alone.
+        band: 95 %, of all differences that are looked at together.
+    """
+
+    difference: float
+    interval: Interval | None
+    band: Interval | None
+
+
+def differences(pairs: Sequence[tuple[Pooled, Pooled]]) -> list[Difference]:
+    """Return the difference of each pair, the first less the second; all are of the same videos."""
+    values = [one.score - other.score for one, other in pairs]
+    left_out = np.stack([one.left_out - other.left_out for one, other in pairs])
+    intervals = [interval(*each) for each in zip(values, left_out, strict=True)]
+    found = zip(values, intervals, bands(values, left_out), strict=True)
+    return [Difference(*each) for each in found]
 
 
 def pool_tests(
@@ -80,8 +118,15 @@ def pool_tests(
     videos = np.concatenate([splits[fold].test for fold in folds])
     labels = data.labels[videos]
     pooled = [np.concatenate([probs_of[seed, fold] for fold in folds]) for seed in sorted(seeds)]
-    resampled = task.resampled(np.stack(pooled), labels, data.groups[videos])
-    return Pooled(task.metric, [score(probs, labels) for probs in pooled], resampled)
+    return pool(np.stack(pooled), labels, data.groups[videos], task=task)
+
+
+def pool(
+    probs: Float[np.ndarray, "seeds n classes"], labels: Labels, groups: np.ndarray, *, task: Task
+) -> Pooled:
+    """Score predictions of all tested videos."""
+    metrics = [score(of_seed, labels) for of_seed in probs]
+    return Pooled(task.metric, metrics, task.left_out(probs, labels, groups))
 
 
 def head_row(
@@ -89,20 +134,20 @@ def head_row(
     results: Sequence[FoldResult],
     pooled: Pooled,
     *,
-    reference: Pooled,
+    difference: Difference,
     layers: Sequence[str],
     settings: Mapping[str, Any],
     seconds: float,
 ) -> HeadRow:
-    """Return a head's row; `reference` is the first head of the table, which may be this one."""
+    """Return a head's row; its difference is to the first head of the table, which may be it."""
     selections = {r.fold: r.selection for r in results}
     return HeadRow(
         head=label,
         layers=list(layers),
         settings=dict(settings),
         standard_error=pooled.standard_error,
-        difference=pooled.score - reference.score,
-        interval=paired_interval(pooled.resampled, reference.resampled),
+        seeds_deviation=pooled.seeds_deviation,
+        **asdict(difference),
         validation_score=float(np.mean([s.validation_score for s in selections.values()])),
         num_parameters=results[0].fit.num_parameters,
         seconds=round(seconds, 1),
@@ -135,10 +180,11 @@ def chosen_by_validation(
         heads.append(best)
         chosen += by_head[best]
     pooled = pool_tests(chosen, data, splits, task=task)
+    (difference,) = differences([(pooled, reference)])
     return {
         "head_of_fold": heads,
         pooled.metric: pooled.score,
         "standard_error": pooled.standard_error,
-        "difference": pooled.score - reference.score,
-        "interval": paired_interval(pooled.resampled, reference.resampled),
+        "difference": difference.difference,
+        "interval": difference.interval,
     }

@@ -1,11 +1,13 @@
-"""How good predictions are: scikit-learn's numbers, and how far chance moves them."""
+"""How good predictions are: scikit-learn's numbers, and the same of parts of the videos.
 
-from collections.abc import Callable
+What is *reweighted* takes how often each video counts in each of many parts at once.
+"""
+
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -15,8 +17,6 @@ from sklearn.metrics import (
 
 from features_store.errors import ContractError
 from train.data.labels import Labels, as_table
-
-RESAMPLED_VALUES = 2**21  # of one array while resampling
 
 
 def average_precisions(
@@ -29,70 +29,34 @@ def average_precisions(
     ]
 
 
-def bootstrap(
-    metric: Callable[[np.ndarray, np.ndarray, np.ndarray], Float[np.ndarray, " draws"]],
-    outputs: Shaped[np.ndarray, "seeds n *classes"],
-    labels: Labels,
-    groups: np.ndarray,
-    *,
-    num_resamples: int = 1000,
-) -> Float[np.ndarray, " resamples"]:
-    """Return a metric, its mean over seeds, of videos drawn anew by group.
-
-    Videos of a group are alike, so whole groups are drawn, with replacement; a draw in which a
-    class does not occur averages over those that do, and one without any class is left out. The
-    draws depend on groups and labels alone: those of two heads are the same, and their differences
-    are paired.
-
-    Args:
-        metric: takes outputs, labels and how often each video is drawn in each of some draws
-            (draws, n), as many at once as are few enough values.
-        outputs: what the metric takes: predictions, or probabilities.
-    """
-    rng = np.random.default_rng(0)
-    names, members = np.unique(groups, return_inverse=True)
-    at_once = max(1, RESAMPLED_VALUES // len(groups))
-    blocks = []
-    for start in range(0, num_resamples, at_once):
-        num_draws = min(at_once, num_resamples - start)
-        drawn = rng.integers(len(names), size=(num_draws, len(names)))
-        counts = np.stack([np.bincount(row, minlength=len(names)) for row in drawn])
-        blocks.append(metric(outputs, labels, counts[:, members]))
-    scores = np.concatenate(blocks)
-    kept: np.ndarray = scores[~np.isnan(scores)]
-    return kept
-
-
-def resampled_accuracies(
+def reweighted_accuracies(
     predictions: Int[np.ndarray, "seeds n"],
     labels: Int[np.ndarray, " n"],
-    drawn: Int[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
-    """Return the balanced accuracy of every draw, its mean over seeds."""
-    table, weights = as_table(labels, int(labels.max()) + 1), drawn.astype(float)
+    counts: Int[np.ndarray, "parts n"],
+) -> Float[np.ndarray, " parts"]:
+    """Return the balanced accuracy of every part, its mean over seeds."""
+    table, weights = as_table(labels, int(labels.max()) + 1), counts.astype(float)
     of_class = weights @ table
     right = np.stack([weights @ (table & hits[:, None]) for hits in predictions == labels], axis=1)
-    scores = []
-    for hits, counts in zip(right, of_class, strict=True):
-        recalls = np.compress(counts > 0, hits, axis=1) / counts[counts > 0]
-        scores.append(recalls.mean(1).mean())
-    return np.array(scores)
+    recalls = right / np.maximum(of_class, 1)[:, None]  # 0 of a class that does not occur
+    scores: np.ndarray = (recalls.sum(2) / (of_class > 0).sum(1)[:, None]).mean(1)
+    return scores
 
 
-def resampled_precisions(
+def reweighted_precisions(
     probs: Float[np.ndarray, "seeds n classes"],
     table: Bool[np.ndarray, "n classes"],
-    drawn: Int[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
-    """Return the mean average precision of every draw, its mean over seeds; nan without a class.
+    counts: Int[np.ndarray, "parts n"],
+) -> Float[np.ndarray, " parts"]:
+    """Return the mean average precision of every part, its mean over seeds; nan without a class.
 
-    Summed class by class, since a hundred classes of a thousand draws would be much at once.
+    Summed class by class, since a hundred classes of a thousand parts would be much at once.
     """
     means = []
     for of_seed in probs:
-        total, num_present = np.zeros(len(drawn)), np.zeros(len(drawn))
+        total, num_present = np.zeros(len(counts)), np.zeros(len(counts))
         for scores, truth in zip(of_seed.T, table.T, strict=True):
-            precision = resampled_precision(scores, truth, drawn)
+            precision = reweighted_precision(scores, truth, counts)
             total += np.nan_to_num(precision)
             num_present += ~np.isnan(precision)
         means.append(np.where(num_present > 0, total, np.nan) / np.maximum(num_present, 1))
@@ -100,17 +64,17 @@ def resampled_precisions(
     return mean
 
 
-def resampled_precision(
+def reweighted_precision(
     scores: Float[np.ndarray, " n"],
     truth: Bool[np.ndarray, " n"],
-    drawn: Int[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
-    """Return the average precision of one class in every draw; nan where no video has it."""
+    counts: Int[np.ndarray, "parts n"],
+) -> Float[np.ndarray, " parts"]:
+    """Return the average precision of one class in every part; nan where no video has it."""
     order = np.argsort(-scores, kind="stable")
     # A step ends where the next score is lower.
     ends = np.flatnonzero(np.append(np.diff(scores[order]) < 0, True))
-    found = drawn[:, order].cumsum(1)[:, ends]
-    right = (drawn * truth)[:, order].cumsum(1)[:, ends]
+    found = counts[:, order].cumsum(1)[:, ends]
+    right = (counts * truth)[:, order].cumsum(1)[:, ends]
     newly = np.diff(right, axis=1, prepend=0)
     num_positives = right[:, -1]
     summed = (newly * right / np.maximum(found, 1)).sum(1)
@@ -199,14 +163,6 @@ def balanced_accuracy(predictions: Int[np.ndarray, " n"], labels: Int[np.ndarray
     0.5
     """
     return float(recall_score(labels, predictions, labels=np.unique(labels), average="macro"))
-
-
-def paired_interval(
-    scores: Float[np.ndarray, " resamples"], reference: Float[np.ndarray, " resamples"]
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the difference of two heads' bootstrap scores."""
-    low, high = np.percentile(scores - reference, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def aggregate(

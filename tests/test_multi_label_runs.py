@@ -122,7 +122,7 @@ def test_a_table_of_several_labels_begins_with_mean_average_precision(cubereel, 
 
     assert cubereel("train", planted, *arguments, *QUICK) == 0
     columns = re.split("  +", cubereel.out.splitlines()[0])
-    compared = ["mAP", "s.e.", "to the first (95 %)", "validation"]
+    compared = ["mAP", "s.e.", "seeds sd", "to the first (95 %)", "validation"]
     assert columns == ["head", *compared, "parameters", "seconds"]
     assert "): mAP " in cubereel.out
 

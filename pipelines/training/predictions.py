@@ -29,6 +29,8 @@ def write_predictions(
 ) -> None:
     """Write one line per head, seed and test video, with a column of probability per class.
 
+    Videos of one ``set`` are tied, by their group, their file or their content.
+
     Args:
         thresholds: of every head, fold and class, see `train.fitting.tasks.Task.predicted`.
     """
@@ -36,12 +38,13 @@ def write_predictions(
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    columns = ["head", "fold", "seed", "video_id", "group", "label", "prediction"]
+    columns = ["head", "fold", "seed", "video_id", "group", "set", "label", "prediction"]
     writer.writerow([*columns, *(f"p({name})" for name in data.classes)])
     for label, folds in results.items():
         for result in folds:
             for video, probs in zip(splits[result.fold].test, result.probs, strict=True):
-                said = [data.clips.video_ids[video], data.group_names[video]]
+                ties = [data.group_names[video], data.groups[video]]
+                said = [data.clips.video_ids[video], *ties]
                 truth = join_label(data.classes[i] for i in np.flatnonzero(labels[video]))
                 of_classes = thresholds[label][result.fold]
                 said_label = predicted_label(probs, data.classes, task, thresholds=of_classes)

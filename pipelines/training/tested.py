@@ -25,7 +25,7 @@ from train.protocol.run_folder import RunFolder, read_document
 
 @dataclass(frozen=True)
 class TestedVideo:
-    """A test video, with its label as a manifest says it."""
+    """A test video, with its label as a manifest says it, and the number of its set of ties."""
 
     video_id: str
     fold: int
@@ -35,10 +35,10 @@ class TestedVideo:
 
 @dataclass(frozen=True)
 class TestedHead:
-    """A row of a table: what was tested in each fold, and with how many seeds."""
+    """A row of a table: candidate and epochs tested in each fold, and with how many seeds."""
 
     label: str
-    candidates: list[Candidate]
+    chosen: list[tuple[Candidate, int | None]]
     num_seeds: int
 
 
@@ -102,10 +102,10 @@ class TestedRun:
         """
         row, folder = self.heads[head], RunFolder(self.path)
         tested: dict[tuple[int, str], np.ndarray] = {}
-        for fold, candidate in enumerate(row.candidates):
+        for fold, (candidate, epochs) in enumerate(row.chosen):
             ids = [video.video_id for video in self.videos if video.fold == fold]
             for seed in range(row.num_seeds):
-                job = FitJob(head, fold, None, candidate, seed)
+                job = FitJob(head, fold, None, candidate, seed, epochs)
                 probs = folder.read(job).probs
                 if probs.shape != (len(ids), len(self.classes)):
                     raise ContractError(
@@ -117,8 +117,8 @@ class TestedRun:
 
 
 def _tested_head(row: dict[str, Any]) -> TestedHead:
-    candidates = [Candidate(**selection["candidate"]) for selection in row["selections"]]
-    return TestedHead(row["head"], candidates, len(row["seeds"]))
+    chosen = [(Candidate(**each["candidate"]), each["epochs"]) for each in row["selections"]]
+    return TestedHead(row["head"], chosen, len(row["seeds"]))
 
 
 def _read_videos(path: Path, *, head: str) -> list[TestedVideo]:
@@ -126,7 +126,7 @@ def _read_videos(path: Path, *, head: str) -> list[TestedVideo]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [r for r in csv.DictReader(file) if (r["head"], r["seed"]) == (head, "0")]
-        videos = [TestedVideo(r["video_id"], int(r["fold"]), r["group"], r["label"]) for r in rows]
+        videos = [TestedVideo(r["video_id"], int(r["fold"]), r["set"], r["label"]) for r in rows]
     except (OSError, KeyError, ValueError, csv.Error) as err:
         raise ContractError(
             f"{path} cannot be read ({err!r}); run the same command again to write it anew"

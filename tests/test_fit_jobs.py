@@ -198,6 +198,32 @@ def _results(run):
     return json.loads((run / "results.json").read_bytes())["heads"]
 
 
+def test_an_ensemble_is_the_mean_of_the_heads_that_validation_likes_best(store):
+    labels = np.arange(8) % 2
+    splits = make_folds(labels, np.arange(8), num_folds=2, inner_folds=1, seed=0)
+    data = Labelled(Clips.__new__(Clips), labels, np.arange(8), ("a", "b"), ("",) * 8)
+    right = np.eye(2)[labels]
+    said = {"right": (right, 0.9), "wrong": (0.9 - 0.8 * right, 0.8), "worst": (1 - right, 0.1)}
+    results = {
+        head: [
+            FoldResult(
+                fold, seed, Selection(Candidate(0.1, 0.0), 1.0, validation),
+                Fit(probs[split.test], [0.0], 1, 0.0, [], 1),
+            )
+            for fold, split in enumerate(splits)
+            for seed in (0, 1)
+        ]
+        for head, (probs, validation) in said.items()
+    }  # fmt: skip
+    reference = pool_tests(results["worst"], data, splits, task=SINGLE_LABEL)
+    ensemble = chosen_by_validation(
+        results, data, splits, task=SINGLE_LABEL, reference=reference, num_heads=2
+    )
+    assert ensemble["head_of_fold"] == ["right + wrong", "right + wrong"]
+    # (1 + 0.1) / 2 is above (0 + 0.9) / 2: the right one is surer.
+    assert (ensemble["balanced_accuracy"], ensemble["difference"]) == (1, 1)
+
+
 def test_heads_are_added_to_the_table_of_a_run(store, tmp_path):
     first = _train(store, tmp_path, heads=HEADS[:1])
     both = _train(store, tmp_path, heads=["max-lstm:hidden=3"], seeds=1)

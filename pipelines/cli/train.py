@@ -57,14 +57,14 @@ def train(
 def print_report(report: TrainReport) -> None:
     """Print the table of a run, what its numbers are, and where everything is."""
     print_table(*_columns_and_rows(report))
-    if report.chosen:
-        chosen = report.chosen
-        typer.echo(
-            f"chosen by validation in each fold ({', '.join(chosen['head_of_fold'])}): "
-            f"{_scores(report)[report.metric]} {chosen[report.metric]:.3f} "
-            f"± {number(chosen['standard_error'])}, "
-            f"{signed(chosen['difference'], chosen['interval'])} to the first"
-        )
+    for what, found in (("chosen", report.chosen), ("three together, chosen", report.ensemble)):
+        if found:
+            typer.echo(
+                f"{what} by validation in each fold ({', '.join(found['head_of_fold'])}): "
+                f"{_scores(report)[report.metric]} {found[report.metric]:.3f} "
+                f"± {number(found['standard_error'])}, "
+                f"{signed(found['difference'], found['interval'])} to the first"
+            )
     typer.echo(
         f"{report.num_videos} videos, {report.num_groups} groups, {len(report.classes)} classes, "
         f"{len(report.split_hashes)} test splits, {_seeds(report)} seeds"

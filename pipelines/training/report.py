@@ -32,6 +32,8 @@ class TrainReport:
 
     Attributes:
         revision: of the store: which shards it consisted of.
+        chosen, ensemble: the head, and the three heads, that each fold's validation liked best;
+            empty where there are no more heads than that.
         metric: the score that heads are chosen and compared by, a field of every row.
     """
 
@@ -52,6 +54,7 @@ class TrainReport:
     metric: str
     heads: list[HeadRow] = field(default_factory=list)
     chosen: dict[str, Any] = field(default_factory=dict)
+    ensemble: dict[str, Any] = field(default_factory=dict)
 
 
 def begin_report(

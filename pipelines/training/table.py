@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from features_store.errors import ContractError, UsageError
@@ -26,6 +26,8 @@ from train.protocol.results import chosen_by_validation, differences, head_row, 
 from train.protocol.run_folder import RunFolder, read_document
 from train.protocol.runs import Fit, FoldResult, Labelled
 from train.protocol.splits import Split
+
+ENSEMBLE_HEADS = 3
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,12 @@ def fill_table(
             )
         )  # fmt: skip
     if len(rows) > 1:
-        report.chosen = chosen_by_validation(results, data, splits, task=task, reference=pooled[0])
+        choose = partial(
+            chosen_by_validation, results, data, splits, task=task, reference=pooled[0]
+        )
+        report.chosen = choose()
+        if len(rows) > ENSEMBLE_HEADS:
+            report.ensemble = choose(num_heads=ENSEMBLE_HEADS)
     write_predictions(
         folder.path / "predictions.csv", results, data, splits, thresholds=thresholds, task=task
     )

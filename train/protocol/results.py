@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -164,27 +164,37 @@ def chosen_by_validation(
     *,
     task: Task,
     reference: Pooled,
+    num_heads: int = 1,
 ) -> dict[str, Any]:
-    """Score the head that each fold's own validation videos choose; no test video is asked.
+    """Score the heads that each fold's own validation videos like best; no test video is asked.
 
-    Of the seeds that all heads have, since each seed is scored over all folds.
+    Of several the mean of their probabilities counts. Of the seeds that all heads have, since each
+    seed is scored over all folds.
     """
     seeds = set.intersection(*({r.seed for r in rs} for rs in results.values()))
-    heads, chosen = [], []
+    names, chosen = [], []
     for fold in range(len(splits)):
-        by_head = {
-            label: [r for r in rs if r.fold == fold and r.seed in seeds]
+        of_fold = {
+            label: {r.seed: r for r in rs if r.fold == fold and r.seed in seeds}
             for label, rs in results.items()
         }
-        best = max(by_head, key=lambda label: by_head[label][0].selection.rank)
-        heads.append(best)
-        chosen += by_head[best]
+        ranks = {label: next(iter(rs.values())).selection.rank for label, rs in of_fold.items()}
+        best = sorted(of_fold, key=lambda label: ranks[label], reverse=True)[:num_heads]
+        names.append(" + ".join(best))
+        chosen += [_mean([of_fold[label][seed] for label in best]) for seed in sorted(seeds)]
     pooled = pool_tests(chosen, data, splits, task=task)
     (difference,) = differences([(pooled, reference)])
     return {
-        "head_of_fold": heads,
+        "head_of_fold": names,
         pooled.metric: pooled.score,
         "standard_error": pooled.standard_error,
         "difference": difference.difference,
         "interval": difference.interval,
     }
+
+
+def _mean(results: Sequence[FoldResult]) -> FoldResult:
+    """Return the first of several heads' results, with the mean of their probabilities."""
+    first = results[0]
+    probs = np.mean([result.probs for result in results], axis=0)
+    return replace(first, fit=replace(first.fit, probs=probs))

@@ -3,15 +3,17 @@ r"""Every head and yardstick on the same cubes: one table a store, resumable fit
     uv run python benchmarks/heads.py STORE… --out FOLDER [--weights FILE] [--among LABEL,LABEL,…]
 
 Four folds by group, three seeds, one clip of 16 evenly spaced frames a video, on the rows of the
-grid `heads` (train/protocol/grids/heads.toml). The stores want several layers, made for instance
+grid `heads` (train/protocol/grids/heads.toml): the same core-seconds for every row, three learning
+rates, epochs chosen by validation. The stores want several layers, made for instance
 with
 
     cubereel extract SOURCE --out STORE --backbone caffe:googlenet --weights FILE --fps 10 \
         --layer inception_3b@avg7 --layer inception_4e@avg7 \
         --layer inception_5a --layer inception_5b
 
-A store is a process of its own and gets its share of the cores. Beside the heads stands
-scikit-learn's logistic regression on mean cubes, its C chosen by the same validation videos.
+Fits run side by side on all cores. Differences are to mean pooling, and to mean pooling with stored
+differences. Beside the heads stands scikit-learn's logistic regression on mean cubes, its C chosen
+by the same validation videos.
 `--among` prints what videos of some classes are taken for, all seeds together.
 """
 
@@ -22,11 +24,12 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
+from pipelines.cli.show import bracketed, signed
+
 FOLDS, SEEDS, GRID = 4, 3, "heads"
+SECOND = "mean-pool:diffs=both"
 CONFUSED = ("mean-pool", "soft-attention", "m2a-head")
 LOGISTIC_C = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
@@ -37,29 +40,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="run folders, one per store")
     parser.add_argument("--weights", type=Path, help="of the backbone, for m2a-tail")
     parser.add_argument("--grid", default=GRID)
+    parser.add_argument("--budget", type=float, help="core-seconds a row, else the grid's")
     parser.add_argument("--among", default="", help="labels whose confusion is shown")
     arguments = parser.parse_args()
     if len({store.stem for store in arguments.stores}) < len(arguments.stores):
         parser.error("two stores have the same name, and so would their run folders")
-    threads = max(1, (os.cpu_count() or 1) // len(arguments.stores))
-    os.environ["OMP_NUM_THREADS"] = str(threads)
     started = time.monotonic()
-    with ProcessPoolExecutor(len(arguments.stores), mp_context=get_context("spawn")) as pool:
-        runs = [
-            pool.submit(run, store, arguments.out / store.stem, arguments.weights, arguments.grid)
-            for store in arguments.stores
-        ]
-        for future, store in zip(runs, arguments.stores, strict=True):
-            folder, logistic = future.result()
-            print_store(store, folder, logistic, arguments.among.split(","))
-    print(f"\nthis call took {time.monotonic() - started:.0f} s with {threads} threads a store")
+    for store in arguments.stores:
+        folder = arguments.out / store.stem
+        run(store, folder, arguments.weights, arguments.grid, arguments.budget)
+        print_store(store, folder, logistic_regression(store), arguments.among.split(","))
+    print(f"\nthis call took {time.monotonic() - started:.0f} s on {os.cpu_count()} cores")
 
 
-def run(store: Path, folder: Path, weights: Path | None, grid: str) -> tuple[Path, float]:
-    """Fit what is not yet there; return the run folder and logistic regression's accuracy."""
+def run(store: Path, folder: Path, weights: Path | None, grid: str, budget: float | None) -> None:
+    """Fit what is not yet there."""
     import logging
 
     from pipelines.training.train import train
+    from train.fitting.config import TrainConfig
     from train.protocol.grid import load_grid
 
     logging.basicConfig(level="INFO", format=f"{store.stem}: %(message)s")
@@ -70,9 +69,9 @@ def run(store: Path, folder: Path, weights: Path | None, grid: str) -> tuple[Pat
         seeds=SEEDS,
         out=folder,
         device="cpu",
+        config=TrainConfig() if budget is None else TrainConfig(budget=budget),
         weights=weights,
     )
-    return folder, logistic_regression(store)
 
 
 def logistic_regression(store: Path) -> float:
@@ -115,30 +114,47 @@ def logistic_regression(store: Path) -> float:
 
 def print_store(store: Path, folder: Path, logistic: float, among: Sequence[str]) -> None:
     report = json.loads((folder / "results.json").read_bytes())
+    second = compared_with(folder, SECOND)
     print(f"\n## {store.stem}: {report['num_videos']} videos, {report['num_groups']} groups\n")
-    print("| head | epochs | balanced | s.e. | to mean pool (95 %) | validation | params | s |")
-    print("|---|---|---|---|---|---|---|---|")
-    for row in report["heads"]:
-        low, high = row["interval"]
-        epochs = row["settings"].get("epochs", report["config"]["epochs"])
-        print(
-            f"| {row['head']} | {epochs} | {row['balanced_accuracy']:.3f} | "
-            f"{row['standard_error']:.3f} | {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] | "
-            f"{row['validation_score']:.3f} | {row['num_parameters']:,} | {row['seconds']:.0f} |"
-        )
-    chosen = report["chosen"]
-    low, high = chosen["interval"]
     print(
-        f"| *chosen by validation* | | {chosen['balanced_accuracy']:.3f} | "
-        f"{chosen['standard_error']:.3f} | {chosen['difference']:+.3f} [{low:+.3f}, {high:+.3f}] "
-        "| | | |"
+        "| head | epochs | balanced | s.e. | to mean pool (95 %) | all (95 %) | to mean pool, "
+        "differences | validation | params | s |"
     )
-    print(f"| *logistic regression, mean cubes* | | {logistic:.3f} | | | | | |")
+    print("|" + "---|" * 10)
+    for row in report["heads"]:
+        epochs = [selection["epochs"] for selection in row["selections"]]
+        print(
+            f"| {row['head']} | {min(epochs)} to {max(epochs)} of {row['settings']['epochs']} | "
+            f"{row['balanced_accuracy']:.3f} | {row['standard_error']:.3f} | "
+            f"{signed(row['difference'], row['interval'])} | {bracketed(row['band'])} | "
+            f"{second[row['head']]} | {row['validation_score']:.3f} | "
+            f"{row['num_parameters']:,} | {row['seconds']:.0f} |"
+        )
+    for name, key in (("chosen by validation", "chosen"), ("three, by validation", "ensemble")):
+        found = report[key]
+        print(
+            f"| *{name}* | | {found['balanced_accuracy']:.3f} | {found['standard_error']:.3f} | "
+            f"{signed(found['difference'], found['interval'])} | | | | | |"
+        )
+    print(f"| *logistic regression, mean cubes* | | {logistic:.3f} | | | | | | | |")
+    chosen = report["chosen"]
     print(f"\nchosen: {', '.join(chosen['head_of_fold'])}")
     if set(among) <= set(report["classes"]):
         for row in report["heads"]:
             if row["head"] in CONFUSED:
                 print_confusion(row, report["classes"], among)
+
+
+def compared_with(folder: Path, reference: str) -> dict[str, str]:
+    """Return every head's difference to one of them, with its interval."""
+    from pipelines.training.compare import compare
+
+    heads = [row["head"] for row in json.loads((folder / "results.json").read_bytes())["heads"]]
+    found = {}
+    for head in heads:
+        (each,) = compare(folder, folder, head_a=reference, head_b=head).heads
+        found[head] = signed(each.difference, each.interval)
+    return found
 
 
 def print_confusion(row: dict, classes: list[str], among: Sequence[str]) -> None:

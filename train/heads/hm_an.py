@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -161,7 +161,7 @@ class HMAN(Head):
             weights = (
                 given[:, t] if given is not None else self._look(query, frame_keys, t, sampling)
             )
-            inputs = einsum(weights, frame, "b p, b p d -> b d")
+            inputs = torch.bmm(weights.unsqueeze(1), frame).squeeze(1)
             state = step(inputs, state, partial(self._detect, t=t, sampling=sampling))
             hidden = torch.stack([layer.hidden for layer in state], dim=1)
             boundary = torch.cat([layer.boundary for layer in state], dim=1)

@@ -7,7 +7,7 @@ The paper's equation 4 and the released code disagree on what the attention sees
 from typing import ClassVar, Literal
 
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -181,16 +181,21 @@ class SoftAttention(Head):
             # Where the top layer's weights are given, its query is one too many.
             asked = zip(looks, self._queries(state), keys, strict=False)
             scores = [look(query, of_frames[t]) for look, query, of_frames in asked]
-            weights = [(self.inverse_temperature * score).softmax(dim=-1) for score in scores]
+            weights = [self._softmax(each) for each in scores]
             if given is not None:
                 weights.append(given[:, t])
             all_weights.append(torch.stack(weights, 1))
-            seen = einsum(all_weights[-1], frame, "b looks p, b p d -> looks b d")
-            state = step(seen[0], state, seen[1:].unbind(0))
+            first, *others = torch.bmm(all_weights[-1], frame).unbind(1)
+            state = step(first, state, others)
             hidden.append(state[-1][0])
         stacked, height = torch.stack(all_weights, 1), batch.top.shape[2]
         grid = rearrange(stacked, "b t looks (h w) -> b t looks h w", h=height)
         return torch.stack(hidden, 1), grid
+
+    def _softmax(self, scores: Float[Tensor, "b p"]) -> Float[Tensor, "b p"]:
+        if self.inverse_temperature != 1:
+            scores = self.inverse_temperature * scores
+        return scores.softmax(dim=-1)
 
     def _queries(self, state: LSTMState) -> list[Float[Tensor, "b n"]]:
         """Return the hidden states that look, one per attention, that of the top layer last."""

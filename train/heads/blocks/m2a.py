@@ -100,12 +100,14 @@ class M2ABlock(nn.Module):
         self, cubes: Float[Tensor, "b t k k d"], inner: Float[Tensor, "b t k k c"]
     ) -> Float[Tensor, "b t d"]:
         """Return the mean over cells of the gated cubes, which are never there as a whole."""
-        frames: Tensor = GatedMeans.apply(
-            rearrange(cubes, "b t h w d -> (b t) (h w) d"),
-            rearrange(inner, "b t h w c -> (b t) (h w) c"),
-            self.up.weight,
-            self.up.bias,
-        )
+        weight, bias = self.up.weight, self.up.bias
+        with torch.autocast(cubes.device.type, enabled=False):  # a block is not to be half in half
+            frames: Tensor = GatedMeans.apply(
+                rearrange(cubes.to(weight.dtype), "b t h w d -> (b t) (h w) d"),
+                rearrange(inner.to(weight.dtype), "b t h w c -> (b t) (h w) c"),
+                weight,
+                bias,
+            )
         return rearrange(frames, "(b t) d -> b t d", b=len(cubes))
 
     def _temporal_term(

@@ -27,7 +27,8 @@ class LinearSteps:
         self._is_recorded = torch.is_grad_enabled()
         self._inputs: list[tuple[Tensor, ...]] = []
         self._num_done = 0
-        self._transposed = [weight.detach().T for weight in weights]
+        # As a copy: BLAS takes a fifth longer where it has to turn a matrix at every step.
+        self._transposed = [weight.detach().T.contiguous() for weight in weights]
         recorded: Tensor = _Recorded.apply(self._inputs, base, *weights)
         self._bases = recorded.unbind(0)
 

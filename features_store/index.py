@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,8 +103,8 @@ def build_index(
     for name in shards:
         if name in known.shards:
             continue
-        with closing(open_shard(store, header, catalogue, name)) as reader:
-            ids, lengths, is_partial = _columns(reader)
+        reader = open_shard(store, header, catalogue, name)
+        ids, lengths, is_partial = _columns(reader)
         rows = np.arange(len(ids), dtype=np.int64)
         parts.append((ids, np.full(len(ids), places[name], np.int64), rows, lengths, is_partial))
     index = _without(_index(parts, shards=shards), catalogue.superseded)

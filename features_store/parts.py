@@ -13,7 +13,6 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,10 +165,10 @@ class UnitParts:
 
     def _videos(self, path: Path) -> dict[str, str]:
         """Return id -> status of the videos in a shard, or in a partial."""
-        with closing(self._open(path)) as reader:
-            rows = (reader.table[place : place + 1] for place in range(len(reader.table)))
-            found = ((row["id"][0], row["status"][0]) for row in rows if is_committed(row))
-            return {video_id.decode(): status.decode() for video_id, status in found}
+        reader = self._open(path)
+        rows = (reader.table[place : place + 1] for place in range(len(reader.table)))
+        found = ((row["id"][0], row["status"][0]) for row in rows if is_committed(row))
+        return {video_id.decode(): status.decode() for video_id, status in found}
 
     def _open(self, path: Path) -> ShardReader:
         is_raw = path.name.endswith(PARTIAL)
@@ -184,13 +183,13 @@ class UnitParts:
         if not ids.keys() & taken.keys():
             return shard
         left = None
-        with closing(self._open(path)) as reader:
-            records = [reader.record(place) for place in range(reader.num_videos)]
-            videos = [StoredVideo(r, lambda: reader) for r in records if r.id not in taken]
-            if videos:
-                arrays, spec = self._header.arrays, self._header.spec
-                name = new_attempt(self._unit)
-                left = write_copies(videos, self._shards, arrays, spec=spec, name=name)
+        reader = self._open(path)
+        records = [reader.record(place) for place in range(reader.num_videos)]
+        videos = [StoredVideo(r, lambda: reader) for r in records if r.id not in taken]
+        if videos:
+            arrays, spec = self._header.arrays, self._header.spec
+            name = new_attempt(self._unit)
+            left = write_copies(videos, self._shards, arrays, spec=spec, name=name)
         self._remove(shard)
         return left
 

@@ -187,9 +187,7 @@ class Store:
         return {record.id: record.media_sha256 for record in self.records()}
 
     def close(self) -> None:
-        """Close the shards that this thread opened."""
-        for shard in self._opened().shards.values():
-            shard.close()
+        """Let go of the shards that are open."""
         self._local = threading.local()
 
     def __enter__(self) -> Store:

@@ -20,7 +20,6 @@ from features_store.format.eight_bit import channel_scales, dequantise, quantise
 from features_store.format.encodings import Compression, Dtype, Encoding
 from features_store.format.layout import ArraySpec, LayerShape
 from features_store.format.plain import all_finite
-from features_store.format.safety import zstd_content_bytes
 from features_store.shards.reader import ShardReader
 from features_store.shards.sealing import seal_by_copy
 from features_store.store import Store
@@ -199,22 +198,6 @@ def test_another_encoding_needs_its_own_class_alone(tmp_path, compressed):
         StoreError, match="of 301, which hundredths cannot hold; take `dtype` float3"
     ):
         seal_by_copy(partial, arrays, spec=SPEC)
-
-
-@pytest.mark.parametrize("size", [0, 1, 255, 256, 65_791, 65_792, 2**20])
-def test_the_announced_size_of_a_zstd_chunk_is_read(tmp_path, size):
-    import hdf5plugin
-
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        chunk = max(size, 1)
-        data = file.create_dataset(
-            "x", data=np.zeros(chunk, np.uint8), chunks=(chunk,), **hdf5plugin.Zstd(clevel=1)
-        )
-        _, frame = data.id.read_direct_chunk((0,))
-
-    assert zstd_content_bytes(frame) == chunk
-    assert zstd_content_bytes(frame[:3]) is None
-    assert zstd_content_bytes(b"\0" * 20) is None
 
 
 @pytest.mark.parametrize("num_flips", [60, pytest.param(1000, marks=pytest.mark.slow)])

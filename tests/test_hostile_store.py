@@ -162,7 +162,7 @@ def test_a_chunk_that_unpacks_to_more_than_it_may(tmp_path):
         _, frame = bomb.id.read_direct_chunk((0,))
     with h5py.File(_shard(tmp_path / "s"), "a") as file:
         file[CUBES].id.write_direct_chunk((0, 0, 0, 0), frame)
-    _assert_refused(tmp_path / "s", UnsafeStoreError, "unpack to more bytes than")
+    _assert_refused(tmp_path / "s", UnsafeStoreError, "unpacks to more bytes than")
 
 
 def test_a_dataset_that_compresses_too_well_to_be_believed(tmp_path):

@@ -1,4 +1,4 @@
-"""The chunks of a dataset as they lie in the file: past HDF5 when they are raw, else through it."""
+"""The chunks of a dataset as they lie in the file, read and unpacked past HDF5."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import zstandard
 
 from features_store.errors import DamageError, UnsafeStoreError
-from features_store.format.safety import zstd_content_bytes
-
-ZSTD_HEADER_BYTES = 18
 
 
 class MappedRows:
@@ -83,41 +81,61 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> None:
 
 
 class CompressedRows:
-    """Rows of a zstd dataset, read through HDF5.
+    """Rows of a zstd dataset, unpacked past HDF5 and its lock from a memory map.
 
-    The filter takes as much memory as a chunk says that it unpacks to; a chunk that says more than
-    a chunk's bytes is never given to it.
+    A chunk that says that it unpacks to more than a chunk's bytes is never unpacked. The last one
+    is kept: the next rows are likely to begin in it.
 
     Attributes:
         chunk_rows: as of `MappedRows`.
     """
 
     def __init__(self, mapped: np.ndarray, dataset: h5py.Dataset, path: Path) -> None:
-        self._dataset, self.chunk_rows = dataset, int(dataset.chunks[0])
+        self._mapped, self.chunk_rows = mapped, int(dataset.chunks[0])
         self._name = f"{path}: {dataset.name}"
-        chunk_bytes = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.dtype.itemsize
-        self._is_bomb = np.array(
-            [
-                (zstd_content_bytes(mapped[o : o + min(n, ZSTD_HEADER_BYTES)].tobytes()) or 0)
-                > chunk_bytes
-                for o, n in zip(*chunk_places(dataset, path, len(mapped)), strict=True)
-            ]
-        )
+        self._shape, self._dtype = dataset.chunks, dataset.dtype
+        self._chunk_bytes = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.dtype.itemsize
+        self._places = chunk_places(dataset, path, len(mapped))
+        self._decompressor = zstandard.ZstdDecompressor()
+        self._last: tuple[int, np.ndarray] | None = None
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Return rows `start` to `stop`."""
         first, last = rows.start // self.chunk_rows, -(-rows.stop // self.chunk_rows)
-        if self._is_bomb[first:last].any():
-            raise UnsafeStoreError(
-                f"{self._name}: rows {rows.start} to {rows.stop} unpack to more bytes than the "
-                "dataset declares; a file that lies about this can fill the memory, do not use it"
-            )
+        if first == last - 1:
+            chunk, start = self._chunk(first), first * self.chunk_rows
+            return chunk[rows.start - start : rows.stop - start]
+        found = np.empty((max(rows.stop - rows.start, 0), *self._shape[1:]), self._dtype)
+        for number in range(first, last):
+            start = number * self.chunk_rows
+            begin, end = max(rows.start, start), min(rows.stop, start + self.chunk_rows)
+            chunk = self._chunk(number)[begin - start : end - start]
+            found[begin - rows.start : end - rows.start] = chunk
+        return found
+
+    def _chunk(self, number: int) -> np.ndarray:
+        if self._last is None or self._last[0] != number:
+            self._last = number, self._unpack(number)
+        return self._last[1]
+
+    def _unpack(self, number: int) -> np.ndarray:
+        offset, num_bytes = (int(each[number]) for each in self._places)
+        frame = self._mapped[offset : offset + num_bytes].data
+        where = f"{self._name}: the chunk of row {number * self.chunk_rows}"
         try:
-            block: np.ndarray = self._dataset[rows]
-        except OSError as err:
-            where = f"{self._name}: rows {rows.start} to {rows.stop}"
+            if zstandard.frame_content_size(frame) > self._chunk_bytes:
+                raise UnsafeStoreError(
+                    f"{where} unpacks to more bytes than the dataset declares; a file that lies "
+                    "about this can fill the memory, do not use it"
+                )
+            unpacked = self._decompressor.decompress(frame, max_output_size=self._chunk_bytes)
+        except zstandard.ZstdError as err:
             raise DamageError(f"{where} cannot be unpacked: {err}") from err
-        return block
+        if len(unpacked) != self._chunk_bytes:
+            raise DamageError(
+                f"{where} unpacks to {len(unpacked)} bytes, expected {self._chunk_bytes}"
+            )
+        return np.frombuffer(unpacked, self._dtype).reshape(self._shape)
 
 
 @dataclass(frozen=True)

@@ -137,23 +137,3 @@ def check_rows(dataset: h5py.Dataset, path: Path, array: ArraySpec) -> None:
     axes = text_attribute(dataset, "axes")
     if axes != array.axes:
         raise DamageError(f"{path}: {array.path} has axes {axes!r}, expected {array.axes!r}")
-
-
-def zstd_content_bytes(frame: bytes) -> int | None:
-    """Return the size that a zstd frame says it unpacks to (RFC 8878, 3.1.1); None if it is none.
-
-    The filter takes that much memory before it unpacks anything.
-
-    >>> zstd_content_bytes(bytes([0x28, 0xB5, 0x2F, 0xFD, 0x20, 0x07]))
-    7
-    """
-    if len(frame) < 6 or frame[:4] != b"\x28\xb5\x2f\xfd":
-        return None
-    descriptor = frame[4]
-    single_segment = bool(descriptor & 0x20)
-    size_bytes = (int(single_segment), 2, 4, 8)[descriptor >> 6]
-    start = 5 + (not single_segment) + (0, 1, 2, 4)[descriptor & 3]
-    field = frame[start : start + size_bytes]
-    if not field or len(field) < size_bytes:
-        return None
-    return int.from_bytes(field, "little") + (256 if size_bytes == 2 else 0)

@@ -41,7 +41,6 @@ _NOT_HDF5 = (
     *(OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError),
     *(MemoryError, OverflowError),
 )
-COMPRESSED_CACHE_BYTES = 2**20  # of each array: the chunk that one window and the next share
 
 
 class ShardReader:
@@ -69,31 +68,18 @@ class ShardReader:
         check_own(path)
         self._map = _map(path)
         self._mapped = np.frombuffer(self._map, np.uint8)
-        is_compressed = any(array.is_compressed for array in arrays)
-        self._file: h5py.File | None = _open(path, is_compressed=is_compressed)
         try:
-            _check_file(self._file, path, arrays, spec)
-            self.table = self._map_table(self._file, spec)
-            self.num_rows = len(self._file["pts_seconds"])
-            self._rows = {array.path: self._open_rows(self._file, array) for array in arrays}
-            with_scales = [array for array in arrays if array.scales_shape is not None]
-            self.scales = {a.path: _read_scales(self._file, path, a) for a in with_scales}
+            with _open(path) as file:
+                _check_file(file, path, arrays, spec)
+                self.table = self._map_table(file, spec)
+                self.num_rows = len(file["pts_seconds"])
+                self._rows = {array.path: self._open_rows(file, array) for array in arrays}
+                with_scales = [array for array in arrays if array.scales_shape is not None]
+                self.scales = {a.path: _read_scales(file, path, a) for a in with_scales}
         except _NOT_HDF5 as err:
-            self.close()
             if isinstance(err, OSError) and err.errno is not None:
                 raise  # the machine: no permission, no memory, a disk that fails
             raise DamageError(f"{path} cannot be read as a shard: {err}") from err
-        except BaseException:
-            self.close()
-            raise
-        if not is_compressed:
-            self.close()
-
-    def close(self) -> None:
-        """Close the HDF5 file; rows of compressed arrays cannot be read any more."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
     def release(self) -> None:
         """Let go of the memory that reading has mapped; for those who read a shard once through."""
@@ -225,13 +211,10 @@ def _map(path: Path) -> mmap.mmap:
         raise DamageError(f"{path} is a folder, no shard; run 'cubereel store repair'") from None
 
 
-def _open(path: Path, *, is_compressed: bool) -> h5py.File:
-    if is_compressed:
-        import hdf5plugin  # noqa: F401  # registers the filter; takes a while, so only here
+def _open(path: Path) -> h5py.File:
     try:
         # No lock: sealed shards never change, and file systems that cannot lock must be readable.
-        cache = COMPRESSED_CACHE_BYTES if is_compressed else 0
-        return h5py.File(path, "r", locking=False, rdcc_nbytes=cache)
+        return h5py.File(path, "r", locking=False)
     except OSError as err:
         if err.errno is not None:
             raise  # the machine: no permission, too many open files

@@ -8,7 +8,7 @@ killed partial is only read and salvaged, never extended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,9 +42,9 @@ class NewShard:
         # By its table: a signal can come between writing a record and taking note of it.
         is_raw = self.content.endswith(PARTIAL)
         shown = [array.raw for array in arrays] if is_raw else arrays
-        with closing(ShardReader(folder / self.content, shown, spec=spec)) as reader:
-            rows = (reader.table[place : place + 1] for place in range(reader.num_videos))
-            return [row["id"][0].decode() for row in rows if is_committed(row)]
+        reader = ShardReader(folder / self.content, shown, spec=spec)
+        rows = (reader.table[place : place + 1] for place in range(reader.num_videos))
+        return [row["id"][0].decode() for row in rows if is_committed(row)]
 
     def publish(
         self,
@@ -121,16 +121,16 @@ def open_sound_videos(
     Raises:
         DamageError: it cannot be read; no kill leaves a shard or a partial so.
     """
-    with closing(ShardReader(path, arrays, spec=spec)) as reader:
-        videos = []
-        # Of all records: one that lost its id may have sound ones behind it.
-        for position in range(len(reader.table)):
-            with suppress(StoreError, UsageError):
-                record = reader.record(position)
-                check_id(record.id)
-                if not reader.damaged_arrays(record):
-                    videos.append(StoredVideo(record, lambda: reader))
-        yield videos
+    reader = ShardReader(path, arrays, spec=spec)
+    videos = []
+    # Of all records: one that lost its id may have sound ones behind it.
+    for position in range(len(reader.table)):
+        with suppress(StoreError, UsageError):
+            record = reader.record(position)
+            check_id(record.id)
+            if not reader.damaged_arrays(record):
+                videos.append(StoredVideo(record, lambda: reader))
+    yield videos
 
 
 def describe_shard(path: Path, arrays: Sequence[ArraySpec], *, name: str, spec: Spec) -> ShardEntry:
@@ -143,7 +143,7 @@ def describe_shard(path: Path, arrays: Sequence[ArraySpec], *, name: str, spec: 
         StoreError: it is no shard that a reader would take.
     """
     checksum = fsync_and_check(path)
-    with closing(ShardReader(path, arrays, spec=spec)) as reader:
-        offset, table_bytes = reader.table_place
+    reader = ShardReader(path, arrays, spec=spec)
+    offset, table_bytes = reader.table_place
     identity = identify(path, offset=offset, table_bytes=table_bytes)
     return ShardEntry(name, path.stat().st_size, checksum, identity)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import count
@@ -156,8 +156,8 @@ class Mender:
         if UNIT.fullmatch(path.stem) is None:
             return ids, None, [f"{path.name} is no name of a shard"]
         try:
-            with self._open(path) as reader:
-                ids = [text.decode() for text in reader.table["id"][: reader.num_videos].tolist()]
+            reader = self._open(path)
+            ids = [text.decode() for text in reader.table["id"][: reader.num_videos].tolist()]
             entry = describe_shard(
                 path, self._header.arrays, name=path.stem, spec=self._header.spec
             )
@@ -194,7 +194,7 @@ class Mender:
         """Set a partial aside that cannot be salvaged."""
         raw = [array.raw for array in self._header.arrays]
         try:
-            ShardReader(partial, raw, spec=self._header.spec).close()
+            ShardReader(partial, raw, spec=self._header.spec)
         except StoreError as err:
             self.damaged[partial.name] = [str(err)]
             self._set_aside(partial)
@@ -212,7 +212,8 @@ class Mender:
             # Of any size: what has been cut or has grown is the listed one all the same.
             check_identity(path, replace(entry, bytes=path.stat().st_size))
         except StoreError:
-            with suppress(StoreError), self._open(path) as reader:
+            with suppress(StoreError):
+                reader = self._open(path)
                 # Up to the last one in use: where one before it is not, it was lost.
                 last = np.flatnonzero(reader.table["id"])
                 used = reader.table[: last[-1] + 1 if len(last) else 0]
@@ -227,12 +228,13 @@ class Mender:
     def _ids_of(self, name: str) -> list[str]:
         """Return the ids in a listed shard that are not superseded."""
         dead = self.catalogue.superseded.get(name, set())
-        with suppress(StoreError), self._open(self._shards / name) as reader:
+        with suppress(StoreError):
+            reader = self._open(self._shards / name)
             return [record.id for record in reader.records() if record.id not in dead]
         return []
 
-    def _open(self, path: Path) -> closing[ShardReader]:
-        return closing(ShardReader(path, self._header.arrays, spec=self._header.spec))
+    def _open(self, path: Path) -> ShardReader:
+        return ShardReader(path, self._header.arrays, spec=self._header.spec)
 
     def _announce(self, entry: ShardEntry) -> None:
         self.catalogue = self.catalogue.with_entry(entry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,8 +100,8 @@ def verify_shard(path: Path, header: StoreHeader, entry: ShardEntry, *, full: bo
         if num_bytes != entry.bytes:
             return report  # said with the others that are missing or of another size
         is_whole = not full or file_checksum(path) == entry.xxh3_128
-        with closing(ShardReader(path, header.arrays, spec=header.spec)) as shard:
-            _verify_videos(shard, header, report, full=full)
+        shard = ShardReader(path, header.arrays, spec=header.spec)
+        _verify_videos(shard, header, report, full=full)
         if not report.damaged:
             check_identity(path, entry)
         if not is_whole and not report.damaged:

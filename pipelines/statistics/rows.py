@@ -7,7 +7,6 @@ newer shard supersedes are left out, as are those of videos that are not wanted.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -100,9 +99,9 @@ def plan_rows(
     for number in np.unique(store.index.shard[wanted]).tolist():
         name = store.index.shards[number]
         there = wanted[store.index.shard[wanted] == number]
-        with closing(open_shard(store.path, store.header, store.catalogue, name)) as shard:
-            videos = sorted(_places(store, shard, there))
-            chunk_rows = shard.chunk_rows_of(array.path)
+        shard = open_shard(store.path, store.header, store.catalogue, name)
+        videos = sorted(_places(store, shard, there))
+        chunk_rows = shard.chunk_rows_of(array.path)
         _require_apart(videos, shard)
         runs = join_runs((offset, offset + length) for offset, length, _ in videos)
         max_chunks = max(1, block_bytes // (chunk_rows * array.row_bytes))

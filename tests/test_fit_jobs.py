@@ -258,3 +258,16 @@ def test_a_table_that_cannot_be_read_is_named(store, tmp_path):
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(ContractError, match=r"results\.json .*remove it"):
             _train(store, tmp_path, heads=HEADS[:1])
+
+
+def test_results_are_the_same_where_clips_are_read_as_needed(store, tmp_path, caplog):
+    caplog.set_level("INFO")
+    reports = [_train(store, tmp_path / str(gb), memory=gb, processes=1) for gb in (None, 0.0)]
+    assert _without_seconds(reports[0]) == _without_seconds(reports[1])
+    said = [line for line in caplog.messages if line.startswith("clips: 8, whose 0.00 GB")]
+    assert [line.split("GB ")[1] for line in said] == [
+        "are in memory", "are more than `memory`, and read as needed"
+    ]  # fmt: skip
+    for path in sorted((tmp_path / "None" / "checkpoints").rglob("*.safetensors")):
+        other = tmp_path / "0.0" / path.relative_to(tmp_path / "None")
+        assert path.read_bytes() == other.read_bytes()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from features_store.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from train.data.ahead import Epoch as Epoch
     from train.data.batch import Batch as Batch
     from train.data.batch import HeadOutput as HeadOutput
     from train.data.batch import InputShape as InputShape
     from train.data.clips import Clips as Clips
-    from train.data.clips import Epoch as Epoch
     from train.data.windows import WindowPlan as WindowPlan
     from train.fitting.checkpoint import Checkpoint as Checkpoint
     from train.fitting.checkpoint import load_checkpoint as load_checkpoint
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "data.batch": ("Batch", "HeadOutput", "InputShape"),
-    "data.clips": ("Clips", "Epoch"),
+    "data.ahead": ("Epoch",),
+    "data.clips": ("Clips",),
     "data.windows": ("WindowPlan",),
     "fitting.checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
     "fitting.config": ("TrainConfig",),

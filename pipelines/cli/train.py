@@ -46,7 +46,7 @@ def train(
     report = run(
         store, heads=rows, folds=options.folds, seeds=options.seeds, out=options.out,
         device=options.device, config=config, weights=options.weights, revision=options.revision,
-        processes=options.processes, cluster=options.cluster,
+        processes=options.processes, cluster=options.cluster, memory=options.memory,
     )  # fmt: skip
     if as_json:
         print_json(report)

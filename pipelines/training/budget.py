@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from pipelines.training.planned import PlannedHead
-from train.data.clips import Clips, Epoch, Staging
+from train.data.ahead import BatchReader, Epoch
+from train.data.clips import Clips
 from train.fitting.config import TrainConfig
 from train.fitting.loop import class_weights
 from train.fitting.predicting import predict_together
@@ -120,7 +121,7 @@ def _step(
     states: Sequence[FitState], data: Labelled, positions: np.ndarray, config: TrainConfig
 ) -> tuple[float, int]:
     """Return the seconds of some training steps and their clips; a first one is not counted."""
-    clips, task, staging = data.clips, task_of(config), Staging()
+    clips, task = data.clips, task_of(config)
     weights = class_weights(states[0].head, clips, data.labels, positions, config)
     batches = [
         positions[i : i + config.batch_size] for i in range(0, len(positions), config.batch_size)
@@ -128,16 +129,17 @@ def _step(
     for state in states:
         state.head.train()
     seconds, num_clips, first = 0.0, 0, _now(clips)
-    for number, chosen in enumerate([batches[0], *batches]):
-        started = _now(clips)
-        batch = clips.batch(chosen, staging=staging)
+    started = first
+    for number, (chosen, batch) in enumerate(BatchReader(clips).read([batches[0], *batches])):
         targets = torch.from_numpy(data.labels[clips.videos_of(chosen)]).to(clips.device)
         for state in states:
             state.step(batch, targets, weights, task)
+        ended = _now(clips)
         if number:
-            seconds += _now(clips) - started
+            seconds += ended - started
             num_clips += len(chosen)
-        if number and _now(clips) - first > MEASURED_SECONDS:
+        started = ended
+        if number and ended - first > MEASURED_SECONDS:
             break
     return seconds, num_clips
 

@@ -118,6 +118,14 @@ class TrainOptions:
             help="Worker processes that fit side by side; else one a core where that pays.",
         ),
     ] = None
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Gigabytes of clips that are kept in memory, else read as needed; by default a "
+            "third of what there is.",
+        ),
+    ] = None
     cluster: Annotated[str, typer.Option(help=f"Where they run: {', '.join(PLACES)}.")] = "local"
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto"
     revision: Annotated[

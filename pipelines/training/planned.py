@@ -56,6 +56,7 @@ class FitSettings:
     Attributes:
         config: options of `TrainConfig` that the user gave.
         epochs: of heads whose epochs follow from a budget, by label.
+        memory_bytes: of clips that are kept in memory; None is what `Clips` takes by default.
         pages: descriptor of the file in which the clips lie; None where each process reads them.
     """
 
@@ -68,6 +69,7 @@ class FitSettings:
     weights: str | None
     run: str
     epochs: Mapping[str, int] = field(default_factory=dict)
+    memory_bytes: int | None = None
     pages: int | None = None
 
     @classmethod
@@ -81,6 +83,7 @@ class FitSettings:
         device: str,
         weights: str | Path | None,
         run: Path,
+        memory: float | None = None,
     ) -> FitSettings:
         """Return the settings of a run; `UsageError` where there is no such device."""
         return cls(
@@ -92,6 +95,7 @@ class FitSettings:
             device=str(choose_device(device)),
             weights=None if weights is None else str(weights),
             run=str(run),
+            memory_bytes=None if memory is None else int(memory * 1e9),
         )
 
 
@@ -141,7 +145,10 @@ class Table:
             ContractError: videos without labels, or an empty split.
         """
         config = parse_config(dict(settings.config))
-        loaded = load_labelled(store, config, choose_device(settings.device), pages=pages)
+        loaded = load_labelled(
+            store, config, choose_device(settings.device),
+            pages=pages, memory_bytes=settings.memory_bytes,
+        )  # fmt: skip
         heads = [_plan(each.row, loaded.data, config, settings.weights) for each in settings.rows]
         splits = make_splits(store, loaded.data, folds=settings.folds, config=config)
         table = cls(loaded, {head.label: head for head in heads}, splits)

@@ -47,6 +47,7 @@ def train(
     revision: str | None = None,
     processes: int | None = None,
     cluster: str = "local",
+    memory: float | None = None,
 ) -> TrainReport:
     """Select, fit and test heads on the videos of a store; called again, it goes on.
 
@@ -62,6 +63,8 @@ def train(
         processes: that fit side by side; None takes one for each core of a CPU as soon as that is
             worth while. Results do not depend on it.
         cluster: where these processes run, by the name of an executor.
+        memory: gigabytes of clips that are kept in memory; where they are more they are read as
+            needed. None is a third of the machine's, or of what is free on a GPU.
 
     Raises:
         UsageError: an unknown head or option, before anything is read; fits of something else in
@@ -77,8 +80,9 @@ def train(
         opened.check_shards()
         run = Path(out) if out is not None else default_run_folder(opened.path)
         settings = FitSettings.of(
-            opened, rows, config, folds=folds, device=device, weights=weights, run=run
-        )
+            opened, rows, config,
+            folds=folds, device=device, weights=weights, run=run, memory=memory,
+        )  # fmt: skip
         processes, table = _load(opened, settings, pages, processes=processes)
         data, splits = table.loaded.data, table.splits
         report = begin_report(opened, table.loaded, splits, run=run, config=config, num_seeds=seeds)

@@ -4,16 +4,17 @@ import copy
 import math
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from features_store.errors import UsageError
-from features_store.format.layout import DIFF_GRID, ArraySpec, cube_path
+from features_store.format.layout import DIFF_GRID, cube_path
 from features_store.store import Store
 from features_store.views import CENTER
 from train.data.batch import Batch, InputShape
@@ -22,6 +23,7 @@ from train.data.pages import SharedPages
 from train.data.windows import WindowPlan, reordered
 
 Positions = Sequence[int] | np.ndarray
+READ_THREADS = 4
 
 
 class Staging:
@@ -33,20 +35,12 @@ class Staging:
     def __init__(self) -> None:
         self._memory: dict[int, Tensor] = {}
 
-    def gather(
-        self, name: int, block: Shaped[Tensor, "n t *row"], positions: Positions, length: int
-    ) -> Float[Tensor, "b length *row"]:
-        """Return the first steps of some clips of a block; `name` tells blocks apart."""
-        shape = (len(positions), length, *block.shape[2:])
-        size = math.prod(shape)
-        memory = self._memory.get(name)
+    def block(self, number: int, shape: tuple[int, ...]) -> Float[Tensor, "..."]:
+        """Return a block of a batch, with whatever was in that memory before."""
+        size, memory = math.prod(shape), self._memory.get(number)
         if memory is None or len(memory) < size:
-            memory = self._memory[name] = torch.empty(size)
-        gathered = memory[:size].view(shape)
-        # One clip after the other: an index would copy all of them first, and convert them then.
-        for clip, position in zip(gathered, positions, strict=True):
-            clip.copy_(block[int(position), :length])
-        return gathered
+            memory = self._memory[number] = torch.empty(size)
+        return memory[:size].view(shape)
 
 
 @dataclass(frozen=True)
@@ -154,19 +148,33 @@ class Clips:
         """
         mask = self.mask(positions, num_steps=num_steps)
         length, staging = mask.shape[1], staging or Staging()
-        if self._cached is None:
-            read = [block[:, :length] for block in self._read(positions)]
-            floats = [block.to(self.device).float() for block in read]
-        elif self.device.type == "cpu":
-            floats = [
-                staging.gather(name, block, positions, length)
-                for name, block in enumerate(self._cached)
-            ]
-        else:
+        if self._cached is not None and self.device.type != "cpu":
             index = torch.as_tensor(np.asarray(positions), device=self.device)
             floats = [block[index, :length].float() for block in self._cached]
+        else:
+            floats = [
+                staging.block(i, (len(positions), length, *array.row_shape))
+                for i, array in enumerate(self._arrays)
+            ]
+            self._gather(floats, positions, length)
+            floats = [block.to(self.device) for block in floats]
         diffs = floats.pop() if self.store.header.has_diffs else None
         return Batch(dict(zip(self.layers, floats, strict=True)), diffs, mask)
+
+    def _gather(self, blocks: Sequence[Tensor], positions: Positions, length: int) -> None:
+        """Fill a block for each array with the first steps of some clips."""
+        if self._cached is None:
+            self._read_into([block.numpy() for block in blocks], positions)
+            return
+        for block, cached in zip(blocks, self._cached, strict=True):
+            # Clip by clip: an index would copy all of them first, and convert them then.
+            for clip, position in zip(block, positions, strict=True):
+                clip.copy_(cached[int(position), :length])
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether all clips are in memory."""
+        return self._cached is not None
 
     def mask(self, positions: Positions, *, num_steps: int | None = None) -> Bool[Tensor, "n t"]:
         """Return which of so many steps of each clip are frames; None is as many as the longest."""
@@ -204,26 +212,27 @@ class Clips:
         return np.array([self.clips[p].video for p in positions], np.int64)
 
     def _read_all(self, pages: SharedPages | None) -> list[Tensor]:
+        shapes = [
+            (len(self.clips), self.windows.num_steps, *array.row_shape) for array in self._arrays
+        ]
+        kinds = [(s, a.dtype) for s, a in zip(shapes, self._arrays, strict=True)]
         if pages is None or self.device.type != "cpu":
-            return [block.to(self.device) for block in self._read(range(len(self.clips)))]
-        blocks = pages.blocks(
-            [(self._shape(len(self.clips), array), array.dtype) for array in self._arrays],
-            fill=lambda blocks: self._read_into(blocks, range(len(self.clips))),
-        )
-        return [torch.from_numpy(block) for block in blocks]
-
-    def _read(self, positions: Positions) -> list[Tensor]:
-        blocks = [np.zeros(self._shape(len(positions), a), a.dtype) for a in self._arrays]
-        self._read_into(blocks, positions)
-        return [torch.from_numpy(block) for block in blocks]
-
-    def _shape(self, num_clips: int, array: ArraySpec) -> tuple[int, ...]:
-        return (num_clips, self.windows.num_steps, *array.row_shape)
+            blocks = [np.empty(*kind) for kind in kinds]
+            self._read_into(blocks, range(len(self.clips)))
+        else:
+            blocks = pages.blocks(
+                kinds, fill=lambda blocks: self._read_into(blocks, range(len(self.clips)))
+            )
+        return [torch.from_numpy(block).to(self.device) for block in blocks]
 
     def _read_into(self, blocks: Sequence[np.ndarray], positions: Positions) -> None:
-        """Fill one block (n, T, …) per array; it stays zero where a clip is shorter than T."""
-        for i, position in enumerate(positions):
-            clip = self.clips[position]
+        """Fill one block (n, T, …) for each array; zero where a clip is shorter than T.
+
+        Clips are read side by side: a disk has many heads, and zstd unpacks without Python's lock.
+        """
+
+        def read(i: int) -> None:
+            clip = self.clips[positions[i]]
             first, last = int(clip.rows.min()), int(clip.rows.max())
             for array, block in zip(self._arrays, blocks, strict=True):
                 # One slice that spans the clip; where it is a view, only the chosen rows are read.
@@ -231,6 +240,15 @@ class Clips:
                     self.video_ids[clip.video], array.path, start=first, stop=last + 1, copy=False
                 )
                 block[i, : len(clip.rows)] = span[clip.rows - first]
+                block[i, len(clip.rows) :] = 0
+
+        for _ in self._threads.map(read, range(len(positions))):
+            pass
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        """The same ones for all batches, since each opens the store's shards for itself."""
+        return ThreadPoolExecutor(READ_THREADS, thread_name_prefix="clips")
 
 
 def _fitted(windows: WindowPlan, store: Store) -> WindowPlan:
@@ -244,19 +262,6 @@ def _fitted(windows: WindowPlan, store: Store) -> WindowPlan:
             "take other `windows`"
         )
     return replace(windows, num_steps=shape[1])
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The batches of some clips in order, read anew whenever they are iterated over."""
-
-    clips: Clips
-    positions: Positions
-    batch_size: int
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield a batch at a time."""
-        return (b for _, b in self.clips.batches(self.positions, batch_size=self.batch_size))
 
 
 def device_memory_bytes(device: torch.device) -> int:

@@ -50,6 +50,11 @@ class CondensedClips(Clips):
         cut = {n: t[:, :length] if t.ndim > 2 else t for n, t in chosen.items()}
         return replace(batch, condensed=cut)
 
+    @property
+    def is_resident(self) -> bool:
+        """Whether all that is read of a clip is in memory."""
+        return not self._reads_cubes or super().is_resident
+
     def of_layers(self, layers: Sequence[str]) -> Clips:
         """Raise `ValueError`: what is condensed is of other layers; take them before."""
         raise ValueError(f"condensed clips have no layers, {list(layers)} were asked for")

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.data.clips import Clips, Epoch, Staging
+from train.data.ahead import BatchReader, Epoch
+from train.data.clips import Clips
 from train.data.labels import Labels
 from train.data.order import shuffled_batches
 from train.fitting.config import TrainConfig
@@ -70,17 +71,15 @@ def fit_together(
     num_steps = config.epochs * math.ceil(len(positions) / config.batch_size)
     for state in states:
         state.begin(Epoch(clips, positions, config.batch_size), num_steps=num_steps)
-    rng, staging = np.random.default_rng(config.order_seed), Staging()
+    rng, reader = np.random.default_rng(config.order_seed), BatchReader(clips)
     for _ in range(config.epochs if num_epochs is None else num_epochs):
         going = [state for state in states if not state.is_done]
         if not going:
             return
         for state in going:
             state.head.train()
-        for chosen in shuffled_batches(
-            positions, clips.lengths, batch_size=config.batch_size, rng=rng
-        ):
-            batch = clips.batch(chosen, staging=staging)
+        order = shuffled_batches(positions, clips.lengths, batch_size=config.batch_size, rng=rng)
+        for chosen, batch in reader.read(order):
             targets = torch.from_numpy(labels[clips.videos_of(chosen)]).to(clips.device)
             for state in going:
                 state.step(batch, targets, weights, task)

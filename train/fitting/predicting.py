@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 
 from features_store.errors import ContractError
-from train.data.clips import Clips, Staging
+from train.data.ahead import BatchReader
+from train.data.clips import Clips
 from train.fitting.config import TrainConfig
 from train.fitting.tasks import task_of
 from train.heads import Head
@@ -39,15 +40,15 @@ def predict_together(
     task = task_of(config)
     positions = clips.of_videos(videos)
     # By length: a batch is as long as its longest clip.
-    order = np.argsort(clips.lengths[positions], kind="stable")
+    places = np.argsort(clips.lengths[positions], kind="stable")
     probs = np.zeros((len(heads), len(positions), heads[0].num_classes))
-    staging = Staging()
-    for start in range(0, len(order), config.batch_size):
-        places = order[start : start + config.batch_size]
-        batch = clips.batch(positions[places], staging=staging)
+    starts = range(0, len(places), config.batch_size)
+    parts = [places[start : start + config.batch_size] for start in starts]
+    order = (positions[part] for part in parts)
+    for part, (_, batch) in zip(parts, BatchReader(clips).read(order), strict=True):
         for of_head, head in zip(probs, heads, strict=True):
             block = task.clip_probabilities(head(batch).logits, batch.mask, last_n=config.last_n)
-            of_head[places] = block.double().cpu().numpy()
+            of_head[part] = block.double().cpu().numpy()
     return [_of_videos(of_head, clips, positions, videos, config) for of_head in probs]
 
 

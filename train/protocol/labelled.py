@@ -132,12 +132,18 @@ class LoadedVideos:
 
 
 def load_labelled(
-    store: Store, config: TrainConfig, device: torch.device, *, pages: SharedPages | None = None
+    store: Store,
+    config: TrainConfig,
+    device: torch.device,
+    *,
+    pages: SharedPages | None = None,
+    memory_bytes: int | None = None,
 ) -> LoadedVideos:
     """Return the labelled videos of a store; log how many are left out.
 
     Args:
         pages: in which the clips lie, or are to lie.
+        memory_bytes: see `Clips`.
 
     Raises:
         ContractError: the store's manifest has too few classes, or labels that the configuration
@@ -168,7 +174,10 @@ def load_labelled(
         view=config.view,
         device=device,
         pages=pages,
+        memory_bytes=memory_bytes,
     )
+    where = "are in memory" if clips.is_resident else "are more than `memory`, and read as needed"
+    logger.info("clips: %d, whose %.2f GB %s", len(clips), clips.num_bytes / 1e9, where)
     names = tuple(group_names(known.rows))
     data = Labelled(clips, known.labels, known.groups, known.classes, names)
     has_groups = any(row.group for row in known.rows)

@@ -34,6 +34,30 @@ def compare(
     print_result(comparison, _lines(comparison), as_json=as_json)
 
 
+@app.command()
+def plot(
+    run: Annotated[Path, typer.Argument(help="A run folder; it need not be finished.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+) -> None:
+    """Draw each head's learning curves, and its confusion matrix where the table is there."""
+    from pipelines.training.pictures import draw_run
+
+    for path in draw_run(run, out):
+        typer.echo(path)
+
+
+@app.command()
+def tensorboard(
+    run: Annotated[Path, typer.Argument(help="A run folder; it need not be finished.")],
+    out: Annotated[Path, typer.Option(help="Folder for the event files.")],
+) -> None:
+    """Write each fit's learning curves for TensorBoard; needs the extra 'tensorboard'."""
+    from pipelines.training.event_files import write_event_files
+
+    number = write_event_files(run, out)
+    typer.echo(f"curves of {number} fits are in {out}: tensorboard --logdir {out}")
+
+
 def _lines(comparison: Comparison) -> Iterator[str]:
     from train.scores.metrics import Scores
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +12,7 @@ import typer
 from pipelines.cli.arguments import AsJson
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import OF_INTERVALS, bracketed, number, print_json, print_table, signed
+from pipelines.cli.stopping import time_limit
 from pipelines.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -24,13 +27,23 @@ def register(app: typer.Typer) -> None:
 def train(
     store: Annotated[Path, typer.Argument(help="The store to train on.")],
     options: TrainOptions,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            help="Stop before (exit 75), to go on with the same command: 3h30m, seconds, or a time "
+            "such as 2030-01-31T18:00; else $SLURM_JOB_END_TIME."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit one head or several on cached cubes and test them on videos they never saw."""
     from pipelines.configuration import merge_settings, parse_settings
+    from pipelines.executors.deadline import Deadline, seconds_until_deadline
     from pipelines.executors.registry import require_executor
     from pipelines.training.request import check_request, read_table
 
+    seconds = seconds_until_deadline(deadline, environment=os.environ, now=time.time())
+    countdown = Deadline(seconds)
     # What is wrong is said before seconds of importing: pydantic comes late, torch last.
     merged = merge_settings(options.config, options.of_training())
     rows = read_table(options.heads, options.grid, parse_settings(options.settings))
@@ -41,13 +54,16 @@ def train(
 
     config = parse_config(merged)
     read_header(store)
-    from pipelines.training.train import train as run
+    # What is done is kept, fit by fit; what is in work is begun again by the next run.
+    with time_limit(countdown.seconds_left):
+        from pipelines.training.train import train as run
 
-    report = run(
-        store, heads=rows, folds=options.folds, seeds=options.seeds, out=options.out,
-        device=options.device, config=config, weights=options.weights, revision=options.revision,
-        processes=options.processes, cluster=options.cluster, memory=options.memory,
-    )  # fmt: skip
+        report = run(
+            store, heads=rows, folds=options.folds, seeds=options.seeds, out=options.out,
+            device=options.device, config=config, weights=options.weights,
+            revision=options.revision, processes=options.processes, cluster=options.cluster,
+            memory=options.memory,
+        )  # fmt: skip
     if as_json:
         print_json(report)
     else:

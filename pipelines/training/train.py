@@ -30,6 +30,7 @@ from train.heads.registry import refuse_wrong_options
 from train.protocol.grid import Row
 from train.protocol.jobs import FitJob
 from train.protocol.run_folder import RunFolder, claim
+from train.protocol.run_log import log_fits
 
 logger = logging.getLogger("cubereel")
 
@@ -173,6 +174,7 @@ def _run(
     progress.advance(len(jobs) - len(missing))
     with closing(executor.run(missing)) as done:
         for each in done:
+            log_fits(folder, each.group.jobs)
             progress.advance(len(each.group.jobs) - 1)
             progress.step(each.group.name)
     for job in jobs:

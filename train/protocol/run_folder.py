@@ -98,15 +98,26 @@ class RunFolder:
         Raises:
             ContractError: there is none, or the file is none.
         """
-        path = self.record(job)
-        document = read_document(path)
-        try:
-            probs = np.array(document.pop("probs"), float)
-            _, _ = probs.shape  # a ValueError unless it has videos and classes
-            curve = [(float(score), float(loss)) for score, loss in document.pop("curve")]
-            return Fit(probs, curve=curve, **document)
-        except (KeyError, TypeError, ValueError) as err:
-            raise ContractError(f"{path} is no record of a fit ({err}); remove it") from err
+        return read_fit(self.record(job))
+
+    def records(self) -> dict[str, list[Path]]:
+        """Return the records of all fits that are done, by the folder of their head."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(self.path.glob("fits/*/fold*.json")):
+            found.setdefault(path.parent.name, []).append(path)
+        return found
+
+
+def read_fit(path: Path) -> Fit:
+    """Return the fit of a record; raise `ContractError` if it is none."""
+    document = read_document(path)
+    try:
+        probs = np.array(document.pop("probs"), float)
+        _, _ = probs.shape  # a ValueError unless it has videos and classes
+        curve = [(float(score), float(loss)) for score, loss in document.pop("curve")]
+        return Fit(probs, curve=curve, **document)
+    except (KeyError, TypeError, ValueError) as err:
+        raise ContractError(f"{path} is no record of a fit ({err}); remove it") from err
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -195,7 +195,9 @@ def resident(names):
     clips.layers, clips.device = ["top"], torch.device("cpu")
     clips.clips = [names.Clip(i, np.arange(STEPS)) for i in range(NUM_CLIPS)]
     generator = torch.Generator().manual_seed(0)
-    clips._arrays = [None, None]
+    clips._arrays = clips.arrays = [
+        SimpleNamespace(row_shape=shape) for shape in ((GRID, GRID, DIM), (14, 14, 3))
+    ]
     clips._cached = [
         torch.randn(NUM_CLIPS, STEPS, GRID, GRID, DIM, generator=generator).relu().half(),
         torch.randn(NUM_CLIPS, STEPS, 14, 14, 3, generator=generator).half(),

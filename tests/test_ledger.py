@@ -258,7 +258,10 @@ def test_training_says_how_many_videos_are_partial(cubereel, videos, tmp_path):
     store, out = tmp_path / "s.cubes", tmp_path / "run"
     for label in ("dark", "bright"):
         for i in range(1, 4):
-            shutil.copy(videos / label / "0.mp4", videos / label / f"{i}.mp4")
+            # A box of i bytes more: files of equal content would be tied.
+            content = (videos / label / "0.mp4").read_bytes()
+            box = (8 + i).to_bytes(4, "big") + b"free" + bytes(i)
+            (videos / label / f"{i}.mp4").write_bytes(content + box)
     run(cubereel, videos, store, "--partial", "keep")
     options = ("--folds", 2, "--epochs", 1, "--lr", 0.01, "--device", "cpu", "--out", out)
 

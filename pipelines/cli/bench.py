@@ -55,3 +55,43 @@ def extract(
         f"{report.matmul_share:.0%} of a large matrix product's rate\n"
         f"{report.video_hours_per_hour:.2f} hours of video an hour, every frame of 25 a second"
     )
+
+
+@app.command("train")
+def train(
+    store: Annotated[Path, typer.Argument(help="Its clips are trained on; labels do not matter.")],
+    heads: Annotated[
+        list[str], typer.Option("--head", help="NAME or NAME:option=value,…; repeat.")
+    ],
+    layers: Annotated[list[str] | None, typer.Option("--layer", help="As for 'train'.")] = None,
+    clip_frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Clips per step.")] = 32,
+    seconds: Annotated[float, typer.Option(help="For each measurement.")] = 4.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Training steps beside their floors and a plain loop, in clips per second on one core."""
+    from train.fitting.config import parse_config
+
+    config = parse_config(
+        {"layers": tuple(layers or ()), "clip_frames": clip_frames, "batch_size": batch_size}
+    )
+    from pipelines.measure.bench_train import bench_train
+
+    rows = bench_train(store, heads, config=config, device=device, seconds=seconds)
+    if as_json:
+        print_json(rows)
+        return
+    columns = {
+        "one": "one fit", "together": "three fits", "plain": "plain loop", "by_bytes": "by bytes",
+        "by_operations": "by operations", "to_plain": "one / plain", "to_floor": "best / floor",
+    }  # fmt: skip
+    shown = [
+        [row["head"], *("–" if row[name] is None else _figure(row[name]) for name in columns)]
+        for row in rows
+    ]
+    print_table(["head", *columns.values()], shown)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if value < 20 else f"{value:.0f}"

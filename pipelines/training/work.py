@@ -63,6 +63,7 @@ class FitWork(Work):
 
     def __exit__(self, *_: object) -> None:
         """Close the store, and let torch compute as before."""
+        self._table.loaded.data.clips.close()
         self._stack.close()
 
     def run(self, jobs: Iterable[FitGroup], say: Say) -> Generator[FitsDone, None, None]:

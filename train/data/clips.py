@@ -4,7 +4,6 @@ import copy
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,10 +19,10 @@ from features_store.views import CENTER
 from train.data.batch import Batch, InputShape
 from train.data.kinds import FrameOrder
 from train.data.pages import SharedPages
+from train.data.threads import ReadThreads
 from train.data.windows import WindowPlan, reordered
 
 Positions = Sequence[int] | np.ndarray
-READ_THREADS = 4
 
 
 class Staging:
@@ -62,6 +61,9 @@ class Clips:
         memory_bytes: clips are kept in memory when they all fit into this; by default a third of
             the machine's, or of what is free on a GPU.
         pages: which other processes map too; they are for clips in the memory of the machine.
+
+    Attributes:
+        arrays: of the store, that are read: cubes in the order of `layers`, then the differences.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Clips:
         if double := next((la for la in self.layers if self.layers.count(la) > 1), None):
             raise UsageError(f"layer {double!r} is asked for twice")
         self.device = device or torch.device("cpu")
+        self._threads = ReadThreads()
         rng = np.random.default_rng(0)
         self.clips = [
             Clip(video, reordered(rows, frame_order, rng))
@@ -95,11 +98,11 @@ class Clips:
                 f"no view {view!r} in {store.path}; it holds: {', '.join(store.header.views)}"
             )
         arrays = {array.path: array for array in store.header.arrays}
-        self._arrays = [
+        self.arrays = [
             arrays[cube_path(view, store.header.layer(name).name)] for name in self.layers
         ]
         if store.header.has_diffs:
-            self._arrays.append(arrays[f"diffs/{view}"])
+            self.arrays.append(arrays[f"diffs/{view}"])
         limit = device_memory_bytes(self.device) // 3 if memory_bytes is None else memory_bytes
         self._cached: list[Tensor] | None = None
         if self.num_bytes <= limit:
@@ -115,7 +118,7 @@ class Clips:
     @property
     def num_bytes(self) -> int:
         """Size of all clips as they are stored."""
-        per_frame = sum(array.row_bytes for array in self._arrays)
+        per_frame = sum(array.row_bytes for array in self.arrays)
         return len(self.clips) * self.windows.num_steps * per_frame
 
     @property
@@ -154,7 +157,7 @@ class Clips:
         else:
             floats = [
                 staging.block(i, (len(positions), length, *array.row_shape))
-                for i, array in enumerate(self._arrays)
+                for i, array in enumerate(self.arrays)
             ]
             self._gather(floats, positions, length)
             floats = [block.to(self.device) for block in floats]
@@ -190,10 +193,10 @@ class Clips:
     def of_layers(self, layers: Sequence[str]) -> "Clips":
         """Return these clips with some of their layers, in this order; nothing is read again."""
         chosen = [self.layers.index(name) for name in layers]
-        others = range(len(self.layers), len(self._arrays))  # the differences, where there are any
+        others = range(len(self.layers), len(self.arrays))  # the differences, where there are any
         part = copy.copy(self)
         part.layers = list(layers)
-        part._arrays = [self._arrays[i] for i in (*chosen, *others)]
+        part.arrays = [self.arrays[i] for i in (*chosen, *others)]
         if self._cached is not None:
             part._cached = [self._cached[i] for i in (*chosen, *others)]
         return part
@@ -213,9 +216,9 @@ class Clips:
 
     def _read_all(self, pages: SharedPages | None) -> list[Tensor]:
         shapes = [
-            (len(self.clips), self.windows.num_steps, *array.row_shape) for array in self._arrays
+            (len(self.clips), self.windows.num_steps, *array.row_shape) for array in self.arrays
         ]
-        kinds = [(s, a.dtype) for s, a in zip(shapes, self._arrays, strict=True)]
+        kinds = [(s, a.dtype) for s, a in zip(shapes, self.arrays, strict=True)]
         if pages is None or self.device.type != "cpu":
             blocks = [np.empty(*kind) for kind in kinds]
             self._read_into(blocks, range(len(self.clips)))
@@ -234,7 +237,7 @@ class Clips:
         def read(i: int) -> None:
             clip = self.clips[positions[i]]
             first, last = int(clip.rows.min()), int(clip.rows.max())
-            for array, block in zip(self._arrays, blocks, strict=True):
+            for array, block in zip(self.arrays, blocks, strict=True):
                 # One slice that spans the clip; where it is a view, only the chosen rows are read.
                 span = self.store.read(
                     self.video_ids[clip.video], array.path, start=first, stop=last + 1, copy=False
@@ -242,13 +245,11 @@ class Clips:
                 block[i, : len(clip.rows)] = span[clip.rows - first]
                 block[i, len(clip.rows) :] = 0
 
-        for _ in self._threads.map(read, range(len(positions))):
-            pass
+        self._threads.each(read, len(positions))
 
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        """The same ones for all batches, since each opens the store's shards for itself."""
-        return ThreadPoolExecutor(READ_THREADS, thread_name_prefix="clips")
+    def close(self) -> None:
+        """End the threads that read; those of other layers of these clips are the same."""
+        self._threads.close()
 
 
 def _fitted(windows: WindowPlan, store: Store) -> WindowPlan:

@@ -242,7 +242,9 @@ class Clips:
                 span = self.store.read(
                     self.video_ids[clip.video], array.path, start=first, stop=last + 1, copy=False
                 )
-                block[i, : len(clip.rows)] = span[clip.rows - first]
+                # Row by row: numpy holds Python's lock while it takes several by their numbers.
+                for step, row in enumerate(clip.rows - first):
+                    block[i, step] = span[row]
                 block[i, len(clip.rows) :] = 0
 
         self._threads.each(read, len(positions))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-NUM_THREADS = 4
+NUM_THREADS = 2
 
 
 class ReadThreads:

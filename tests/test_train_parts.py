@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
 from features_store.errors import ContractError, UsageError
 from features_store.store import Store
@@ -24,6 +24,7 @@ from train.scores.metrics import (
     balanced_accuracy,
     reweighted_accuracies,
     score,
+    top5_accuracy,
 )
 
 
@@ -123,6 +124,23 @@ def test_scores_of_a_small_table():
     assert metrics.accuracy == pytest.approx(2 / 3)
     assert metrics.balanced_accuracy == pytest.approx(0.75)
     assert metrics.mean_average_precision == 1.0
+
+
+@given(st.integers(0, 10**6), st.integers(6, 12))
+def test_top5_accuracy_is_scikit_learns(seed, num_classes):
+    rng = np.random.default_rng(seed)
+    labels, probs = rng.integers(0, num_classes, 23), rng.random((23, num_classes))
+
+    theirs = top_k_accuracy_score(labels, probs, k=5, labels=range(num_classes))
+    assert score(probs, labels).top5_accuracy == pytest.approx(theirs)
+
+
+def test_top5_accuracy_is_of_more_than_five_classes_and_ties_go_to_the_first():
+    labels = np.arange(6)
+    assert top5_accuracy(np.eye(6), labels) == 1
+    assert top5_accuracy(np.ones((6, 6)), labels) == pytest.approx(5 / 6)
+    assert top5_accuracy(np.eye(5), labels[:5]) is None
+    assert score(np.eye(6), np.eye(6, dtype=bool)).top5_accuracy is None
 
 
 def test_mean_and_vote_can_differ():

@@ -112,9 +112,9 @@ def _scores(report: TrainReport) -> dict[str, str]:
     """Return the scores that are shown, the one that heads are compared by first."""
     from train.scores.metrics import Scores
 
-    columns = Scores.names("column")
-    is_only = report.config["multi_label"]
-    return {name: columns[name] for name in ([report.metric] if is_only else columns)}
+    first = report.heads[0]  # what applies to one head applies to all
+    columns = Scores.names("column").items()
+    return {name: text for name, text in columns if getattr(first, name) is not None}
 
 
 def _has_bands(report: TrainReport) -> bool:

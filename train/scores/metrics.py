@@ -18,6 +18,8 @@ from sklearn.metrics import (
 from features_store.errors import ContractError
 from train.data.labels import Labels, as_table
 
+NUM_LIKELIEST = 5
+
 
 def average_precisions(
     probs: Float[np.ndarray, "n classes"], table: Bool[np.ndarray, "n classes"]
@@ -91,6 +93,8 @@ class Scores:
     Attributes:
         balanced_accuracy: mean recall over the classes that occur.
         accuracy: None, as is the one above, where a video may have several classes.
+        top5_accuracy: share of videos whose class is among the five likeliest; None likewise, and
+            where there are no more than five.
         mean_average_precision: mean over the classes that occur, non-interpolated.
     """
 
@@ -99,6 +103,9 @@ class Scores:
     )
     accuracy: float | None = field(
         default=None, metadata={"column": "accuracy", "text": "accuracy"}
+    )
+    top5_accuracy: float | None = field(
+        default=None, metadata={"column": "top 5", "text": "top-5 accuracy"}
     )
     mean_average_precision: float = field(metadata={"column": "mAP", "text": "mAP"})
 
@@ -151,6 +158,7 @@ def score(probs: Float[np.ndarray, "n classes"], labels: Labels) -> Metrics:
     return replace(
         metrics,
         accuracy=float(accuracy_score(labels, predictions)),
+        top5_accuracy=top5_accuracy(probs, labels),
         balanced_accuracy=balanced_accuracy(predictions, labels),
         confusion=confusion_matrix(labels, predictions, labels=range(num_classes)).tolist(),
     )
@@ -163,6 +171,19 @@ def balanced_accuracy(predictions: Int[np.ndarray, " n"], labels: Int[np.ndarray
     0.5
     """
     return float(recall_score(labels, predictions, labels=np.unique(labels), average="macro"))
+
+
+def top5_accuracy(
+    probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+) -> float | None:
+    """Return the share of videos whose class is among the five likeliest; None if all are.
+
+    Of equal probabilities the first class counts as the likelier, as in a prediction.
+    """
+    if probs.shape[1] <= NUM_LIKELIEST:
+        return None
+    likeliest = np.argsort(-probs, axis=1, kind="stable")[:, :NUM_LIKELIEST]
+    return float((likeliest == labels[:, None]).any(1).mean())
 
 
 def aggregate(

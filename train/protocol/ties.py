@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Int
@@ -70,8 +71,17 @@ def find_leaks(
 def refuse_leaks(
     rows: Sequence[ManifestRow], sides: Sequence[str], *, media: Mapping[str, str]
 ) -> None:
-    """Raise `ContractError` that names the first tie between two sides of a manifest's split."""
-    if leaks := find_leaks(rows, sides, media=media):
+    """Raise `ContractError` that names the first tie between two sides of a manifest's split.
+
+    Time spans of a file may be on several sides where each has a group: then the manifest says
+    which of them are alike.
+    """
+    with_group = {row.video_id for row in rows if row.group}
+    if leaks := [
+        leak
+        for leak in find_leaks(rows, sides, media=media)
+        if leak.kind != "file" or not with_group.issuperset(chain(*leak.videos.values()))
+    ]:
         raise ContractError(
             f"the split of the manifest parts videos that are alike: {leaks[0]} ({len(leaks)} such "
             "ties); put tied videos on one side ('cubereel manifest leaks' names all ties, "

@@ -186,3 +186,11 @@ def test_folds_of_ten_thousand_videos_take_seconds():
     started = time.process_time()
     make_folds(labels, groups, num_folds=NUM_FOLDS)
     assert time.process_time() - started < 20  # 1 to 3 s, and more with types checked
+
+
+def test_spans_that_all_have_groups_may_be_on_several_sides():
+    rows = [ManifestRow(f"f@{i}", "f", group=f"g{i}") for i in range(2)]
+    refuse_leaks(rows, ["train", "test"], media={})
+    one_without = [rows[0], ManifestRow("f@1", "f")]
+    with pytest.raises(ContractError, match="file 'f' is on 2 sides"):
+        refuse_leaks(one_without, ["train", "test"], media={})

@@ -7,7 +7,7 @@ from torch import nn
 
 from features_store.errors import UsageError
 from tests import planted
-from tests.batches import all_valid, batch_of
+from tests.batches import all_valid, batch_of, randn
 from tests.oracles import TIGHT, load_oracle
 from train.data.batch import Batch, InputShape
 from train.heads import build_head
@@ -324,3 +324,19 @@ def test_the_direction_of_a_blob_is_read_from_motion_alone(name, options, is_rea
     accuracy, *_ = planted.evaluate(planted.train(head, planted.moving_blob), planted.moving_blob)
 
     assert accuracy > 0.95 if is_readable else 0.4 < accuracy < 0.6
+
+
+def test_gated_frames_have_values_and_gradients_of_the_plain_mean(monkeypatch):
+    monkeypatch.setattr("train.heads.blocks.gated_means.BLOCK_BYTES", 1)  # frame by frame
+    cubes, inner = randn(2, 3, 2, 2, 8), randn(2, 3, 2, 2, 4, seed=1)
+    ours = M2ABlock(8, reduction=2).double()
+    leaves = [cubes.requires_grad_(), inner.requires_grad_(), *ours.up.parameters()]
+
+    frames = ours.gated_frames(cubes, inner)
+    expected = (cubes + cubes * ours.up(inner).sigmoid()).mean((2, 3))
+    torch.testing.assert_close(frames, expected)
+    upstream = randn(2, 3, 8, seed=2)
+    torch.testing.assert_close(
+        torch.autograd.grad(frames, leaves, upstream),
+        torch.autograd.grad(expected, leaves, upstream),
+    )

@@ -19,7 +19,10 @@ from pipelines.training.pictures import curves_figure, draw_run
 from pipelines.training.train import train
 from tests.stores import header, make_store
 from train.fitting.config import TrainConfig
+from train.fitting.state import Candidate
+from train.protocol.jobs import FitJob
 from train.protocol.run_folder import RunFolder, read_fit
+from train.protocol.run_log import log_line
 from train.protocol.runs import Fit
 
 HEADS = ["mean-pool", "soft-attention:hidden=4"]
@@ -50,9 +53,20 @@ def test_the_log_has_a_line_for_each_fit(run, store):
     for line in lines:
         assert (line["inner"] is None) == (line["validation_score"] is None)
         assert 1 <= line["epochs"] <= 4
-    # A run that goes on has nothing to add.
-    train(store, heads=HEADS, folds=2, out=run, device="cpu", config=CONFIG)
-    assert log_of(run) == lines
+    # A run that goes on has nothing to add, but what a run that was killed did not come to say.
+    path = run / "log.jsonl"
+    torn = path.read_text()[:-9]
+    for before in (path.read_text(), torn):
+        path.write_text(before)
+        train(store, heads=HEADS, folds=2, out=run, device="cpu", config=CONFIG)
+        assert log_of(run) == lines
+
+
+def test_what_is_not_finite_is_null_in_the_log():
+    fit = Fit(np.ones((1, 2)), [np.inf], 3, 0.1, [(-np.inf, np.inf)], 1)
+    line = log_line(FitJob("h", 0, 0, Candidate(0.1, 0.0)), fit, 0.0)
+    assert (line["train_loss"], line["validation_score"]) == (None, None)
+    assert json.loads(json.dumps(line, allow_nan=False))["time"] == "1970-01-01T00:00:00+00:00"
 
 
 def test_curves_and_matrices_are_drawn(run, tmp_path, cubereel):

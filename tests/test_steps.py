@@ -59,6 +59,11 @@ def test_without_gradients_nothing_is_kept():
     assert steps._inputs == []
 
 
+def test_a_step_of_an_lstm_has_the_gradients_of_its_values():
+    gates, cell_state = randn(B, 4 * OUT), randn(B, OUT, seed=1)
+    assert torch.autograd.gradcheck(advance, (gates.requires_grad_(), cell_state.requires_grad_()))
+
+
 @pytest.mark.parametrize("num_layers", [1, 3])
 def test_a_stack_is_the_plain_loop(num_layers):
     torch.manual_seed(0)
@@ -69,8 +74,9 @@ def test_a_stack_is_the_plain_loop(num_layers):
     def plain(layer: LSTMLayer, values, hidden, cell_state):
         outputs = []
         for frame in values.unbind(1):
-            gates = layer.from_input(frame) + hidden @ layer.weight_hh.T
-            hidden, cell_state = advance(gates, cell_state)
+            i, f, g, o = (layer.from_input(frame) + hidden @ layer.weight_hh.T).chunk(4, dim=1)
+            cell_state = f.sigmoid() * cell_state + i.sigmoid() * g.tanh()
+            hidden = o.sigmoid() * cell_state.tanh()
             outputs.append(hidden)
         return torch.stack(outputs, 1)
 

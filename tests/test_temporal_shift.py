@@ -5,11 +5,12 @@ from torch import nn
 
 from features_store.errors import UsageError
 from tests import planted
-from tests.batches import all_valid, batch_of
+from tests.batches import all_valid, batch_of, randn
 from tests.oracles import TIGHT, load_oracle
 from train.data.batch import InputShape
 from train.heads import build_head
-from train.heads.temporal_shift import temporal_shift
+from train.heads.blocks.masked import zero_masked
+from train.heads.temporal_shift import mix_shifted, temporal_shift
 
 
 def numbered(*, num_clips=2, num_frames=4, dim=16):
@@ -113,3 +114,18 @@ def test_played_backwards_a_clip_has_other_logits():
     backwards = head(batch_of(batch.top.flip(1)))
 
     assert (backwards.logits - head(batch).logits).abs().max() > 1e-4
+
+
+def test_what_is_mixed_and_shifted_is_what_is_shifted_and_mixed():
+    cubes, mask = randn(3, 4, 2, 2, 16), torch.ones(3, 4, dtype=torch.bool)
+    mask[1, 2:] = mask[2, 1:] = False
+    mix = nn.Linear(16, 5).double()
+    clean = zero_masked(cubes, mask)
+
+    ours, theirs = mix_shifted(clean, mask, mix), mix(temporal_shift(cubes, mask))
+    torch.testing.assert_close(ours[mask], theirs[mask])
+    weights = list(mix.parameters())
+    torch.testing.assert_close(
+        torch.autograd.grad(ours[mask].square().sum(), weights),
+        torch.autograd.grad(theirs[mask].square().sum(), weights),
+    )

@@ -23,7 +23,7 @@ from benchmarks.gpu_day.step import WEIGHTS
 MAX_BYTES = 60 * 2**20
 COMMON = (
     "annotated-types", "beartype", "filelock", "msgspec", "pydantic", "pydantic-core",
-    "typing-inspection", "xxhash",
+    "typing-inspection", "xxhash", "zstandard",
 )  # fmt: skip
 DASK = (
     "click", "cloudpickle", "dask", "distributed", "locket", "msgpack", "partd", "psutil", "PyYAML",

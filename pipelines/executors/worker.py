@@ -8,6 +8,7 @@ is set up is not passed on: the parent set up the same, and said it.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,7 @@ class Worker:
         begin: Begin = receive(self._connection, ToWorker)
         sys.path[:] = begin.path
         kind = find_work(begin.work)
+        signal.signal(signal.SIGTERM, _stop)
         with kind(from_plain(kind.Settings, begin.settings)) as work:  # type: ignore[call-arg]
             logger.handlers = [_ToParent(self)]
             while True:
@@ -90,6 +92,11 @@ class _ToParent(logging.Handler):
         self._worker.send(Logged(record.levelno, record.getMessage()))
 
 
+def _leave(*_: object) -> None:
+    """End at once, before any work: an import that is broken off may raise anything later."""
+    os._exit(0)
+
+
 def _stop(number: int, _: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)  # leaving takes seconds
     raise _Stopped
@@ -97,7 +104,7 @@ def _stop(number: int, _: FrameType | None) -> None:
 
 def main(descriptor: int) -> None:
     """Serve the parent at the other end of a socket."""
-    worker = Worker(serve_parent(descriptor, at_sigterm=_stop))
+    worker = Worker(serve_parent(descriptor, at_sigterm=_leave))
     logger.addHandler(logging.NullHandler())
     logger.setLevel(logging.WARNING)
     try:

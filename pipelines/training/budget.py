@@ -19,6 +19,7 @@ import torch
 from pipelines.training.planned import PlannedHead
 from train.data.ahead import BatchReader, Epoch
 from train.data.clips import Clips
+from train.data.order import cut
 from train.fitting.config import TrainConfig
 from train.fitting.loop import class_weights
 from train.fitting.predicting import predict_together
@@ -123,9 +124,7 @@ def _step(
     """Return the seconds of some training steps and their clips; a first one is not counted."""
     clips, task = data.clips, task_of(config)
     weights = class_weights(states[0].head, clips, data.labels, positions, config)
-    batches = [
-        positions[i : i + config.batch_size] for i in range(0, len(positions), config.batch_size)
-    ]
+    batches = cut(positions, config.batch_size)
     for state in states:
         state.head.train()
     seconds, num_clips, first = 0.0, 0, _now(clips)

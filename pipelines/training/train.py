@@ -30,7 +30,7 @@ from train.heads.registry import refuse_wrong_options
 from train.protocol.grid import Row
 from train.protocol.jobs import FitJob
 from train.protocol.run_folder import RunFolder, claim
-from train.protocol.run_log import log_fits
+from train.protocol.run_log import RunLog
 
 logger = logging.getLogger("cubereel")
 
@@ -137,14 +137,11 @@ def _epochs(
     budgeted = [head for head in table.heads.values() if head.config.budget is not None]
     if not budgeted:
         return {}
-    epochs = {head.label: folder.epochs(head.label) for head in budgeted}
     with FitWork(settings, store=store, table=table) as work:
         return {
-            label: known
-            or budgeted_epochs(
-                table.heads[label], work.data_of(label), table.splits, num_seeds=num_seeds
-            )
-            for label, known in epochs.items()
+            head.label: folder.epochs(head.label)
+            or budgeted_epochs(head, work.data_of(head), table.splits, num_seeds=num_seeds)
+            for head in budgeted
         }
 
 
@@ -156,25 +153,31 @@ def _fit_all(
     splits = table.splits
     validation = [job for row in asked for job in row.validation(splits)]
     num_tests = sum(row.num_seeds for row in asked) * len(splits)
+    log = RunLog(folder)
     with ProgressLog("train", total=len(validation) + num_tests, unit="fits") as progress:
-        _run(validation, folder, executor, progress)
+        _run(validation, folder, executor, progress, log)
         tests = [j for r in asked for j in r.tests(r.selections(folder.read, splits))]
-        _run(tests, folder, executor, progress)
+        _run(tests, folder, executor, progress, log)
 
 
 def _run(
-    jobs: Sequence[FitJob], folder: RunFolder, executor: FitExecutor, progress: ProgressLog
+    jobs: Sequence[FitJob],
+    folder: RunFolder,
+    executor: FitExecutor,
+    progress: ProgressLog,
+    log: RunLog,
 ) -> None:
     """Do those of the jobs that are not done.
 
     Raises:
         UsageError: a fit diverged that is to be tested.
     """
+    log.note(jobs)  # those whose run was ended before it could
     missing = folder.missing(jobs)
     progress.advance(len(jobs) - len(missing))
     with closing(executor.run(missing)) as done:
         for each in done:
-            log_fits(folder, each.group.jobs)
+            log.note(each.group.jobs)
             progress.advance(len(each.group.jobs) - 1)
             progress.step(each.group.name)
     for job in jobs:

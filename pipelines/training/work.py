@@ -71,13 +71,9 @@ class FitWork(Work):
         for group in jobs:
             yield self._do(group)
 
-    def data_of(self, label: str) -> Labelled:
-        """Return the videos of a head as its fits get them."""
-        return self._data_of(self._table.heads[label])
-
     def _do(self, group: FitGroup) -> FitsDone:
         head, split = self._table.heads[group.first.head], self._table.splits[group.first.fold]
-        done = run_fits(group, head.choice, self._data_of(head), split, head.config)
+        done = run_fits(group, head.choice, self.data_of(head), split, head.config)
         for job, (fitted, fit) in zip(group.jobs, done, strict=True):
             if job.inner is None:
                 checkpoint = self._table.checkpoint(
@@ -87,7 +83,7 @@ class FitWork(Work):
             self._folder.keep(job, fit)
         return FitsDone(group)
 
-    def _data_of(self, head: PlannedHead) -> Labelled:
+    def data_of(self, head: PlannedHead) -> Labelled:
         """Return a head's videos, their clips condensed if it needs no more; for one head."""
         if self._condensed is None or self._condensed[0] != head.label:
             self._condensed = None

@@ -8,6 +8,7 @@ import numpy as np
 
 from train.data.batch import Batch
 from train.data.clips import Clips, Staging
+from train.data.order import cut
 
 
 class BatchReader:
@@ -49,6 +50,5 @@ class Epoch:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield a batch at a time."""
-        starts = range(0, len(self.positions), self.batch_size)
-        order = (self.positions[start : start + self.batch_size] for start in starts)
+        order = cut(self.positions, self.batch_size)
         return (batch for _, batch in BatchReader(self.clips).read(order))

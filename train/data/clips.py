@@ -18,6 +18,7 @@ from features_store.store import Store
 from features_store.views import CENTER
 from train.data.batch import Batch, InputShape
 from train.data.kinds import FrameOrder
+from train.data.order import cut
 from train.data.pages import SharedPages
 from train.data.threads import ReadThreads
 from train.data.windows import WindowPlan, reordered
@@ -150,7 +151,10 @@ class Clips:
             staging: memory to gather them into: what was gathered there before is overwritten.
         """
         mask = self.mask(positions, num_steps=num_steps)
-        length, staging = mask.shape[1], staging or Staging()
+        return self._batch(positions, mask, staging or Staging())
+
+    def _batch(self, positions: Positions, mask: Bool[Tensor, "n t"], staging: Staging) -> Batch:
+        length = mask.shape[1]
         if self._cached is not None and self.device.type != "cpu":
             index = torch.as_tensor(np.asarray(positions), device=self.device)
             floats = [block[index, :length].float() for block in self._cached]
@@ -205,9 +209,7 @@ class Clips:
         self, positions: Positions, *, batch_size: int
     ) -> Iterator[tuple[np.ndarray, Batch]]:
         """Yield the clips in order, a batch at a time, with their positions."""
-        positions = np.asarray(positions)
-        for start in range(0, len(positions), batch_size):
-            chosen = positions[start : start + batch_size]
+        for chosen in cut(positions, batch_size):
             yield chosen, self.batch(chosen)
 
     def videos_of(self, positions: np.ndarray) -> Int[np.ndarray, " n"]:

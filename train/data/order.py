@@ -1,11 +1,21 @@
 """In what order clips are read: shuffled, and batched with clips of near length."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
 
 POOL_BATCHES = 8  # so many batches' clips are sorted by length among each other
+
+
+def cut(positions: Sequence[int] | np.ndarray, batch_size: int) -> list[Int[np.ndarray, " b"]]:
+    """Return positions in their order, a batch at a time.
+
+    >>> [part.tolist() for part in cut(range(5), 2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    array = np.asarray(positions)
+    return [array[start : start + batch_size] for start in range(0, len(array), batch_size)]
 
 
 def shuffled_batches(
@@ -23,13 +33,9 @@ def shuffled_batches(
     Args:
         lengths: of every clip.
     """
-    shuffled = rng.permutation(positions)
-    pool_size = batch_size * POOL_BATCHES
-    batches = []
-    for start in range(0, len(shuffled), pool_size):
-        pool = shuffled[start : start + pool_size]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    batches: list[np.ndarray] = []
+    for pool in cut(rng.permutation(positions), batch_size * POOL_BATCHES):
+        batches += cut(pool[np.argsort(lengths[pool], kind="stable")], batch_size)
     # Of a pool the short ones come first, and the last batch may be a small one.
     for i in rng.permutation(len(batches)):
         yield batches[i]

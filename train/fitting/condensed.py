@@ -5,18 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from train.data.batch import Batch
 from train.data.clips import Clips, Positions, Staging
+from train.data.order import cut
 from train.heads import Head
 
 
 def condensed_for(clips: Clips, head: Head, *, batch_size: int) -> Clips:
     """Return clips with what a head condenses of them, or as they are where that is nothing."""
     blocks: list[dict[str, Tensor]] = []
-    for start in range(0, len(clips), batch_size):
-        positions = range(start, min(start + batch_size, len(clips)))
+    for positions in cut(range(len(clips)), batch_size):
         block = head.condense(clips.batch(positions, num_steps=clips.windows.num_steps))
         if block is None:
             return clips
@@ -32,23 +33,13 @@ class CondensedClips(Clips):
         self.__dict__ |= clips.__dict__  # the same clips of the same videos
         self._tensors, self._reads_cubes = tensors, reads_cubes
 
-    def batch(
-        self,
-        positions: Positions,
-        *,
-        num_steps: int | None = None,
-        staging: Staging | None = None,
-    ) -> Batch:
-        """Return a batch, see `Clips.batch`."""
-        if self._reads_cubes:
-            batch = super().batch(positions, num_steps=num_steps, staging=staging)
-        else:
-            batch = Batch({}, None, self.mask(positions, num_steps=num_steps))
+    def _batch(self, positions: Positions, mask: Bool[Tensor, "n t"], staging: Staging) -> Batch:
+        cubes = super()._batch(positions, mask, staging) if self._reads_cubes else None
         index = torch.as_tensor(np.asarray(positions), device=self.device)
         chosen = {name: tensor[index] for name, tensor in self._tensors.items()}
-        length = batch.mask.shape[1]
-        cut = {n: t[:, :length] if t.ndim > 2 else t for n, t in chosen.items()}
-        return replace(batch, condensed=cut)
+        length = mask.shape[1]
+        cut_off = {n: t[:, :length] if t.ndim > 2 else t for n, t in chosen.items()}
+        return replace(cubes or Batch({}, None, mask), condensed=cut_off)
 
     @property
     def is_resident(self) -> bool:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from features_store.errors import ContractError
 from train.data.ahead import BatchReader
 from train.data.clips import Clips
+from train.data.order import cut
 from train.fitting.config import TrainConfig
 from train.fitting.tasks import task_of
 from train.heads import Head
@@ -40,10 +41,8 @@ def predict_together(
     task = task_of(config)
     positions = clips.of_videos(videos)
     # By length: a batch is as long as its longest clip.
-    places = np.argsort(clips.lengths[positions], kind="stable")
+    parts = cut(np.argsort(clips.lengths[positions], kind="stable"), config.batch_size)
     probs = np.zeros((len(heads), len(positions), heads[0].num_classes))
-    starts = range(0, len(places), config.batch_size)
-    parts = [places[start : start + config.batch_size] for start in starts]
     order = (positions[part] for part in parts)
     for part, (_, batch) in zip(parts, BatchReader(clips).read(order), strict=True):
         for of_head, head in zip(probs, heads, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from train.data.kinds import ScheduleKind
 
@@ -24,7 +24,7 @@ class Schedule:
     _num_done: int = 0
     _share: float = 1.0
     _lowest: float = math.inf
-    _num_since: int = field(default=0)
+    _num_since: int = 0
 
     def next_share(self) -> float:
         """Return the share of the next step.

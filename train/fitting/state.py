@@ -67,9 +67,8 @@ class FitState:
         self._randomness = Randomness(seed, device)
         with self._randomness.turn():
             self.head = build()
-        self._candidate, self._patience = candidate, patience
+        self._candidate, self._patience, self._kind = candidate, patience, config.schedule
         self._optimiser = make_optimiser(self.head, candidate, config)
-        self._schedule = Schedule(config.schedule, 1)
         self._running: list[Tensor] = []
         self.losses: list[float] = []
         self.curve: list[tuple[float, float]] = []
@@ -77,7 +76,7 @@ class FitState:
 
     def begin(self, batches: Iterable[Batch], *, num_steps: int) -> None:
         """Fit statistics to the training clips, before the first of so many steps."""
-        self._schedule.num_steps = num_steps
+        self._schedule = Schedule(self._kind, num_steps)
         with self._randomness.turn():
             self.head.fit_statistics(batches)
 
@@ -101,7 +100,7 @@ class FitState:
 
     def judge(self, probs: Float[np.ndarray, "n classes"], labels: np.ndarray, task: Task) -> None:
         """Take down what the head says of the validation videos by now."""
-        is_finite = np.isfinite(probs).all()
+        is_finite = np.isfinite([*probs.flat, self.losses[-1]]).all()
         self.curve.append(task.validate(probs, labels) if is_finite else (-math.inf, math.inf))
         if self._patience is None or best_epoch(self.curve) == len(self.curve):
             self.best = len(self.curve), probs

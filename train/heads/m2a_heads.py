@@ -65,12 +65,9 @@ class M2AHead(ConsensusHead):
         """Return the gated frames, averaged over cells, and their differences."""
         cubes = temporal_shift(batch.top, batch.mask) if self.shift else batch.top
         cubes = zero_masked(cubes, batch.mask)
-        inner, activation, attention = self.block.attend(cubes, batch.mask)
-        frames = self.block.gated_frames(cubes, inner)
-        maps = {"activation": activation} | (
-            {} if attention is None else {"frame_attention": attention}
-        )
-        return torch.cat([frames, diff_features(batch, self.diffs)], dim=-1), maps
+        gate = self.block.gate(cubes, batch.mask)
+        frames = self.block.gated_frames(cubes, gate.inner)
+        return torch.cat([frames, diff_features(batch, self.diffs)], dim=-1), gate.maps
 
 
 @register_head("m2a-tail")

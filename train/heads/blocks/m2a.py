@@ -19,16 +19,16 @@ LastMotion = Literal["faithful", "zero", "replicate"]
 
 
 @dataclass(frozen=True)
-class M2AOutput:
-    """What the block returns; all of it is zero at masked frames.
+class M2AGate:
+    """From which the block's gate is made, and what can be shown of it; zero at masked frames.
 
     Attributes:
-        cubes: x + x ⊙ gate, of the shape that came in.
+        inner: v, see `M2ABlock`.
         activation: |temporal term| averaged over channels, what the official code shows.
         frame_attention: the softmax over frames; None where the mechanism has none.
     """
 
-    cubes: Float[Tensor, "b t k k d"]
+    inner: Float[Tensor, "b t k k c"]
     activation: Float[Tensor, "b t k k"]
     frame_attention: Float[Tensor, "b t t"] | None
 
@@ -37,6 +37,13 @@ class M2AOutput:
         """What can be shown of it, by name."""
         maps = {"activation": self.activation, "frame_attention": self.frame_attention}
         return {name: values for name, values in maps.items() if values is not None}
+
+
+@dataclass(frozen=True)
+class M2AOutput(M2AGate):
+    """What the block returns: x + x ⊙ gate, of the shape that came in; zero at masked frames."""
+
+    cubes: Float[Tensor, "b t k k d"]
 
 
 class M2ABlock(nn.Module):
@@ -77,24 +84,18 @@ class M2ABlock(nn.Module):
     def forward(self, cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]) -> M2AOutput:
         """Return the gated cubes."""
         cubes = zero_masked(cubes, mask)
-        inner, activation, attention = self.attend(cubes, mask)
-        gate = self.up(inner).sigmoid()
-        return M2AOutput(torch.addcmul(cubes, cubes, gate), activation, attention)
+        gate = self.gate(cubes, mask)
+        gated = torch.addcmul(cubes, cubes, self.up(gate.inner).sigmoid())
+        return M2AOutput(**vars(gate), cubes=gated)
 
-    def attend(
-        self, cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]
-    ) -> tuple[Float[Tensor, "b t k k c"], Float[Tensor, "b t k k"], Tensor | None]:
-        """Return v, from which the gate is made, and the maps of `M2AOutput`.
-
-        Args:
-            cubes: zero at masked frames.
-        """
+    def gate(self, cubes: Float[Tensor, "b t k k d"], mask: Bool[Tensor, "b t"]) -> M2AGate:
+        """Return what the gate is made from, of cubes that are zero at masked frames."""
         reduced = self.down(cubes)
         frames = rearrange(reduced, "b t h w c -> b t (h w c)")
         term, attention = self._temporal_term(frames, mask)
         inner = term if self.mechanism == "motion" else term + frames
         activation = reduce(term.abs().reshape(reduced.shape), "b t h w c -> b t h w", "mean")
-        return inner.reshape(reduced.shape), activation, attention
+        return M2AGate(inner.reshape(reduced.shape), activation, attention)
 
     def gated_frames(
         self, cubes: Float[Tensor, "b t k k d"], inner: Float[Tensor, "b t k k c"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -95,8 +96,9 @@ def bench_train(
                 opened, opened.ids, windows=config.window_plan, layers=config.layers,
                 view=config.view, device=where,
             )  # fmt: skip
-            bench = _Bench(clips, config, seconds)
-            return [_row(bench.measure(choice)) for choice in choices]
+            with closing(clips):
+                bench = _Bench(clips, config, seconds)
+                return [_row(bench.measure(choice)) for choice in choices]
     finally:
         torch.set_num_threads(threads)
 

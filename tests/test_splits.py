@@ -1,6 +1,5 @@
 """Splits: what is tied is on one side, every class is on every side in its share."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +128,6 @@ def test_train_and_manifest_folds_keep_tied_videos_together(cubereel, tmp_path, 
     [
         (CHAINED["a group"], "group 'g'"),
         (CHAINED["spans of a file, one without a group"], "file 'p'"),
-        (CHAINED["equal content"], f"media '{b'c'.hex().zfill(64)}'"),
     ],
 )
 def test_a_manifest_s_split_that_parts_a_tie_is_refused_by_name(cubereel, tmp_path, tied, named):
@@ -138,6 +136,18 @@ def test_a_manifest_s_split_that_parts_a_tie_is_refused_by_name(cubereel, tmp_pa
 
     assert cubereel("train", store, "--head", "mean-pool", "--out", tmp_path / "run") == 3
     assert f"{named} is on 2 sides: test has 'v01'; train has 'v00' (1 such ties)" in cubereel.err
+
+
+def test_equal_content_on_two_sides_of_a_manifest_s_split_is_said(tmp_path, caplog):
+    splits = ["train", "test", *["train"] * 5, *["test"] * 5]
+    store = plant(tmp_path / "s.cubes", CHAINED["equal content"], splits=splits)
+
+    report = train(store, heads=["mean-pool"], out=tmp_path / "run", config=QUICK)
+
+    content = b"c".hex().zfill(64)
+    said = f"media '{content}' is on 2 sides: fitting has 'v00'; test has 'v01'"
+    assert f"scores may be too high: {said}" in report.warnings
+    assert said in caplog.text
 
 
 def test_a_message_does_not_name_hundreds_of_videos():
@@ -177,15 +187,6 @@ def test_classes_are_in_every_fold_in_their_share():
     deviation, absent = np.mean(measured, axis=0)
     assert deviation < 0.01
     assert absent < 1.0
-
-
-def test_folds_of_ten_thousand_videos_take_seconds():
-    rng = np.random.default_rng(0)
-    labels, groups = rng.integers(0, 20, 10_000), rng.integers(0, 2000, 10_000)
-
-    started = time.process_time()
-    make_folds(labels, groups, num_folds=NUM_FOLDS)
-    assert time.process_time() - started < 20  # 1 to 3 s, and more with types checked
 
 
 def test_spans_that_all_have_groups_may_be_on_several_sides():

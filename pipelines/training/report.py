@@ -20,6 +20,7 @@ from train.protocol.labelled import LoadedVideos
 from train.protocol.results import HeadRow
 from train.protocol.runs import Labelled, warn_of_missing_classes
 from train.protocol.splits import Split, split_hash
+from train.protocol.ties import content_leaks, parts_a_set
 
 logger = logging.getLogger("cubereel")
 
@@ -103,9 +104,23 @@ def _warn(store: Store, loaded: LoadedVideos, splits: Sequence[Split]) -> list[s
             f"the test videos are of {num_tested} groups, fewer than {FEW_GROUPS}: take their "
             "intervals for rough"
         )
+    warnings += _leaks(store, loaded.data, splits)
     for warning in warnings:
         logger.warning("%s", warning)
     return warnings
+
+
+def _leaks(store: Store, data: Labelled, splits: Sequence[Split]) -> list[str]:
+    """Return what a split has of equal content among its test videos and those fitted on."""
+    ids, found = data.clips.video_ids, []
+    for split in splits:
+        sides = np.full(len(ids), "", object)
+        sides[split.fitting], sides[split.test] = "fitting", "test"
+        if parts_a_set(data.groups, sides.tolist()):
+            rows = [store.manifest[video_id] for video_id in ids]
+            leaks = content_leaks(rows, sides.tolist(), media=store.media_hashes())
+            found += [f"scores may be too high: {leak}" for leak in leaks]
+    return found
 
 
 def identity(report: TrainReport, data: Labelled) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from train.fitting.config import TrainConfig
 from train.fitting.tasks import Task, task_of
 from train.protocol.runs import Labelled
 from train.protocol.splits import Split, make_folds, split_by_manifest
-from train.protocol.ties import refuse_leaks, tied_sets
+from train.protocol.ties import parts_a_set, refuse_leaks, tied_sets
 
 logger = logging.getLogger("cubereel")
 
@@ -202,7 +202,6 @@ def make_splits(
         logger.warning("%d labelled videos have no split and are used nowhere", unused)
     split = split_by_manifest(said, labels, groups, **inner)
     sides = [side_of(name) for name in said]
-    placed = {(group, side) for group, side in zip(groups.tolist(), sides, strict=True) if side}
-    if len(placed) > len({group for group, _ in placed}):  # hashes of all files are not read else
+    if parts_a_set(groups, sides):  # else hashes of all files need not be read
         refuse_leaks(rows, sides, media=store.media_hashes())
     return [split]

@@ -73,20 +73,40 @@ def refuse_leaks(
 ) -> None:
     """Raise `ContractError` that names the first tie between two sides of a manifest's split.
 
-    Time spans of a file may be on several sides where each has a group: then the manifest says
-    which of them are alike.
+    Who gives each time span of a file a group says which of them are alike, and may have them on
+    several sides. Equal content is not refused: splits that were published have it, and it is what
+    others' numbers are of. `content_leaks` names it.
     """
     with_group = {row.video_id for row in rows if row.group}
-    if leaks := [
+    leaks = [leak for leak in find_leaks(rows, sides, media=media) if leak.kind != "media"]
+    refused = [
         leak
-        for leak in find_leaks(rows, sides, media=media)
-        if leak.kind != "file" or not with_group.issuperset(chain(*leak.videos.values()))
-    ]:
+        for leak in leaks
+        if leak.kind == "group" or not with_group.issuperset(chain(*leak.videos.values()))
+    ]
+    if refused:
         raise ContractError(
-            f"the split of the manifest parts videos that are alike: {leaks[0]} ({len(leaks)} such "
-            "ties); put tied videos on one side ('cubereel manifest leaks' names all ties, "
+            f"the split of the manifest parts videos that are alike: {refused[0]} ({len(refused)} "
+            "such ties); put tied videos on one side ('cubereel manifest leaks' names all ties, "
             "'cubereel manifest split' makes a split without)"
         )
+
+
+def content_leaks(
+    rows: Sequence[ManifestRow], sides: Sequence[str], *, media: Mapping[str, str]
+) -> list[Leak]:
+    """Return the files of equal content that are on several sides."""
+    return [leak for leak in find_leaks(rows, sides, media=media) if leak.kind == "media"]
+
+
+def parts_a_set(sets: Int[np.ndarray, " n"], sides: Sequence[str]) -> bool:
+    """Whether rows of one set are on several sides; a row whose side is empty is on none.
+
+    >>> parts_a_set(np.array([0, 0, 1]), ["train", "", "test"])
+    False
+    """
+    placed = {(number, side) for number, side in zip(sets.tolist(), sides, strict=True) if side}
+    return len(placed) > len({number for number, _ in placed})
 
 
 def tied_sets(rows: Sequence[ManifestRow], *, media: Mapping[str, str]) -> Int[np.ndarray, " n"]:

@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from features_store.manifest import ManifestRow, write_manifest
+from features_store.store import Store
 from tests.stores import make_store
 
 VIDEOS = {f"{label}/{i}.mp4": 3 for label in ("walk", "run") for i in range(8)}
@@ -139,6 +140,31 @@ def test_what_is_no_finished_run_is_refused(cubereel, runs, tmp_path):
     next((copy / "fits" / "mean-pool").glob("fold1-seed1-*")).unlink()
     assert cubereel("runs", "compare", runs[0], copy) == 3
     assert "fold1-seed1-" in cubereel.err
+
+
+def test_a_store_with_more_videos_has_the_same_sets(cubereel, place, runs, tmp_path):
+    """An unlabelled video before all others, which is left out, has the first number."""
+    shutil.copytree(place / "one.cubes", tmp_path / "s.cubes")
+    more = tmp_path / "more.cubes"
+    make_store(more, {"a.mp4": 3})
+    assert (
+        cubereel("store", "merge", tmp_path / "s.cubes", more, "--out", tmp_path / "m.cubes") == 0
+    )
+    write_rows(tmp_path / "m.cubes")
+    rows = [ManifestRow("a.mp4", "a.mp4"), *Store(tmp_path / "m.cubes").manifest.values()]
+    write_manifest(tmp_path / "m.cubes" / "manifest.csv", rows)
+    other = fit(cubereel, tmp_path / "m.cubes", tmp_path / "run", "--head", "mean-pool")
+
+    assert cubereel("runs", "compare", runs[0], other) == 0, cubereel.err
+
+
+def test_fits_whose_epochs_validation_chose_are_found(cubereel, place, tmp_path):
+    chosen = ("--head", "mean-pool", "--patience", 1, "--epochs", 3)
+    run = fit(cubereel, place / "one.cubes", tmp_path / "run", *chosen)
+
+    assert cubereel("runs", "compare", run, run, "--json") == 0
+    (head,) = json.loads(cubereel.out)["heads"]
+    assert head["score_a"] == head["score_b"] == pytest.approx(score(run, "mean-pool"))
 
 
 def test_heads_that_are_not_there_are_named(cubereel, runs):

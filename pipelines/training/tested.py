@@ -25,7 +25,11 @@ from train.protocol.run_folder import RunFolder, read_document
 
 @dataclass(frozen=True)
 class TestedVideo:
-    """A test video, with its label as a manifest says it, and the number of its set of ties."""
+    """A test video, with its label as a manifest says it.
+
+    Attributes:
+        group: the first test video of its set of ties; sets are numbered anew in each store.
+    """
 
     video_id: str
     fold: int
@@ -126,7 +130,12 @@ def _read_videos(path: Path, *, head: str) -> list[TestedVideo]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [r for r in csv.DictReader(file) if (r["head"], r["seed"]) == (head, "0")]
-        videos = [TestedVideo(r["video_id"], int(r["fold"]), r["set"], r["label"]) for r in rows]
+        first: dict[str, str] = {}
+        for row in sorted(rows, key=lambda row: row["video_id"]):
+            first.setdefault(row["set"], row["video_id"])
+        videos = [
+            TestedVideo(r["video_id"], int(r["fold"]), first[r["set"]], r["label"]) for r in rows
+        ]
     except (OSError, KeyError, ValueError, csv.Error) as err:
         raise ContractError(
             f"{path} cannot be read ({err!r}); run the same command again to write it anew"

@@ -233,10 +233,11 @@ class HMAN(Head):
         """Return the adaptive temperatures, (B, T, layers with a boundary) and (B, T)."""
         temperatures = {}
         if len(self.boundary_temperatures):
-            of_layers = zip(self.boundary_temperatures, steps.hidden.unbind(2), strict=False)
-            taus = [adaptive(hidden) for adaptive, hidden in of_layers]
+            hidden = steps.hidden.detach().unbind(2)
+            of_layers = zip(self.boundary_temperatures, hidden, strict=False)
+            taus = [adaptive(of_layer) for adaptive, of_layer in of_layers]
             temperatures["boundary_temperature"] = torch.cat(taus, dim=-1)
         if self.attention_temperature is not None and is_looking:
-            tau = self.attention_temperature(steps.query)
+            tau = self.attention_temperature(steps.query.detach())
             temperatures["attention_temperature"] = tau.squeeze(-1)
         return temperatures

@@ -29,7 +29,7 @@ from pathlib import Path
 from pipelines.cli.show import bracketed, signed
 
 FOLDS, SEEDS, GRID = 4, 3, "heads"
-SECOND = "mean-pool:diffs=both"
+SECOND = "mean-pool:motion=both"
 CONFUSED = ("mean-pool", "soft-attention", "m2a-head")
 LOGISTIC_C = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 

@@ -28,7 +28,7 @@ from features_store.verbs.reshape import RepackOptions, repack_store
 ENCODINGS = [
     (dtype, compression) for dtype in get_args(Dtype) for compression in get_args(Compression)
 ]
-HEADS = ("mean-pool:diffs=cubes", "avg-lstm")
+HEADS = ("mean-pool:motion=cubes", "avg-lstm")
 WINDOW, READS, REPEATS = 16, 300, 5
 
 

@@ -189,7 +189,7 @@ def test_what_clips_cost_is_measured(store):
         )  # fmt: skip
         table = Table.load(opened, settings, None)
         (head,) = table.heads.values()
-        costs = measure_costs(head, head.data, table.splits[0].fitting)
+        costs = measure_costs(head, head.data, table.splits[0].fitting, None)
     assert 0 < costs.predict < costs.step < 1
     assert costs.begin >= 0
 

@@ -26,17 +26,23 @@ from train.heads import (
     list_heads,
     register_head,
 )
-from train.heads.blocks.differences import diff_features
 from train.heads.blocks.recurrent import StackedLSTM
 from train.heads.blocks.standardise import Standardise
 from train.heads.names import MODULES
-from train.heads.options import declared_types
+from train.heads.registry import option_types
 
 NUM_CLASSES, DIM, DIFF_GRID = 5, 8, 4
+# Every head that has them sees its cells in one of these ways too, in turn.
+INPUTS = [
+    {"motion": "both", "input": "standardise"},
+    {"motion": "cubes", "appearance": False, "input": "l2+pca:3"},
+    {"motion": "frames"},
+]
+SEEING = [name for name in list_heads() if not head_class(name).takes_tail]
 VARIANTS = [
     *((name, {}) for name in list_heads()),
-    *((name, {"diffs": d}) for name in ("mean-pool", "avg-lstm") for d in ("frames", "cubes")),
-    ("max-lstm", {"layers": 2, "diffs": "frames"}),
+    *((name, INPUTS[i % len(INPUTS)]) for i, name in enumerate(SEEING)),
+    ("max-lstm", {"layers": 2}),
     ("soft-attention", {"attention": "content"}),
     ("soft-attention", {"layers": 3, "doubly_stochastic": 1.0}),
     ("soft-attention", {"query": "bottom", "layers": 2, "scaling": "code"}),
@@ -52,8 +58,7 @@ VARIANTS = [
     ("pyramid-attention", {"fusion": "product", "bases": 3}),
     ("self-attention-pool", {"attention": "spatio-temporal"}),
     ("m2a-head", {"mechanism": "motion", "last": "zero"}),
-    ("m2a-head", {"mechanism": "motion", "diffs": "frames"}),
-    ("m2a-head", {"mechanism": "attention", "shift": True, "diffs": "cubes"}),
+    ("m2a-head", {"mechanism": "attention", "shift": True}),
     ("m2a-head", {"last": "replicate", "shift": True}),
     ("m2a-tail", {"mechanism": "motion", "shift": True}),
 ]
@@ -168,9 +173,9 @@ def test_real_channel_counts_work_in_float32_and_bfloat16(variant, dim):
 def test_garbage_in_masked_frames_changes_nothing(variant):
     head, batch = stirred(build(variant)), clips()
     garbage = with_garbage(batch)
-    head.fit_statistics([batch])
+    head.prepare([batch])
     clean = head(batch)
-    head.fit_statistics([garbage])
+    head.prepare([garbage])
 
     dirty = head(garbage)
 
@@ -241,7 +246,7 @@ def test_masked_frames_get_no_gradient(variant):
 
 def test_a_state_dict_carries_everything(variant):
     fitted, batch = build(variant).eval(), clips()
-    fitted.fit_statistics([batch])
+    fitted.prepare([batch])
     fresh = build(variant).eval()
     for parameter in fresh.parameters():
         nn.init.constant_(parameter, 0.5)
@@ -310,8 +315,10 @@ def test_an_unknown_option_is_refused_with_the_nearest_name():
         build_head("soft-attention", shape=shape_of(7), num_classes=2, layer=2)
 
 
-def test_an_option_of_a_head_without_any_is_refused():
-    with pytest.raises(UsageError, match="no option 'hidden'; it takes none"):
+def test_an_option_of_a_head_without_its_own_is_refused():
+    with pytest.raises(
+        UsageError, match=r"no option 'hidden'; There are: appearance, input, motion"
+    ):
         build_head("softmax-regression", shape=shape_of(7), num_classes=2, hidden=2)
 
 
@@ -344,18 +351,15 @@ def test_no_class_at_all_is_refused():
 def test_frame_differences_that_are_not_read_are_refused():
     shape = InputShape({"top": (7, DIM)}, diff_grid=None)
 
-    with pytest.raises(UsageError, match="use diffs=cubes or diffs=none"):
-        build_head("mean-pool", shape=shape, num_classes=2, diffs="frames")
+    with pytest.raises(UsageError, match="use motion=cubes or motion=none"):
+        build_head("mean-pool", shape=shape, num_classes=2, motion="frames")
 
 
 def test_options_are_those_of_the_constructor():
-    assert head_options("softmax-regression") == {}
-    assert head_options("avg-lstm") == {
-        "hidden": 128,
-        "layers": 1,
-        "dropout": 0.5,
-        "diffs": "none",
-    }
+    inputs = {"motion": "none", "appearance": True, "input": "raw"}
+    assert head_options("softmax-regression") == inputs
+    own = {"hidden": 128, "layers": 1, "dropout": 0.5}
+    assert head_options("avg-lstm") == own | inputs
 
 
 def test_a_name_cannot_be_registered_twice():
@@ -387,7 +391,7 @@ def test_the_table_says_which_module_registers_a_head(name):
 def test_what_is_read_without_torch_is_what_the_class_says(name):
     cls, declared = head_class(name), declared_head(name)
 
-    assert declared.types == declared_types(cls.__init__)
+    assert declared.types == option_types(cls)
     assert declared.defaults == head_options(name)
     assert list(declared.types) == list(declared.defaults) == list(head_options(name))
     assert declared.about == inspect.getdoc(cls).splitlines()[0]
@@ -426,12 +430,12 @@ class OptionTypes(Head):
 
 
 @pytest.fixture
-def option_types(monkeypatch):
+def registered_option_types(monkeypatch):
     monkeypatch.setattr("train.heads.names.registered", {})
     register_head("option-types")(OptionTypes)
 
 
-@pytest.mark.usefixtures("option_types")
+@pytest.mark.usefixtures("registered_option_types")
 def test_words_of_the_command_line_become_values():
     words = {"flag": "yes", "count": "3", "ratio": "1e-2", "word": "7", "choice": "b"}
     words |= {"level": "2", "even": "8"}
@@ -441,7 +445,7 @@ def test_words_of_the_command_line_become_values():
     assert head.options == (True, 3, 0.01, "7", "b", 2, 8)
 
 
-@pytest.mark.usefixtures("option_types")
+@pytest.mark.usefixtures("registered_option_types")
 def test_false_is_a_value_and_not_a_refusal():
     falsy = {"flag": "false", "count": 0, "ratio": 0, "word": ""}
 
@@ -452,7 +456,7 @@ def test_false_is_a_value_and_not_a_refusal():
         build_head("option-types", shape=shape_of(7), num_classes=2, flag="maybe")
 
 
-@pytest.mark.usefixtures("option_types")
+@pytest.mark.usefixtures("registered_option_types")
 @pytest.mark.parametrize("value", [0, "10", 3])
 def test_bounds_may_be_written_with_pydantic_s_field(value):
     expected = f"a whole number, above 0 and at most 8 and a multiple of 2, got {value!r}"
@@ -461,7 +465,7 @@ def test_bounds_may_be_written_with_pydantic_s_field(value):
         build_head("option-types", shape=shape_of(7), num_classes=2, even=value)
 
 
-@pytest.mark.usefixtures("option_types")
+@pytest.mark.usefixtures("registered_option_types")
 def test_attention_is_checked_before_a_head_of_one_s_own_is_asked(monkeypatch):
     head, batch = build(("option-types", {})), clips()
 
@@ -533,7 +537,7 @@ def test_average_and_maximum_pooling_agree_only_where_all_cells_are_alike():
 
 def test_mean_pool_is_a_linear_layer_on_the_standardised_mean():
     head, batch = build(("mean-pool", {})), clips()
-    head.fit_statistics([batch])
+    head.prepare([batch])
     means = torch.stack(
         [batch.top[i, : int(batch.mask[i].sum())].mean((0, 1, 2)) for i in range(3)]
     )
@@ -566,25 +570,3 @@ def test_a_channel_dead_in_training_does_not_explode_later():
 def test_statistics_of_nothing_are_refused():
     with pytest.raises(ValueError, match="at least one valid frame, got none"):
         Standardise(2).fit([])
-
-
-def test_differences_of_cubes_are_zero_first_and_then_the_mean_absolute_change():
-    batch = clips(num_frames=3)
-
-    steps = diff_features(batch, "cubes")
-
-    assert steps[:, 0].abs().max() == 0
-    torch.testing.assert_close(steps[:, 2], (batch.top[:, 2] - batch.top[:, 1]).abs().mean((1, 2)))
-
-
-def test_frame_differences_are_absolute_so_that_their_mean_does_not_cancel():
-    batch = clips(num_frames=3)
-
-    torch.testing.assert_close(diff_features(batch, "frames"), batch.diffs.abs().flatten(2))
-
-
-def test_differences_that_the_batch_lacks_are_refused():
-    batch = dataclasses.replace(clips(), diffs=None)
-
-    with pytest.raises(ValueError, match=r"needs batch\.diffs, got None"):
-        diff_features(batch, "frames")

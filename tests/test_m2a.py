@@ -2,14 +2,14 @@ import math
 
 import pytest
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import nn
 
 from features_store.errors import UsageError
 from tests import planted
 from tests.batches import all_valid, batch_of, randn
 from tests.oracles import TIGHT, load_oracle
-from train.data.batch import Batch, InputShape
+from train.data.batch import InputShape
 from train.heads import build_head
 from train.heads.blocks.m2a import M2ABlock, frame_motion
 from train.heads.temporal_shift import temporal_shift
@@ -251,26 +251,6 @@ def test_the_shift_comes_before_the_block():
     shifted = temporal_shift(cubes, all_valid(cubes))
     torch.testing.assert_close(logits, plain(batch_of(shifted)).logits)
     assert (logits - plain(batch_of(cubes)).logits).abs().max() > 1e-6
-
-
-@pytest.mark.parametrize("diffs", ["frames", "cubes"])
-def test_differences_are_appended_to_the_pooled_frames(diffs):
-    cubes, frame_diffs = random_cubes(), random_cubes(grid=2, dim=3)
-    batch = Batch(cubes={"top": cubes}, diffs=frame_diffs, mask=all_valid(cubes))
-    head = m2a_head(diffs=diffs, diff_grid=2)
-    steps = reduce(cubes.diff(dim=1).abs(), "b t h w d -> b t d", "mean")
-    appended = (
-        frame_diffs.abs().flatten(2)
-        if diffs == "frames"
-        else nn.functional.pad(steps, (0, 0, 1, 0))
-    )
-
-    logits = head(batch).logits
-
-    gated = head.block(cubes, batch.mask).cubes.mean((2, 3))
-    weight, bias = head.classify.linear.weight, head.classify.linear.bias
-    expected = torch.cat([gated, appended], dim=-1).mean(1) @ weight.T + bias
-    torch.testing.assert_close(logits[:, 0], expected)
 
 
 def test_frame_attention_is_a_map_where_there_is_one():

@@ -117,7 +117,7 @@ def test_scores_that_need_one_class_a_video_are_null(run):
 
 
 def test_a_table_of_several_labels_begins_with_mean_average_precision(cubereel, planted, tmp_path):
-    heads = ("--head", "mean-pool", "--head", "mean-pool:diffs=none")
+    heads = ("--head", "mean-pool", "--head", "mean-pool:motion=none")
     arguments = (*heads, "--folds", 2, "--out", tmp_path / "run")
 
     assert cubereel("train", planted, *arguments, *QUICK) == 0

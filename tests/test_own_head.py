@@ -115,7 +115,7 @@ def test_a_grid_names_one_too(cubereel, place, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("a:B", "a:B"), ("a.b_1:C:x=1", "a.b_1:C"), ("mean-pool:diffs=both", None), ("a", None),
+        ("a:B", "a:B"), ("a.b_1:C:x=1", "a.b_1:C"), ("mean-pool:motion=both", None), ("a", None),
         ("transformer:Head", None), ("../a:B", None), ("a/b:C", None), ("a:b=c", None),
         (".a:B", None), ("a..b:C", None),
     ],

@@ -68,7 +68,7 @@ def test_heads_and_grids_are_listed_without_torch():
         "import sys\nsys.modules['torch'] = sys.modules['numpy'] = None\n"
         "from pipelines.cli import main\nmain()"
     )
-    for what, said in (("heads", "diffs=none|frames|cubes|both [none]"), ("grids", "soft-att")):
+    for what, said in (("heads", "motion=none|frames|cubes|both [none]"), ("grids", "soft-att")):
         done = subprocess.run(
             [sys.executable, "-P", "-c", code, "list", what],
             capture_output=True, text=True, check=True,
@@ -100,7 +100,7 @@ def test_the_four_packages_are_this_repository_s():
         (("train", ".", "--head", "avg-lstm:hiden=3"), "no option 'hiden'; did you mean 'hidden'"),
         (("train", ".", "--head", "avg-lstm:hidden=x"), "a whole number, at least 1, got 'x'"),
         (("train", ".", "--head", "hm-an:tau=0"), "a finite number, at least 0.05, got '0'"),
-        (("train", ".", "--head", "mean-pool", "--set", "diffs=all"), "none, frames, cubes, both"),
+        (("train", ".", "--head", "mean-pool", "--set", "motion=all"), "none, frames, cubes, both"),
         (("train", ".", "--grid", "heads", "--set", "hidden=3"), "has no option 'hidden'"),
         (("train", ".", "--grid", "heds"), "no grid 'heds'; did you mean 'heads'"),
         (

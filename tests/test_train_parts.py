@@ -218,10 +218,10 @@ def test_a_video_without_clips_gets_no_others_probabilities(store):
 
 
 @pytest.mark.parametrize("name", ["mean-pool", "avg-lstm", "max-lstm"])
-@pytest.mark.parametrize("diffs", ["none", "frames", "cubes", "both"])
-def test_condensed_clips_give_the_same_logits(store, name, diffs):
+@pytest.mark.parametrize("motion", ["none", "frames", "cubes", "both"])
+def test_condensed_clips_give_the_same_logits(store, name, motion):
     clips = Clips(store, ["a", "b", "c"], windows=WindowPlan(num_steps=5))
-    head = build_head(name, shape=clips.input_shape, num_classes=2, diffs=diffs).eval()
+    head = build_head(name, shape=clips.input_shape, num_classes=2, motion=motion).eval()
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter)
     condensed = condensed_for(clips, head, batch_size=2)

@@ -64,7 +64,7 @@ def measure(
         return Batch(floats, diffs[index].float(), mask)
 
     index = torch.randperm(num_clips, device=device)[:batch_size]
-    head.fit_statistics([batch_of(index)])
+    head.prepare([batch_of(index)])
     head.train()
 
     def step() -> None:

@@ -81,6 +81,10 @@ def print_report(report: TrainReport) -> None:
                 f"± {number(found['standard_error'])}, "
                 f"{signed(found['difference'], found['interval'])} to the first"
             )
+    for row in report.heads:
+        layers = [selection["candidate"]["layer"] for selection in row.selections]
+        if None not in layers:
+            typer.echo(f"layer chosen by validation in each fold: {row.head}: {', '.join(layers)}")
     typer.echo(
         f"{report.num_videos} videos, {report.num_groups} groups, {len(report.classes)} classes, "
         f"{len(report.split_hashes)} test splits, {_seeds(report)} seeds"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,24 +44,33 @@ class ClipCosts:
 
 
 def budgeted_epochs(
-    head: PlannedHead, data: Labelled, splits: Sequence[Split], *, num_seeds: int
+    head: PlannedHead,
+    data_of: Callable[[str | None], Labelled],
+    splits: Sequence[Split],
+    *,
+    num_seeds: int,
 ) -> int:
     """Return how many epochs of all its fits a head's budget is enough for; 1 at least.
 
     Args:
-        data: the head's videos as its fits get them.
+        data_of: the head's videos as its fits get them, with a layer that it may choose.
     """
     budget, most = head.config.budget, head.config.most_epochs
     assert budget is not None
     candidates = head.candidates
     validation = list(validation_jobs(head.label, candidates, splits))
+    costs = {
+        layer: measure_costs(head, data_of(layer), splits[0].fitting, layer)
+        for layer in dict.fromkeys(candidate.layer for candidate in candidates)
+    }
+    # Which layer is tested, nobody knows yet: at worst the dearest.
+    dearest = max(candidates, key=lambda candidate: costs[candidate.layer].step)
     tests = [
-        FitJob(head.label, fold, None, candidates[0], seed)
+        FitJob(head.label, fold, None, dearest, seed)
         for fold in range(len(splits))
         for seed in range(num_seeds)
     ]
-    costs = measure_costs(head, data, splits[0].fitting)
-    per_epoch, fixed = _seconds(costs, [*validation, *tests], data.clips, splits)
+    per_epoch, fixed = _seconds(costs, [*validation, *tests], head.data.clips, splits)
     epochs = max(1, min(most, math.floor((budget - fixed) / per_epoch)))
     needed = fixed + per_epoch * epochs
     logger.info("%s: %d epochs, at most %.0f core-seconds", head.label, epochs, needed)
@@ -74,16 +83,19 @@ def budgeted_epochs(
 
 
 def _seconds(
-    costs: ClipCosts, jobs: Sequence[FitJob], clips: Clips, splits: Sequence[Split]
+    costs: Mapping[str | None, ClipCosts],
+    jobs: Sequence[FitJob],
+    clips: Clips,
+    splits: Sequence[Split],
 ) -> tuple[float, float]:
     """Return what an epoch of all jobs costs, and what they cost whatever the epochs."""
     per_epoch = fixed = 0.0
     for job in jobs:
-        split = splits[job.fold]
+        split, of_clip = splits[job.fold], costs[job.candidate.layer]
         num_fitted = len(clips.of_videos(job.fitted(split)))
-        asking = len(clips.of_videos(job.asked(split))) * costs.predict
-        per_epoch += num_fitted * costs.step
-        fixed += num_fitted * costs.begin
+        asking = len(clips.of_videos(job.asked(split))) * of_clip.predict
+        per_epoch += num_fitted * of_clip.step
+        fixed += num_fitted * of_clip.begin
         if job.inner is None:
             fixed += asking
         else:
@@ -91,10 +103,12 @@ def _seconds(
     return per_epoch, fixed
 
 
-def measure_costs(head: PlannedHead, data: Labelled, train: np.ndarray) -> ClipCosts:
-    """Return what clips cost in fits that share a read, as many as a head has candidates."""
+def measure_costs(
+    head: PlannedHead, data: Labelled, train: np.ndarray, layer: str | None
+) -> ClipCosts:
+    """Return what clips cost in fits that share a read, as many as read a layer."""
     config, clips = head.config, data.clips
-    states = [_state(head, data, candidate) for candidate in head.candidates]
+    states = [_state(head, data, each) for each in head.candidates if each.layer == layer]
     positions = clips.of_videos(train)[: MEASURED_BATCHES * config.batch_size]
     started = _now(clips)
     for state in states:

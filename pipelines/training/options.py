@@ -15,10 +15,10 @@ from train.data.kinds import Aggregate, ScheduleKind, WindowKind
 
 # Those of `train.fitting.config.TrainConfig`, under the same names; not given, its defaults hold.
 OF_TRAINING = (
-    "multi_label", "layers", "view", "windows", "clip_frames", "frame_stride", "window_stride",
-    "epochs", "batch_size", "learning_rates", "weight_decays", "optimiser", "class_weights",
-    "schedule", "budget", "patience", "split_seed", "order_seed", "inner_folds", "aggregate",
-    "last_n",
+    "multi_label", "layers", "choose_layer", "view", "windows", "clip_frames", "frame_stride",
+    "window_stride", "epochs", "batch_size", "learning_rates", "weight_decays", "optimiser",
+    "class_weights", "schedule", "budget", "patience", "split_seed", "order_seed", "inner_folds",
+    "aggregate", "last_n",
 )  # fmt: skip
 
 
@@ -59,6 +59,12 @@ class TrainOptions:
     layers: Annotated[
         Sequence[str], typer.Option("--layer", help="Layer; repeat. The last is the top.")
     ] = ()
+    choose_layer: Annotated[
+        bool | None,
+        typer.Option(
+            "--choose-layer", help="Let validation choose one of the layers; else all are read."
+        ),
+    ] = None
     view: Annotated[
         View | None, typer.Option(help="What of the picture, of those stored [center].")
     ] = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from features_store.errors import UsageError
 from features_store.spec import Spec
 from features_store.store import Store
 from pipelines.machine.devices import choose_device
@@ -108,6 +109,12 @@ class PlannedHead:
     data: Labelled
     config: TrainConfig
 
+    def data_of(self, layer: str | None) -> Labelled:
+        """Return its videos with the layers that a candidate reads."""
+        if layer is None:
+            return self.data
+        return replace(self.data, clips=self.data.clips.of_layers([layer]))
+
     @property
     def candidates(self) -> list[Candidate]:
         """What validation chooses from."""
@@ -173,7 +180,7 @@ class Table:
             probs_of: what validation's fits said, which are done.
         """
         head, split = self.heads[job.head], self.splits[job.fold]
-        clips, spec = head.data.clips, store.header.spec
+        clips, spec = head.data_of(job.candidate.layer).clips, store.header.spec
         return Checkpoint(
             head=head.choice.name,
             options=dict(head.choice.options),
@@ -206,8 +213,15 @@ def _plan(row: Row, data: Labelled, config: TrainConfig, weights: str | None) ->
     layers = row.layer_names(data.clips.layers)
     own = replace(data, clips=data.clips.of_layers(layers))
     spec: Spec = data.clips.store.header.spec
-    choice = give_tail(row.choice, spec, layer=layers[-1], weights=weights)
-    choice.build(own.clips, len(data.classes))
     own_config = row.config(config).model_copy(update={"layers": tuple(layers)})
+    if own_config.choose_layer and head_class(row.choice.name).takes_tail:
+        raise UsageError(
+            f"{row.label} trains what follows one layer, and goes without `choose_layer`; "
+            "say which by `layers`"
+        )
+    choice = give_tail(row.choice, spec, layer=layers[-1], weights=weights)
     task_of(own_config)  # a row may ask for votes where there are none
-    return PlannedHead(row.label, choice, own, own_config)
+    head = PlannedHead(row.label, choice, own, own_config)
+    for layer in dict.fromkeys(candidate.layer for candidate in head.candidates):
+        choice.build(head.data_of(layer).clips, len(data.classes))
+    return head

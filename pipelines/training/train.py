@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,7 @@ def _epochs(
     with FitWork(settings, store=store, table=table) as work:
         return {
             head.label: folder.epochs(head.label)
-            or budgeted_epochs(head, work.data_of(head), table.splits, num_seeds=num_seeds)
+            or budgeted_epochs(head, partial(work.data_of, head), table.splits, num_seeds=num_seeds)
             for head in budgeted
         }
 

@@ -52,7 +52,7 @@ class FitWork(Work):
         pages = None if settings.pages is None else SharedPages(settings.pages)
         self._table = table or Table.load(self._store, settings, pages)
         self._folder = RunFolder(Path(settings.run))
-        self._condensed: tuple[str, Labelled] | None = None
+        self._condensed: tuple[str, dict[str | None, Labelled]] = ("", {})
 
     def __enter__(self) -> FitWork:
         keep_freed_memory()
@@ -73,7 +73,8 @@ class FitWork(Work):
 
     def _do(self, group: FitGroup) -> FitsDone:
         head, split = self._table.heads[group.first.head], self._table.splits[group.first.fold]
-        done = run_fits(group, head.choice, self.data_of(head), split, head.config)
+        data = self.data_of(head, group.first.candidate.layer)
+        done = run_fits(group, head.choice, data, split, head.config)
         for job, (fitted, fit) in zip(group.jobs, done, strict=True):
             if job.inner is None:
                 checkpoint = self._table.checkpoint(
@@ -83,12 +84,15 @@ class FitWork(Work):
             self._folder.keep(job, fit)
         return FitsDone(group)
 
-    def data_of(self, head: PlannedHead) -> Labelled:
+    def data_of(self, head: PlannedHead, layer: str | None) -> Labelled:
         """Return a head's videos, their clips condensed if it needs no more; for one head."""
-        if self._condensed is None or self._condensed[0] != head.label:
-            self._condensed = None
-            built = head.choice.build(head.data.clips, len(head.data.classes))
+        if self._condensed[0] != head.label:
+            self._condensed = head.label, {}
+        of_layers = self._condensed[1]
+        if layer not in of_layers:
+            data = head.data_of(layer)
+            built = head.choice.build(data.clips, len(data.classes))
             with torch.no_grad():
-                clips = condensed_for(head.data.clips, built, batch_size=head.config.batch_size)
-            self._condensed = head.label, replace(head.data, clips=clips)
-        return self._condensed[1]
+                clips = condensed_for(data.clips, built, batch_size=head.config.batch_size)
+            of_layers[layer] = replace(data, clips=clips)
+        return of_layers[layer]

@@ -4,7 +4,8 @@ A mask is True at valid frames and prefix-shaped: True first, then False. Whatev
 masked frame, it may not change logits at valid steps, maps or losses.
 """
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -40,12 +41,14 @@ class Batch:
         diffs: stored frame differences, the first frame's is zero; None when not read.
         mask: True at valid frames; True first, then False.
         condensed: what `Head.condense` returned for these clips, instead of cubes and diffs.
+        derived: what heads have made of this batch and others may use, by what it was made with.
     """
 
     cubes: dict[str, Float[Tensor, "..."]]  # shapes differ by layer: see __post_init__
     diffs: Float[Tensor, "b t g g 3"] | None
     mask: Bool[Tensor, "b t"]
     condensed: dict[str, Tensor] | None = None
+    derived: dict[Hashable, "Batch"] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for layer, cubes in self.cubes.items():

@@ -18,7 +18,7 @@ def condensed_for(clips: Clips, head: Head, *, batch_size: int) -> Clips:
     """Return clips with what a head condenses of them, or as they are where that is nothing."""
     blocks: list[dict[str, Tensor]] = []
     for positions in cut(range(len(clips)), batch_size):
-        block = head.condense(clips.batch(positions, num_steps=clips.windows.num_steps))
+        block = head.condense_stored(clips.batch(positions, num_steps=clips.windows.num_steps))
         if block is None:
             return clips
         blocks.append(block)

@@ -21,6 +21,7 @@ class TrainConfig(BaseModel):
         multi_label: a video has any number of the classes, not one.
         learning_rates: tried on the validation videos, as are `weight_decays`; empty means the
             head's own rate, a third of it and three times it, and the head's own decay.
+        choose_layer: each layer is tried alone on the validation videos; else a head gets them all.
         view: of the picture that cubes and differences are of.
         split_seed: of the shuffle that makes folds and validation parts.
         order_seed: of the order of batches, which all fits have in common.
@@ -38,6 +39,7 @@ class TrainConfig(BaseModel):
 
     multi_label: bool = False
     layers: tuple[str, ...] = ()
+    choose_layer: bool = False
     view: str = CENTER
     windows: WindowKind = "even"
     clip_frames: int = Field(default=16, ge=1)

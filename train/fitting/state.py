@@ -21,23 +21,30 @@ from train.heads import Head
 
 @dataclass(frozen=True)
 class Candidate:
-    """One point of the grid that validation chooses from."""
+    """One point of the grid that validation chooses from.
+
+    Attributes:
+        layer: that the head reads; None for all of its row.
+    """
 
     learning_rate: float
     weight_decay: float
+    layer: str | None = None
 
     @property
     def name(self) -> str:
         """For files."""
-        return f"lr{self.learning_rate:g}-wd{self.weight_decay:g}"
+        layer = "" if self.layer is None else f"-{self.layer.replace('/', '-')}"
+        return f"lr{self.learning_rate:g}-wd{self.weight_decay:g}{layer}"
 
 
 def candidates(head: type[Head], config: TrainConfig) -> list[Candidate]:
-    """Return the grid: every rate with every weight decay."""
+    """Return the grid: every rate with every weight decay, and every layer if it is chosen."""
     rate = head.learning_rate
     rates = config.learning_rates or (rate / 3, rate, 3 * rate)
     decays = config.weight_decays or (head.weight_decay,)
-    return [Candidate(r, d) for r in rates for d in decays]
+    layers = config.layers if config.choose_layer else (None,)
+    return [Candidate(r, d, layer) for layer in layers for r in rates for d in decays]
 
 
 class FitState:
@@ -78,7 +85,7 @@ class FitState:
         """Fit statistics to the training clips, before the first of so many steps."""
         self._schedule = Schedule(self._kind, num_steps)
         with self._randomness.turn():
-            self.head.fit_statistics(batches)
+            self.head.prepare(batches)
 
     def step(self, batch: Batch, targets: Tensor, weights: Tensor | None, task: Task) -> None:
         """Learn from one batch."""

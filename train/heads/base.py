@@ -1,7 +1,8 @@
 """What every head is: cubes and a mask in, `HeadOutput` out, and defaults for its training."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from jaxtyping import Float
@@ -9,10 +10,23 @@ from torch import Tensor, nn
 
 from features_store.errors import UsageError
 from train.data.batch import Batch, HeadOutput, InputShape
+from train.heads.cell_inputs import CellInputs
 from train.heads.options import check_option
 
 AttentionForm = Literal["frame", "clip", "cell"]
 AttentionMap = Float[Tensor, "b t k k"]
+
+
+@dataclass(frozen=True)
+class SeenBatches:
+    """Batches as a head sees them, read anew whenever they are iterated over."""
+
+    inputs: CellInputs
+    batches: Iterable[Batch]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield a batch at a time."""
+        return (self.inputs(batch) for batch in self.batches)
 
 
 class Head(nn.Module, ABC):
@@ -31,8 +45,9 @@ class Head(nn.Module, ABC):
         takes_attention: whether `forward` accepts `attention=`.
         attention_form: what it replaces: weights that sum to one over the cells of a frame, or of
             all frames of a clip, or a mask of which each "cell" is between 0 and 1 by itself.
-        grid_size, dim: K and D of the top layer.
+        shape: of the cells that the head sees; `grid_size` and `dim` are K and D of the top layer.
         loss_weights: how much each of `HeadOutput.losses` counts beside the cross-entropy.
+        inputs: how the stored cubes became the cells that the head sees; as they are by default.
         reads_cubes: whether `forward` takes cubes beside what `condense` has returned of them.
         takes_tail: whether the constructor wants `tail`: what the network that the cubes came from
             has after the top layer, (n, D, K, K) to (n, D', K', K'), which the head trains.
@@ -51,6 +66,7 @@ class Head(nn.Module, ABC):
         super().__init__()
         check_option("num_classes", num_classes, at_least=1)
         self.shape = shape
+        self.inputs = CellInputs(shape)
         self.grid_size, self.dim = shape.top
         self.num_classes = num_classes
         self.loss_weights: dict[str, float] = {}
@@ -77,10 +93,11 @@ class Head(nn.Module, ABC):
                 (B, T, K, K).
         """
         given = {}
+        seen = self.inputs(batch)
         if attention is not None:
-            self._check_attention(attention, batch)
+            self._check_attention(attention, seen)
             given["attention"] = attention
-        output: HeadOutput = super().__call__(batch, **given)
+        output: HeadOutput = super().__call__(seen, **given)
         return output
 
     @abstractmethod
@@ -100,17 +117,26 @@ class Head(nn.Module, ABC):
         """
         return None
 
+    def condense_stored(self, batch: Batch) -> dict[str, Tensor] | None:
+        """Return what can be condensed of stored cubes for all fits; nothing of fitted inputs."""
+        return None if self.inputs.is_fitted else self.condense(self.inputs(batch))
+
     def condensed(self, batch: Batch) -> dict[str, Tensor]:
         """Return `condense(batch)`, which may have been computed before."""
         condensed = batch.condensed if batch.condensed is not None else self.condense(batch)
         assert condensed is not None, f"{self.head_name} does not condense"
         return condensed
 
-    def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Fit buffers such as means to the training set; called once, before the first step.
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """Fit what is no parameter to the training set: inputs, then statistics. Called once.
 
         `batches` are those of one epoch, and are read whenever they are iterated over.
         """
+        self.inputs.fit(batches)
+        self.fit_statistics(SeenBatches(self.inputs, batches))
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Fit buffers such as means to batches as the head sees them; see `prepare`."""
 
     def _check_attention(self, attention: Tensor, batch: Batch) -> None:
         if not self.takes_attention:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from train.heads.declared import declared_head
-from train.heads.names import MODULES, registered, require_head
-from train.heads.options import coerce_options, declared_types
+from train.heads.names import MODULES, require_head
+from train.heads.options import coerce_options
 from train.heads.own import find_own_head, own_name
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class HeadChoice:
     def parse(cls, text: str, common: Sequence[tuple[str, str]] = ()) -> HeadChoice:
         """Read ``NAME[:option=value,…]``; `common` options come first and may be overridden.
 
-        >>> HeadChoice.parse("mean-pool:diffs=cubes").label
-        'mean-pool:diffs=cubes'
+        >>> HeadChoice.parse("mean-pool:motion=cubes").label
+        'mean-pool:motion=cubes'
         >>> HeadChoice.parse("lab.heads:MyHead:hidden=3").name
         'lab.heads:MyHead'
         """
@@ -66,10 +66,11 @@ class HeadChoice:
             return
         require_head(self.name)
         if self.name in MODULES:
-            types = declared_head(self.name).types
-        else:
-            types = declared_types(registered[self.name].__init__)
-        coerce_options(self.name, dict(self.options), types)
+            coerce_options(self.name, dict(self.options), declared_head(self.name).types)
+            return
+        from train.heads.registry import refuse_wrong_options  # its class was imported, torch too
+
+        refuse_wrong_options(self.name, dict(self.options))
 
     def build(self, clips: Clips, num_classes: int) -> Head:
         """Return a new head for these clips, on their device.

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from train.heads.input_options import INPUT_DEFAULTS, INPUT_TYPES
 from train.heads.names import MODULES
 from train.heads.options import NOT_OPTIONS
 from train.heads.sources import ModuleSource, find_source
@@ -55,6 +56,8 @@ def declared_head(name: str) -> DeclaredHead:
     if cls is None:
         raise ValueError(f"{source.file} has no class with @register_head({name!r})")
     types, defaults = _options(source, cls)
+    if not _attribute(source, cls, "takes_tail"):
+        types, defaults = types | INPUT_TYPES, defaults | INPUT_DEFAULTS
     about = (ast.get_docstring(cls) or "").partition("\n")[0]
     return DeclaredHead(about, str(_attribute(source, cls, "source")), types, defaults)
 

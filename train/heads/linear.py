@@ -3,13 +3,11 @@
 from collections.abc import Iterable
 from typing import ClassVar
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.blocks.differences import Diffs, diff_features, diff_size
 from train.heads.blocks.masked import masked_mean
 from train.heads.blocks.standardise import Standardise
 from train.heads.registry import register_head
@@ -19,25 +17,21 @@ from train.heads.registry import register_head
 class MeanPool(Head):
     """Mean over cells and valid frames of the top cube, standardised, one linear layer.
 
-    The linear probe: no time, no space, no parameters but one matrix. With `diffs` the mean of the
-    absolute differences is appended, which is all that this head can know of motion. Logits are
-    (B, 1, C).
+    The linear probe: no time, no space, no parameters but one matrix. With `motion` the mean of the
+    absolute differences is all that this head can know of motion. Logits are (B, 1, C).
     """
 
     source: ClassVar[str] = "no paper: a linear probe"
     weight_decay: ClassVar[float] = 1e-2
 
-    def __init__(self, *, shape: InputShape, num_classes: int, diffs: Diffs = "none") -> None:
+    def __init__(self, *, shape: InputShape, num_classes: int) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        num_features = shape.top[1] + diff_size(diffs, shape)
-        self.diffs: Diffs = diffs
-        self.standardise = Standardise(num_features)
-        self.classify = _zero_linear(num_features, num_classes)
+        self.standardise = Standardise(self.dim)
+        self.classify = _zero_linear(self.dim, num_classes)
 
     def condense(self, batch: Batch) -> dict[str, Tensor]:
         """Return what is standardised: one vector per clip."""
-        motion = masked_mean(diff_features(batch, self.diffs), batch.mask)
-        return {"features": torch.cat([masked_mean(batch.frames, batch.mask), motion], dim=-1)}
+        return {"features": masked_mean(batch.frames, batch.mask)}
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Fit mean and std of the features to the training clips."""

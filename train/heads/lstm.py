@@ -1,17 +1,13 @@
 """LSTM on pooled cubes: the two recurrent baselines of Sharma et al. (2015), section 4.1."""
 
-from collections.abc import Iterable
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
-from train.heads.blocks.differences import Diffs, diff_features, diff_size
 from train.heads.blocks.masked import masked_mean
 from train.heads.blocks.recurrent import InitialState, OutputModule, StackedLSTM
-from train.heads.blocks.standardise import Standardise
 from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 
@@ -19,9 +15,7 @@ from train.heads.registry import register_head
 class PooledLSTM(Head):
     """Cells pooled per frame, a stack of LSTM layers, logits per step.
 
-    The state starts from the mean cube, as with soft attention. With `diffs` the absolute
-    differences are appended to every step's input, standardised because their unit is not that of
-    a cube.
+    The state starts from the mean cube, as with soft attention.
     """
 
     pool: ClassVar[Literal["mean", "max"]]
@@ -36,34 +30,23 @@ class PooledLSTM(Head):
         hidden: PositiveInt = 128,
         layers: PositiveInt = 1,
         dropout: Dropout = 0.5,
-        diffs: Diffs = "none",
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        num_diffs = diff_size(diffs, shape)
-        self.diffs: Diffs = diffs
-        self.standardise = Standardise(num_diffs)
         self.initial_state = InitialState(self.dim, hidden, num_layers=layers)
-        self.lstm = StackedLSTM(self.dim + num_diffs, hidden, num_layers=layers)
+        self.lstm = StackedLSTM(self.dim, hidden, num_layers=layers)
         self.output = OutputModule(hidden, num_classes, dropout=dropout)
 
     def condense(self, batch: Batch) -> dict[str, Tensor]:
-        """Return pooled frames (B, T, D), their differences (B, T, F) and the mean cube (B, D)."""
+        """Return pooled frames (B, T, D) and the mean cube (B, D)."""
         return {
             "frames": batch.frames if self.pool == "mean" else batch.top.amax((2, 3)),
-            "diffs": diff_features(batch, self.diffs),
             "mean": masked_mean(batch.frames, batch.mask),
         }
-
-    def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Fit mean and std of the differences to the training frames."""
-        if self.diffs != "none":
-            self.standardise.fit(self.condensed(b)["diffs"][b.mask] for b in batches)
 
     def forward(self, batch: Batch) -> HeadOutput:
         """See `Head`."""
         clip = self.condensed(batch)
-        inputs = torch.cat([clip["frames"], self.standardise(clip["diffs"])], dim=-1)
-        hidden = self.lstm(inputs, self.initial_state(clip["mean"]))
+        hidden = self.lstm(clip["frames"], self.initial_state(clip["mean"]))
         return HeadOutput(logits=self.output(hidden), maps={}, losses={})
 
 

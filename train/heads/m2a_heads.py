@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from train.data.batch import Batch, InputShape
-from train.heads.blocks.differences import Diffs, diff_features, diff_size
 from train.heads.blocks.m2a import LastMotion, M2ABlock, M2AOutput, Mechanism
 from train.heads.blocks.masked import zero_masked
 from train.heads.blocks.standardise import PooledClassifier
@@ -29,8 +28,8 @@ class M2AHead(ConsensusHead):
     """M2A block, mean over cells, dropout, linear layer, mean logits over the valid frames.
 
     `shift` puts a temporal shift before the block. The official code has it after the block, before
-    a convolution; here a mean over frames would follow, which all but undoes it. `diffs` appends
-    absolute differences to the pooled frame, as in the other heads; the block has its own.
+    a convolution; here a mean over frames would follow, which all but undoes it. The
+    block has motion of its own, beside what `motion` gives every head.
 
     The maps "activation" (B, T, K, K) and, with attention, "frame_attention" (B, T, T) are those of
     `M2AOutput`.
@@ -49,25 +48,20 @@ class M2AHead(ConsensusHead):
         reduction: PositiveInt = 8,
         shift: bool = False,
         dropout: Dropout = 0.5,
-        diffs: Diffs = "none",
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
         if shift:
             check_can_shift(self.dim)
         self.shift = shift
-        self.diffs: Diffs = diffs
         self.block = M2ABlock(self.dim, reduction=reduction, mechanism=mechanism, last=last)
-        self.classify = PooledClassifier(
-            self.dim + diff_size(diffs, shape), num_classes, dropout=dropout
-        )
+        self.classify = PooledClassifier(self.dim, num_classes, dropout=dropout)
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b t f"], dict[str, Tensor]]:
-        """Return the gated frames, averaged over cells, and their differences."""
+        """Return the gated frames, averaged over cells."""
         cubes = temporal_shift(batch.top, batch.mask) if self.shift else batch.top
         cubes = zero_masked(cubes, batch.mask)
         gate = self.block.gate(cubes, batch.mask)
-        frames = self.block.gated_frames(cubes, gate.inner)
-        return torch.cat([frames, diff_features(batch, self.diffs)], dim=-1), gate.maps
+        return self.block.gated_frames(cubes, gate.inner), gate.maps
 
 
 @register_head("m2a-tail")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Lt
 
 from features_store.errors import UsageError, nearest_name
+from train.heads.input_options import INPUT_TYPES, InputOptions
 
 PositiveInt = Annotated[int, Ge(1)]
 NonNegativeFloat = Annotated[float, Ge(0)]
@@ -48,10 +49,15 @@ def declared_types(constructor: Callable[..., None]) -> dict[str, Any]:
     """Return option name to annotation, with its bounds.
 
     Raises:
-        UsageError: an option has no default, or an annotation that no word can be read as.
+        UsageError: an option has no default, an annotation that no word can be read as, or the name
+            of one that every head has.
     """
     hints = get_type_hints(constructor, include_extras=True)
     types = {name: hints.get(name) for name in declared_options(constructor)}
+    if taken := next((name for name in types if name in INPUT_TYPES), None):
+        raise UsageError(
+            f"{constructor.__qualname__}: every head has an option {taken!r}; name yours otherwise"
+        )
     for name, annotation in types.items():
         kind = _without_bounds(annotation)
         if kind not in _KINDS and get_origin(kind) is not Literal:
@@ -75,9 +81,11 @@ def coerce_options(
             hint = nearest_name(option, list(types)) if types else "it takes none"
             raise UsageError(f"head {head!r} has no option {option!r}; {hint}")
     try:
-        return {key: coerce_option(key, value, types[key]) for key, value in options.items()}
+        values = {key: coerce_option(key, value, types[key]) for key, value in options.items()}
+        InputOptions.read(values)
     except UsageError as err:
         raise UsageError(f"head {head!r}: {err}") from None
+    return values
 
 
 def coerce_option(option: str, value: object, annotation: Any) -> Any:

@@ -21,7 +21,7 @@ def own_name(text: str) -> str | None:
 
     >>> own_name("lab.heads:MyHead:hidden=3")
     'lab.heads:MyHead'
-    >>> own_name("mean-pool:diffs=both"), own_name("transformer:heads=2")
+    >>> own_name("mean-pool:motion=both"), own_name("transformer:heads=2")
     (None, None)
     """
     found = _OWN.match(text)

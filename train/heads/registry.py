@@ -13,6 +13,8 @@ from features_store.errors import UsageError
 from train.data.batch import InputShape
 from train.heads import names
 from train.heads.base import Head
+from train.heads.cell_inputs import CellInputs
+from train.heads.input_options import INPUT_DEFAULTS, INPUT_TYPES, InputOptions
 from train.heads.options import coerce_options, declared_options, declared_types
 from train.heads.own import find_own_head, not_a_head, own_name
 
@@ -58,13 +60,14 @@ def head_class(name: str) -> type[Head]:
 
 
 def head_options(name: str) -> dict[str, Any]:
-    """Return option name to default, as the constructor of head `name` declares them."""
-    return declared_options(head_class(name).__init__)
+    """Return option name to default: those that its constructor declares, and those of inputs."""
+    cls = head_class(name)
+    return declared_options(cls.__init__) | ({} if cls.takes_tail else INPUT_DEFAULTS)
 
 
 def refuse_wrong_options(name: str, options: Mapping[str, object]) -> None:
     """Raise `UsageError` for an option that head `name` lacks, or a value that it does not take."""
-    coerce_options(name, options, declared_types(head_class(name).__init__))
+    coerce_options(name, options, option_types(head_class(name)))
 
 
 def build_head(
@@ -78,6 +81,7 @@ def build_head(
     """Build a head; option values may be words, as they come from ``--set option=value``.
 
     Args:
+        shape: of what is stored; the head sees what its input options make of it.
         tail: for heads with `takes_tail`, which copy it; the others do not get it.
 
     Raises:
@@ -85,17 +89,26 @@ def build_head(
             head that takes one.
     """
     cls = head_class(name)
-    values = coerce_options(name, options, declared_types(cls.__init__))
+    values = coerce_options(name, options, option_types(cls))
     if cls.takes_tail and tail is None:
         raise UsageError(
             f"head {name!r} needs tail=, what the network has after the stored layer; "
             "'cubereel train' takes it from the store's backbone"
         )
     given = {"tail": tail} if cls.takes_tail else {}
+    own = {option: value for option, value in values.items() if option not in INPUT_TYPES}
     try:
-        return cls(shape=shape, num_classes=num_classes, **given, **values)
+        inputs = CellInputs(shape, InputOptions.read(values))
+        head = cls(shape=inputs.shape, num_classes=num_classes, **given, **own)
     except UsageError as err:
         raise UsageError(f"head {name!r}: {err}") from None
+    head.inputs = inputs
+    return head
+
+
+def option_types(cls: type[Head]) -> dict[str, Any]:
+    """Return what the options of a head take. The layers of a tail want cubes as they are."""
+    return declared_types(cls.__init__) | ({} if cls.takes_tail else INPUT_TYPES)
 
 
 def _own_class(name: str) -> type[Head]:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 # Of a row. What makes clips and splits is the same in all rows, or they would not compare.
 ROW_OPTIONS = (
-    "epochs", "batch_size", "optimiser", "learning_rates", "weight_decays", "class_weights",
-    "schedule", "budget", "patience", "aggregate", "last_n",
+    "choose_layer", "epochs", "batch_size", "optimiser", "learning_rates", "weight_decays",
+    "class_weights", "schedule", "budget", "patience", "aggregate", "last_n",
 )  # fmt: skip
 
 
@@ -88,8 +88,8 @@ class Row:
 def folder_name(label: str) -> str:
     """Return the folder of a head's label.
 
-    >>> folder_name("mean-pool:diffs=both")
-    'mean-pool-diffs-both'
+    >>> folder_name("mean-pool:motion=both")
+    'mean-pool-motion-both'
     """
     return "".join("-" if sign in ":=,/ " else sign for sign in label)
 

@@ -59,13 +59,13 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitGroup:
-    """Fits of one head that learn from the same videos for as long: each batch is read once."""
+    """Fits of one head that learn from the same clips for as long: each batch is read once."""
 
     jobs: tuple[FitJob, ...]
 
     @property
     def first(self) -> FitJob:
-        """The first of them; the others have its head, its videos and its epochs."""
+        """The first of them; the others have its head, videos, layers and epochs."""
         return self.jobs[0]
 
     @property
@@ -79,7 +79,8 @@ def group_jobs(jobs: Sequence[FitJob], *, most: int) -> list[FitGroup]:
     """Return groups of at most `most` jobs each, in the order of their first jobs."""
     alike: dict[tuple[object, ...], list[FitJob]] = {}
     for job in jobs:
-        alike.setdefault((job.head, job.fold, job.inner, job.epochs), []).append(job)
+        key = (job.head, job.fold, job.inner, job.epochs, job.candidate.layer)
+        alike.setdefault(key, []).append(job)
     groups = []
     for each in alike.values():
         num_groups = -(-len(each) // most)

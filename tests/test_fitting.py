@@ -17,7 +17,7 @@ from train.data.order import shuffled_batches
 from train.data.windows import WindowPlan
 from train.fitting.config import TrainConfig
 from train.fitting.loop import fit_together
-from train.fitting.predicting import predict
+from train.fitting.predicting import predict, predict_together
 from train.fitting.schedules import PLATEAU_EPOCHS, PLATEAU_FACTOR, Schedule
 from train.fitting.state import Candidate, FitState
 from train.fitting.tasks import SINGLE_LABEL
@@ -26,7 +26,10 @@ from train.protocol.jobs import FitJob, group_jobs, select
 from train.protocol.splits import Split
 
 CONFIG = TrainConfig(clip_frames=5, epochs=3, batch_size=4)
-HEADS = ["mean-pool", "soft-attention:hidden=4,dropout=0.5", "hm-an:hidden=4", "attentive-probe"]
+HEADS = [
+    "mean-pool", "soft-attention:hidden=4,dropout=0.5", "hm-an:hidden=4", "attentive-probe",
+    "attentive-probe:hidden=8,motion=cubes,input=sqrt+standardise",
+]  # fmt: skip
 TRAIN, VALIDATION = np.arange(8), np.arange(8, 12)
 LABELS = np.arange(12) % 2
 
@@ -129,6 +132,30 @@ def test_a_batch_is_as_long_as_its_longest_clip(clips):
     assert both.top.shape[:2] == both.mask.shape == (2, 5)
     assert torch.equal(both.top[0, :3], clips.batch([short]).top[0])
     assert not both.top[0, 3:].any()
+
+
+def test_gradients_are_clipped_to_a_norm_and_no_further(clips):
+    def norms(limit):
+        config = CONFIG.model_copy(update={"clip_gradients": limit})
+        (state,) = fitted(clips, HEADS[1], [(0, 0.01)], config)
+        grads = [p.grad for p in state.head.parameters()]
+        return state.losses, float(torch.nn.utils.get_total_norm(grads))
+
+    free, norm = norms(None)
+    assert norms(0.01 * norm)[1] == pytest.approx(0.01 * norm, rel=1e-3)
+    assert norms(1e6)[0] == free != norms(0.01 * norm)[0]
+
+
+def test_means_of_maps_are_over_all_valid_frames(clips):
+    (state,) = fitted(clips, "hm-an:hidden=4,layers=3", [(0, 0.01)])
+    head, asked = state.head.eval(), np.arange(12)
+    (said,) = predict_together([head], clips, asked, CONFIG)
+    with torch.inference_mode():
+        batch = clips.batch(asked)
+        boundary = head(batch).maps["boundary"][batch.mask]
+    assert said.map_means.keys() == {"boundary"}
+    np.testing.assert_allclose(said.map_means["boundary"], boundary.mean(0), atol=1e-6)
+    assert np.ptp(said.map_means["boundary"]) > 0
 
 
 def test_a_constant_rate_stays_and_a_plateau_cuts_it():

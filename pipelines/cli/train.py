@@ -85,6 +85,9 @@ def print_report(report: TrainReport) -> None:
         layers = [selection["candidate"]["layer"] for selection in row.selections]
         if None not in layers:
             typer.echo(f"layer chosen by validation in each fold: {row.head}: {', '.join(layers)}")
+        for name, means in row.map_means.items():
+            said = ", ".join(f"{mean:.2f}" for mean in means)
+            typer.echo(f"{name} of {row.head}, mean over test frames: {said}")
     typer.echo(
         f"{report.num_videos} videos, {report.num_groups} groups, {len(report.classes)} classes, "
         f"{len(report.split_hashes)} test splits, {_seeds(report)} seeds"

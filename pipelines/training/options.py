@@ -17,8 +17,8 @@ from train.data.kinds import Aggregate, ScheduleKind, WindowKind
 OF_TRAINING = (
     "multi_label", "layers", "choose_layer", "view", "windows", "clip_frames", "frame_stride",
     "window_stride", "epochs", "batch_size", "learning_rates", "weight_decays", "optimiser",
-    "class_weights", "schedule", "budget", "patience", "split_seed", "order_seed", "inner_folds",
-    "aggregate", "last_n",
+    "class_weights", "schedule", "clip_gradients", "budget", "patience", "split_seed", "order_seed",
+    "inner_folds", "aggregate", "last_n",
 )  # fmt: skip
 
 
@@ -90,6 +90,9 @@ class TrainOptions:
     ] = None
     schedule: Annotated[
         ScheduleKind | None, typer.Option(help="How the rate goes on in a fit [cosine].")
+    ] = None
+    clip_gradients: Annotated[
+        float | None, typer.Option(help="Largest norm of a step's gradients.")
     ] = None
     budget: Annotated[
         float | None,

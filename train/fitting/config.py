@@ -26,6 +26,7 @@ class TrainConfig(BaseModel):
         split_seed: of the shuffle that makes folds and validation parts.
         order_seed: of the order of batches, which all fits have in common.
         schedule: how the rate goes on; see `train.fitting.schedules`.
+        clip_gradients: largest norm of all gradients of a step together; None is any.
         epochs: of each fit; with `budget` the most, which is then `MOST_EPOCHS` unless given.
         budget: core-seconds (on a GPU, seconds) that all fits of a head may take, from which the
             number of epochs follows before the first fit.
@@ -52,6 +53,7 @@ class TrainConfig(BaseModel):
     weight_decays: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = ()
     class_weights: bool = True
     schedule: ScheduleKind = "cosine"
+    clip_gradients: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     patience: int | None = Field(default=None, ge=1)
     split_seed: int = Field(default=0, ge=0, lt=2**32)

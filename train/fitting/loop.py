@@ -108,5 +108,5 @@ def _judge(
     task: Task,
 ) -> None:
     said = predict_together([state.head for state in states], clips, validation, config)
-    for state, probs in zip(states, said, strict=True):
-        state.judge(probs, labels[validation], task)
+    for state, each in zip(states, said, strict=True):
+        state.judge(each.probs, labels[validation], task)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from train.data.batch import Batch
 from train.fitting.config import TrainConfig
@@ -75,6 +75,7 @@ class FitState:
         with self._randomness.turn():
             self.head = build()
         self._candidate, self._patience, self._kind = candidate, patience, config.schedule
+        self._largest_norm = config.clip_gradients
         self._optimiser = make_optimiser(self.head, candidate, config)
         self._running: list[Tensor] = []
         self.losses: list[float] = []
@@ -96,6 +97,8 @@ class FitState:
         with self._randomness.turn():
             loss = training_loss(self.head, batch, targets, weights, task)
             torch.autograd.backward(loss)
+        if self._largest_norm is not None:
+            nn.utils.clip_grad_norm_(self.head.parameters(), self._largest_norm)
         self._optimiser.step()
         self._running.append(loss.detach())
 

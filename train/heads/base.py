@@ -48,6 +48,7 @@ class Head(nn.Module, ABC):
         shape: of the cells that the head sees; `grid_size` and `dim` are K and D of the top layer.
         loss_weights: how much each of `HeadOutput.losses` counts beside the cross-entropy.
         inputs: how the stored cubes became the cells that the head sees; as they are by default.
+        reported_maps: those whose mean over frames is told with the results of a run.
         reads_cubes: whether `forward` takes cubes beside what `condense` has returned of them.
         takes_tail: whether the constructor wants `tail`: what the network that the cubes came from
             has after the top layer, (n, D, K, K) to (n, D', K', K'), which the head trains.
@@ -59,6 +60,7 @@ class Head(nn.Module, ABC):
     weight_decay: ClassVar[float] = 0.0
     takes_attention: ClassVar[bool] = False
     attention_form: AttentionForm = "frame"
+    reported_maps: ClassVar[tuple[str, ...]] = ()
     reads_cubes: ClassVar[bool] = False
     takes_tail: ClassVar[bool] = False
 

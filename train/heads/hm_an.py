@@ -86,6 +86,7 @@ class HMAN(Head):
     source: ClassVar[str] = "Yan, Smith, Lu, Zhang 2017, arXiv 1708.07590, abstract"
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True
+    reported_maps: ClassVar[tuple[str, ...]] = ("boundary",)
     reads_cubes: ClassVar[bool] = True
 
     def __init__(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Of a row. What makes clips and splits is the same in all rows, or they would not compare.
 ROW_OPTIONS = (
     "choose_layer", "epochs", "batch_size", "optimiser", "learning_rates", "weight_decays",
-    "class_weights", "schedule", "budget", "patience", "aggregate", "last_n",
+    "class_weights", "schedule", "clip_gradients", "budget", "patience", "aggregate", "last_n",
 )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ class HeadRow(Scores):
         seconds: that all its fits took, those for validation included.
         seeds: all metrics of each seed.
         selections: what validation chose in each fold.
+        map_means: of the maps that the head reports, over the frames of all test videos.
     """
 
     head: str
@@ -48,6 +49,7 @@ class HeadRow(Scores):
     seconds: float
     seeds: list[dict[str, Any]]
     selections: list[dict[str, Any]]
+    map_means: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,13 @@ def head_row(
         seconds=round(seconds, 1),
         seeds=[asdict(m) for m in pooled.metrics],
         selections=[asdict(s) for _, s in sorted(selections.items())],
+        map_means=_mean_maps([r.fit.map_means for r in results]),
         **{name: pooled.mean(name) for name in Scores.names()},
     )
+
+
+def _mean_maps(fits: Sequence[Mapping[str, list[float]]]) -> dict[str, list[float]]:
+    return {name: np.mean([fit[name] for fit in fits], axis=0).tolist() for name in fits[0]}
 
 
 def chosen_by_validation(

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from train.data.clips import Clips
 from train.data.labels import Labels, missing_classes
 from train.fitting.config import TrainConfig
 from train.fitting.loop import fit_together
-from train.fitting.predicting import predict_together
+from train.fitting.predicting import Said, predict_together
 from train.fitting.state import FitState
 from train.heads import Head, HeadChoice
 from train.protocol.jobs import FitGroup, Selection
@@ -47,6 +47,7 @@ class Fit:
         seconds: that it took; of fits that were done together, an equal share.
         curve: metric and loss of the validation videos after each epoch; nothing for a test.
         epochs: after how many the head said it.
+        map_means: of a test: the means over frames of the maps that the head reports.
     """
 
     probs: Float[np.ndarray, "n classes"]
@@ -55,6 +56,7 @@ class Fit:
     seconds: float
     curve: list[tuple[float, float]]
     epochs: int
+    map_means: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,24 +107,25 @@ def run_fits(
     )
     heads = [state.head for state in states]
     if is_inner:
-        said = [state.best[1] for state in states if state.best is not None]
+        said = [Said(state.best[1], {}) for state in states if state.best is not None]
     else:
         said = predict_together(heads, data.clips, first.asked(split), config)
     seconds = (time.monotonic() - started) / len(states)
     return [
-        (state.head, _fit(state, probs, seconds)) for state, probs in zip(states, said, strict=True)
+        (state.head, _fit(state, each, seconds)) for state, each in zip(states, said, strict=True)
     ]
 
 
-def _fit(state: FitState, probs: np.ndarray, seconds: float) -> Fit:
+def _fit(state: FitState, said: Said, seconds: float) -> Fit:
     num_epochs = len(state.losses) if state.best is None else state.best[0]
     return Fit(
-        probs,
+        said.probs,
         state.losses,
         sum(p.numel() for p in state.head.parameters()),
         seconds,
         curve=state.curve,
         epochs=num_epochs,
+        map_means=said.map_means,
     )
 
 

@@ -55,8 +55,7 @@ class PyramidAttention(Head):
     The paper has as many bases as cells. Its weights β, of the first two, and γ are not known. Here
     β is such that 49 bases part on planted clips (benchmarks/pyramid_weights.py): the mean of A Aᵀ
     off its diagonal is 0.54, 0.96 without losses, at the same accuracy. A larger one spreads them
-    over all cells, which is mean pooling. The second term has m (m − 1) summands for m bases: fewer
-    bases want a larger β.
+    over all cells, which is mean pooling.
     """
 
     source: ClassVar[str] = "Du et al. 2018, arXiv 1808.01106, figure 1 and equation 6"

@@ -10,6 +10,9 @@ where no cell has two of them. *Share* is how much of the attention lies on the 
 no weight would part them. The complementary loss keeps its default weight, but for the first row,
 which has no loss at all.
 
+The rate is 0.02 and there is no dropout. That is a quick fit: a slower one, of 200 steps at 3e-3
+with dropout, loses accuracy by weights of 3e-4, and none by 1e-5.
+
 Goal: an overlap of at most 0.7 at an accuracy at most 0.02 below that of the first row.
 """
 

@@ -55,7 +55,9 @@ class PyramidAttention(Head):
     The paper has as many bases as cells. Its weights β, of the first two, and γ are not known. Here
     β is such that 49 bases part on planted clips (benchmarks/pyramid_weights.py): the mean of A Aᵀ
     off its diagonal is 0.54, 0.96 without losses, at the same accuracy. A larger one spreads them
-    over all cells, which is mean pooling.
+    over all cells, which is mean pooling. In a slow or short fit β parts them before they have
+    found the class: 200 steps at a rate of 3e-3 with dropout 0.5 come to 0.72 on these clips, to
+    1.00 without losses.
     """
 
     source: ClassVar[str] = "Du et al. 2018, arXiv 1808.01106, figure 1 and equation 6"

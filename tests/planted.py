@@ -3,6 +3,7 @@
 A set is a function of a number of clips and a generator that returns a `Planted`.
 """
 
+import math
 from itertools import permutations
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from train.fitting.tasks import SINGLE_LABEL
 
 NUM_CLASSES, GRID, NUM_FRAMES = 5, 7, 2
 PATH_GRID, PATH_DIM = 5, 32
+NOISE_DIM = 32
 LONG, INTERVAL, INTERVAL_GRID = 12, 3, 3  # frames of a clip and of its interval
 ORDERS = torch.tensor(list(permutations(range(3))))
 
@@ -69,6 +71,23 @@ def misleading_mark(num_clips, generator):
     shown = one_hot(torch.where(true.bool(), *of_clip), NUM_CLASSES).float()
     cubes = torch.cat([shown, marked.unsqueeze(-1)], dim=-1)
     return Planted(batch_of(_noisy(cubes, generator)), labels, true)
+
+
+def class_in_noise(num_clips, generator):
+    """Noise, to one cell of which in each frame the vector of the clip's class is added.
+
+    Cubes are (T, 7, 7, 32). Nine tenths of the variance is common to all cells of a frame, as cells
+    of a picture are alike: so scores differ little from cell to cell, and bases are alike too.
+    """
+    labels = torch.randint(NUM_CLASSES, (num_clips,), generator=generator)
+    cells = torch.randint(GRID**2, (num_clips, NUM_FRAMES), generator=generator)
+    marked = one_hot(cells, GRID**2).float().reshape(num_clips, NUM_FRAMES, GRID, GRID)
+    vectors = 2 * torch.randn(NUM_CLASSES, NOISE_DIM, generator=torch.Generator().manual_seed(7))
+    written = marked.unsqueeze(-1) * vectors[labels].reshape(-1, 1, 1, 1, NOISE_DIM)
+    own = torch.randn(written.shape, generator=generator)
+    common = torch.randn(num_clips, NUM_FRAMES, 1, 1, NOISE_DIM, generator=generator)
+    cubes = math.sqrt(0.9) * common + math.sqrt(0.1) * own + written
+    return Planted(batch_of(cubes), labels, marked)
 
 
 # --- When and in which order ---------------------------------------------------------------------
@@ -149,6 +168,13 @@ def evaluate(head, draw, *, last_n=None):
 def share_on(where, weights, *, axes):
     """Return the mean share of the weights, which are summed over `axes`, that lies on `where`."""
     return ((weights * where).sum(axes) / weights.sum(axes)).mean().item()
+
+
+def mean_overlap(bases):
+    """Return the mean product of two different rows of A, those of one set of cells: (…, m, n)."""
+    overlaps, num = bases @ bases.mT, bases.shape[-2]
+    apart = overlaps.sum((-1, -2)) - overlaps.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return (apart / (num * (num - 1))).mean().item()
 
 
 def _shown_and_marked(num_clips, generator):

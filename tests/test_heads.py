@@ -54,12 +54,18 @@ VARIANTS = [
     ("saliency-convlstm", {"energy": "detached"}),
     ("saliency-convlstm", {"attention": "spatial"}),
     ("saliency-convlstm", {"attention": "temporal"}),
+    ("saliency-convlstm", {"temporal": "after", "mask_l1": 1e-5}),
+    ("saliency-convlstm", {"temporal": "after", "attention": "spatial"}),
+    ("saliency-convlstm", {"recurrence": "vector"}),
+    ("saliency-convlstm", {"recurrence": "vector", "temporal": "after"}),
     ("pyramid-attention", {"attention": "spatio-temporal", "fusion": "max"}),
     ("pyramid-attention", {"fusion": "product", "bases": 3}),
+    ("pyramid-attention", {"sampling": "max", "centre": True}),
     ("self-attention-pool", {"attention": "spatio-temporal"}),
     ("m2a-head", {"mechanism": "motion", "last": "zero"}),
     ("m2a-head", {"mechanism": "attention", "shift": True}),
     ("m2a-head", {"last": "replicate", "shift": True}),
+    ("m2a-head", {"mechanism": "attention+motion", "scale": "size"}),
     ("m2a-tail", {"mechanism": "motion", "shift": True}),
 ]
 # Parameters that get no gradient, and are meant to: the docstring of the head says why.

@@ -59,6 +59,7 @@ ORACLES = [
     ("m2a_motion_only", "motion"),
     ("m2a_attention_only", "attention"),
 ]
+MECHANISMS = [*(mechanism for _, mechanism in ORACLES), "attention+motion"]
 
 
 def official(name, mechanism):
@@ -117,7 +118,7 @@ def test_a_single_frame_moves_only_by_the_faithful_rule(last, expected):
 
 
 @pytest.mark.parametrize("last", LASTS)
-@pytest.mark.parametrize("mechanism", [mechanism for _, mechanism in ORACLES])
+@pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_the_last_valid_frame_is_the_last_frame(mechanism, last):
     cubes, ours = random_cubes(), block(mechanism=mechanism, last=last)
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
@@ -163,7 +164,47 @@ def test_identical_frames_without_last_motion_are_gated_alike_by_what_they_are()
     torch.testing.assert_close(v, cubes.flatten(2))
 
 
-@pytest.mark.parametrize("mechanism", [mechanism for _, mechanism in ORACLES])
+@pytest.mark.parametrize(("last", "moves"), [("faithful", True), ("zero", False)])
+def test_attention_then_motion_sees_no_motion_in_identical_frames(last, moves):
+    cubes = identical_frames()
+    u = cubes.flatten(2)
+    normed = nn.functional.layer_norm(u, (8,))  # what equal weights make of equal frames
+
+    v = inner(transparent_block(8, mechanism="attention+motion", last=last), cubes)
+
+    torch.testing.assert_close(v[:, :3], u[:, :3])
+    torch.testing.assert_close(v[:, 3], u[:, 3] - moves * normed[:, 3])
+
+
+@pytest.mark.parametrize(("scale", "divisor"), [("root", math.sqrt(72)), ("size", 72)])
+def test_attention_then_motion_is_the_motion_of_what_was_attended_to(scale, divisor):
+    cubes = random_cubes() + 0.1
+    u = cubes.flatten(2)  # (b, t, 72)
+    normed = nn.functional.layer_norm(u, (72,))
+    weights = (normed @ normed.mT / divisor).softmax(-1)
+    attended = weights @ normed
+    ours = transparent_block(8, mechanism="attention+motion", last="zero", scale=scale)
+
+    v = inner(ours, cubes)
+
+    expected = u + nn.functional.pad(attended.diff(dim=1), (0, 0, 0, 1))
+    torch.testing.assert_close(v, expected)
+    torch.testing.assert_close(ours(cubes, all_valid(cubes)).frame_attention, weights)
+
+
+@pytest.mark.parametrize("mechanism", ["motion+attention", "attention"])
+def test_scores_divided_by_the_size_are_the_others_divided_by_its_root(mechanism):
+    cubes = random_cubes()
+    mask = all_valid(cubes)
+    by_root, by_size = (block(mechanism=mechanism, scale=scale) for scale in ("root", "size"))
+
+    sharp, flat = (ours(cubes, mask).frame_attention for ours in (by_root, by_size))
+
+    torch.testing.assert_close(flat, (sharp.log() / math.sqrt(9)).softmax(-1))  # E = 9 · 8 / 8
+    assert (flat - sharp).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_the_gate_never_suppresses_and_at_most_doubles(mechanism):
     cubes = random_cubes() + 0.01
 
@@ -203,7 +244,7 @@ def test_motion_alone_has_a_bias_only_where_a_frame_stands_alone(last):
     assert (M2ABlock(8, mechanism="motion", last=last).down.bias is not None) == changes
 
 
-def test_frame_attention_is_all_but_the_identity_at_real_sizes():
+def test_frame_attention_is_all_but_the_identity_where_every_value_moves_by_itself():
     generator = torch.Generator().manual_seed(0)
     shared, own = (torch.randn(1, n, 7, 7, 512, generator=generator) for n in (1, 8))
     cubes = math.sqrt(0.9) * shared + math.sqrt(0.1) * own  # frames correlate by 0.9; E = 3136
@@ -232,7 +273,7 @@ def test_an_idle_block_leaves_the_linear_probe():
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "is_blind"), [("motion+attention", False), ("motion", False), ("attention", True)]
+    ("mechanism", "is_blind"), [(mechanism, mechanism == "attention") for mechanism in MECHANISMS]
 )
 def test_only_motion_tells_a_clip_from_its_reverse(mechanism, is_blind):
     cubes, head = random_cubes(), m2a_head(mechanism=mechanism)
@@ -264,9 +305,22 @@ def test_frame_attention_is_a_map_where_there_is_one():
     assert set(m2a_head(mechanism="motion")(batch_of(cubes)).maps) == {"activation"}
 
 
+def test_the_scale_of_scores_reaches_the_block():
+    batch = batch_of(random_cubes())
+
+    by_root, by_size = (
+        m2a_head(scale=scale)(batch).maps["frame_attention"] for scale in ("root", "size")
+    )
+
+    assert (by_size - by_root).abs().max() > 0.1
+
+
 BAD_OPTIONS = [
     ({"reduction": 9}, "option 'reduction' must be at least 1 and below 9, got 9"),
-    ({"mechanism": "both"}, "must be one of motion.attention, motion, attention, got 'both'"),
+    (
+        {"mechanism": "both"},
+        "must be one of motion.attention, attention.motion, motion, attention, got 'both'",
+    ),
     ({"last": "repeat"}, "must be one of faithful, zero, replicate, got 'repeat'"),
 ]
 

@@ -171,6 +171,16 @@ def test_the_shift_comes_after_the_block_and_before_the_layers():
     assert (logits - plain(batch).logits).abs().max() > 1e-9
 
 
+def test_the_scale_of_scores_reaches_the_block():
+    batch = batch_of(randn(2, 4, 3, 3, 8))
+
+    by_root, by_size = (
+        m2a_tail(scale=scale)(batch).maps["frame_attention"] for scale in ("root", "size")
+    )
+
+    assert (by_size - by_root).abs().max() > 1e-3
+
+
 BAD_OPTIONS = [
     ({"reduction": 9}, "option 'reduction' must be at least 1 and below 9, got 9"),
     ({"dropout": 1}, "'dropout' must be a finite number, at least 0 and below 1, got 1"),

@@ -7,6 +7,7 @@ import torch
 from einops import rearrange, reduce
 from torch import nn
 
+from benchmarks.pyramid_weights import MOST_LOST, MOST_OVERLAP, measure
 from features_store.errors import UsageError
 from tests import planted
 from tests.batches import batch_of
@@ -223,6 +224,29 @@ def test_a_layer_of_another_grid_is_averaged_to_that_of_the_top():
     torch.testing.assert_close(output.losses, expected.losses)
 
 
+@pytest.mark.parametrize("sampling", ["average", "max"])
+def test_a_finer_layer_comes_to_the_top_by_the_mean_or_the_maximum_of_its_cells(sampling):
+    fine, top = random_cubes(grid=6, dim=4), random_cubes()
+    operation = {"average": "mean", "max": "max"}[sampling]
+    sampled = reduce(fine, "b t (h x) (w y) d -> b t h w d", operation, x=2, y=2)
+
+    output = pyramid(fine, top, sampling=sampling)(batch_of(fine, top))
+
+    expected = pyramid(sampled, top)(batch_of(sampled, top))
+    torch.testing.assert_close(output.logits, expected.logits)
+    torch.testing.assert_close(output.maps, expected.maps)
+
+
+@pytest.mark.parametrize("grid", [1, 6])
+def test_the_maximum_of_a_constant_layer_is_its_mean(grid):
+    constant = random_cubes(grid=1, dim=4).expand(2, 4, grid, grid, 4)
+
+    sampled = [pool_to_grid(constant, 3, sampling=kind) for kind in ("average", "max")]
+
+    torch.testing.assert_close(sampled[1], sampled[0])
+    torch.testing.assert_close(sampled[1], constant[:, :, :1, :1].expand(2, 4, 3, 3, 4))
+
+
 def test_grids_that_do_not_divide_are_averaged_over_overlapping_cells():
     cubes = random_cubes(grid=3)
 
@@ -336,6 +360,46 @@ def test_the_variance_term_does_not_depend_on_the_scale_of_cubes():
     torch.testing.assert_close(variance_term(rows, 100 * cells), variance_term(rows, cells))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_about_their_mean_cells_that_are_all_alike_have_no_variance(dtype):
+    cells, _, vectors = scene()
+    alike = cells[:, :1].to(dtype).expand(1, 9, 6)
+    rows, valid = vectors[:4].to(dtype).unsqueeze(0), torch.ones(1, 9, dtype=torch.bool)
+
+    term = variance_term(rows, alike, about_mean_of=valid)
+
+    assert abs(term.item()) < 1e-4
+    assert variance_term(rows, alike).item() < -0.5
+
+
+def test_about_their_mean_cells_have_the_variance_of_what_is_left():
+    cells, _, vectors = scene()
+    rows, valid = vectors[:4].unsqueeze(0), torch.arange(9).expand(1, 9) < 7
+    left = cells[:, :7] - cells[:, :7].mean(1, keepdim=True)
+
+    term = variance_term(rows, cells, about_mean_of=valid)
+
+    torch.testing.assert_close(term, variance_term(rows[..., :7], left))
+    torch.testing.assert_close(variance_term(rows, cells + 3, about_mean_of=valid), term)
+
+
+@pytest.mark.parametrize("extent", EXTENTS)
+def test_centred_cells_are_less_the_mean_of_their_frame_or_clip(extent):
+    cubes = random_cubes()
+    over = (2, 3) if extent == "spatial" else (1, 2, 3)
+    left = cubes - cubes.mean(over, keepdim=True)
+    plain, centred = pyramid(cubes, attention=extent), pyramid(cubes, attention=extent, centre=True)
+
+    output, expected = centred(batch_of(cubes)), plain(batch_of(cubes))
+
+    bases = rearrange(output.maps["bases"], CELLS[extent])
+    cells = left.reshape(*bases.shape[:-2], -1, 6)
+    captured = (bases @ cells).square().sum((-1, -2)) / cells.square().sum((-1, -2))
+    torch.testing.assert_close(output.losses["variance"], -captured.mean())
+    assert abs(output.losses["variance"] - expected.losses["variance"]) > 0.1
+    torch.testing.assert_close(output.logits, expected.logits)
+
+
 def test_scales_that_agree_have_the_largest_complementary_loss():
     cubes = random_cubes(grid=7)
     head, batch = (
@@ -425,9 +489,9 @@ MARKED, FINE, TOP = (
 
 @pytest.mark.parametrize("extent", EXTENTS)
 def test_pyramid_attention_finds_the_planted_cell(extent):
-    head = trained(
-        "pyramid-attention", planted.hidden_cell, dims=[MARKED], bases=4, attention=extent
-    )
+    # Weights that part the bases would send some of them elsewhere.
+    options = {"bases": 4, "attention": extent, "variance": 1e-5, "orthogonality": 1e-5}
+    head = trained("pyramid-attention", planted.hidden_cell, dims=[MARKED], **options)
 
     accuracy, output, marked = planted.evaluate(head, planted.hidden_cell)
 
@@ -445,6 +509,13 @@ def test_self_attention_pooling_finds_the_planted_cell():
 
     assert accuracy > 0.95
     assert planted.share_on(marked, output.maps["spatial"], axes=(2, 3)) > 0.8
+
+
+def test_at_the_default_weights_the_bases_differ_and_the_class_is_found():
+    accuracy, overlap, _ = measure({})
+
+    assert accuracy >= 1 - MOST_LOST
+    assert overlap <= MOST_OVERLAP
 
 
 @pytest.mark.parametrize(("dims", "is_readable"), [([FINE, TOP], True), ([TOP], False)])

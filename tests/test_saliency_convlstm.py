@@ -4,19 +4,23 @@ import pytest
 import torch
 from torch import nn
 
+from features_store.errors import UsageError
 from tests import planted
 from tests.batches import batch_of, padded_batch, randn, random_batch
 from tests.oracles import TIGHT, load_oracle
 from train.data.batch import Batch, InputShape
+from train.fitting.state import training_loss
+from train.fitting.tasks import SINGLE_LABEL
 from train.heads import build_head
 from train.heads.blocks.penalties import (
     contrast_penalty,
     root_mean_unimodality_penalty,
+    size_penalty,
     total_variation_penalty,
     unimodality_penalty,
 )
 from train.heads.blocks.recurrent import ConvLSTMCell
-from train.heads.saliency_convlstm import LinearEnergy
+from train.heads.blocks.saliency import LinearEnergy
 from train.heads.soft_attention import ContentAttention
 
 
@@ -135,6 +139,40 @@ CONTRASTS = [(0.0, 0.0), (0.2, 4.9), (0.5, 0.0), (0.8, -19.6), (1.0, -24.5)]
 @pytest.mark.parametrize(("value", "expected"), CONTRASTS)
 def test_contrast_of_a_constant_frame_has_its_closed_form_value(value, expected):
     assert contrast_penalty(frame_of(value), ONE_FRAME).item() == pytest.approx(expected)
+
+
+def test_the_size_of_a_mask_of_ones_is_the_number_of_cells_of_valid_frames():
+    head, batch = saliency_convlstm(), padded_batch()
+    ones = torch.ones_like(batch.top[..., 0])
+
+    output = head(batch, attention=ones)
+
+    assert size_penalty(ones, batch.mask).tolist() == [4 * 9, 2 * 9]
+    assert output.losses["mask_l1"].item() == 27
+
+
+def test_the_size_of_the_mask_counts_by_its_weight():
+    batch, labels = padded_batch(), torch.tensor([0, 2])
+    plain, weighed = saliency_convlstm(), saliency_convlstm(mask_l1=0.5)
+    size = plain(batch).losses["mask_l1"]
+
+    losses = [training_loss(head, batch, labels, None, SINGLE_LABEL) for head in (plain, weighed)]
+
+    torch.testing.assert_close(losses[1] - losses[0], 0.5 * size)
+    assert size > 1
+
+
+def test_default_total_variation_is_the_published_weight_of_a_sum_over_thirty_clips():
+    batch = batch_of(randn(30, 2, 3, 3, 6))
+    ours = saliency_convlstm()
+    published = saliency_convlstm(scaling="code", total_variation=1e-5)
+
+    losses = [
+        head.loss_weights["total_variation"] * head(batch).losses["total_variation"]
+        for head in (ours, published)
+    ]
+
+    torch.testing.assert_close(losses[0], losses[1])
 
 
 def normalised(weights):
@@ -278,6 +316,104 @@ def test_without_temporal_attention_frames_come_one_by_one_and_the_last_state_is
         torch.testing.assert_close(output.logits[clip], logits)
         equal = [1 / num_frames] * num_frames + [0] * (4 - num_frames)
         assert output.maps["temporal"][clip].tolist() == pytest.approx(equal)
+
+
+def states_from_zeros(head, cubes):
+    """Hidden states (T, K, K) of one clip whose frames come one by one, from zeros: (1, T, n)."""
+    hidden = cell_state = torch.zeros(1, 4, 3, 3, dtype=torch.float64)
+    seen = []
+    for frame in cubes.permute(1, 0, 4, 2, 3):
+        gates = head.conv_lstm.from_input(frame) + head.conv_lstm.from_hidden(hidden)
+        hidden, cell_state = head.conv_lstm.step(gates, cell_state)
+        seen.append(hidden.mean((2, 3)))
+    return torch.stack(seen, dim=1)
+
+
+@pytest.mark.parametrize("attention", ["spatio-temporal", "spatial", "temporal"])
+def test_temporal_attention_after_the_conv_lstm_weighs_its_hidden_states(attention):
+    head, batch = saliency_convlstm(temporal="after", attention=attention), padded_batch()
+
+    output = head(batch)
+
+    spatial = output.maps["spatial"].unsqueeze(-1)
+    for clip, num_frames in ((0, 4), (1, 2)):
+        cubes = (spatial * batch.top)[clip : clip + 1, :num_frames]
+        states = states_from_zeros(head, cubes)
+        read, weights = states[:, -1], torch.full((num_frames,), 1 / num_frames).double()
+        if attention != "spatial":
+            weights = (states @ head.score_states.weight[0]).softmax(1)[0]
+            read = weights @ states
+        torch.testing.assert_close(output.logits[clip], head.classify(read))
+        torch.testing.assert_close(output.maps["temporal"][clip, :num_frames], weights)
+        assert output.maps["temporal"][clip, num_frames:].tolist() == [0] * (4 - num_frames)
+
+
+def test_after_a_single_frame_its_state_has_all_the_weight():
+    whole, last = (
+        saliency_convlstm(temporal="after", attention=attention)
+        for attention in ("spatio-temporal", "spatial")
+    )
+    last.load_state_dict(whole.state_dict(), strict=False)
+    batch = random_batch(num_frames=1)
+
+    output = whole(batch)
+
+    assert output.maps["temporal"].tolist() == [[1], [1]]
+    torch.testing.assert_close(output.logits, last(batch).logits)
+
+
+def test_after_the_conv_lstm_there_is_one_form_of_energy():
+    with pytest.raises(UsageError, match="energy=linear is of temporal=before"):
+        saliency_convlstm(temporal="after", energy="linear")
+
+
+def as_lstm(cell):
+    """torch's own LSTM cell with the weights of ours; its gates are i, f, g, o."""
+    lstm = nn.LSTMCell(6, 4).double()
+
+    def reorder(rows):
+        i, f, o, g = rows.squeeze().chunk(4)
+        return torch.cat([i, f, g, o])
+
+    with torch.no_grad():
+        lstm.weight_ih.copy_(reorder(cell.from_input.weight))
+        lstm.weight_hh.copy_(reorder(cell.from_hidden.weight))
+        lstm.bias_ih.zero_()
+        lstm.bias_hh.copy_(reorder(cell.from_hidden.bias))
+    return lstm
+
+
+@pytest.mark.parametrize("temporal", ["before", "after"])
+def test_the_recurrence_of_vectors_is_an_lstm_of_pooled_frames(temporal):
+    head = saliency_convlstm(recurrence="vector", attention="spatial", temporal=temporal)
+    batch, lstm = random_batch(), as_lstm(head.conv_lstm)
+
+    output = head(batch)
+
+    frames = output.maps["spatial"].unsqueeze(-1) * batch.top
+    state = [torch.zeros(2, 4, dtype=torch.float64)] * 2
+    if temporal == "before":
+        mean = frames.mean(1).permute(0, 3, 1, 2)
+        state = [s(mean).mean((2, 3)) for s in (head.initial_hidden, head.initial_cell_state)]
+    for frame in frames.mean((2, 3)).unbind(1):
+        state = lstm(frame, state)
+    torch.testing.assert_close(output.logits[:, 0], head.classify(state[0]))
+
+
+def test_the_recurrence_of_vectors_attends_before_each_step_too():
+    head, batch = saliency_convlstm(recurrence="vector"), random_batch()
+
+    output = head(batch)
+
+    pooled = (output.maps["spatial"].unsqueeze(-1) * batch.top).mean((2, 3))
+    frames = (output.maps["spatial"].unsqueeze(-1) * batch.top).mean(1).permute(0, 3, 1, 2)
+    state = [s(frames).mean((2, 3)) for s in (head.initial_hidden, head.initial_cell_state)]
+    lstm, seen = as_lstm(head.conv_lstm), []
+    for _ in range(4):
+        weights = head.energy(state[0], head.energy.keys(pooled)).softmax(1)
+        state = lstm((weights.unsqueeze(2) * pooled).sum(1), state)
+        seen.append(state[0])
+    torch.testing.assert_close(output.logits[:, 0], head.classify(torch.stack(seen).mean(0)))
 
 
 def test_its_own_mask_given_back_changes_nothing():

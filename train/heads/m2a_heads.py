@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from train.data.batch import Batch, InputShape
-from train.heads.blocks.m2a import LastMotion, M2ABlock, M2AOutput, Mechanism
+from train.heads.blocks.m2a import LastMotion, M2ABlock, M2AOutput, Mechanism, ScoreScale
 from train.heads.blocks.masked import zero_masked
 from train.heads.blocks.standardise import PooledClassifier
 from train.heads.consensus import ConsensusHead
@@ -45,6 +45,7 @@ class M2AHead(ConsensusHead):
         num_classes: int,
         mechanism: Mechanism = "motion+attention",
         last: LastMotion = "faithful",
+        scale: ScoreScale = "root",
         reduction: PositiveInt = 8,
         shift: bool = False,
         dropout: Dropout = 0.5,
@@ -53,7 +54,9 @@ class M2AHead(ConsensusHead):
         if shift:
             check_can_shift(self.dim)
         self.shift = shift
-        self.block = M2ABlock(self.dim, reduction=reduction, mechanism=mechanism, last=last)
+        self.block = M2ABlock(
+            self.dim, reduction=reduction, mechanism=mechanism, last=last, scale=scale
+        )
         self.classify = PooledClassifier(self.dim, num_classes, dropout=dropout)
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b t f"], dict[str, Tensor]]:
@@ -94,6 +97,7 @@ class M2ATail(ConsensusHead):
         tail: nn.Module,
         mechanism: Mechanism = "motion+attention",
         last: LastMotion = "faithful",
+        scale: ScoreScale = "root",
         reduction: PositiveInt = 8,
         shift: bool = False,
         dropout: Dropout = 0.5,
@@ -102,7 +106,9 @@ class M2ATail(ConsensusHead):
         if shift:
             check_can_shift(self.dim)
         self.shift = shift
-        self.block = M2ABlock(self.dim, reduction=reduction, mechanism=mechanism, last=last)
+        self.block = M2ABlock(
+            self.dim, reduction=reduction, mechanism=mechanism, last=last, scale=scale
+        )
         # Cubes come with the channels last already.
         self.tail = deepcopy(tail).requires_grad_(True).to(memory_format=torch.channels_last)
         self.train()

@@ -1,18 +1,20 @@
 """Interpretable spatio-temporal attention (Meng et al. 2019, arXiv 1810.04511).
 
 A saliency mask says where to look, temporal attention when, a ConvLSTM reads what is left. The
-authors' code cuts the gradient of its temporal attention and uses scores from which the hidden
-state cancels; `energy` has the form that learns (tanh) and theirs (linear, detached).
+authors' code has two versions. In the one of the paper temporal attention stands before every step;
+that code cuts the gradient and uses scores from which the hidden state cancels: `energy` has the
+form that learns (tanh) and theirs (linear, detached). In the other it stands after the ConvLSTM.
 """
 
 from typing import ClassVar, Literal
 
 import torch
 from einops import einsum, rearrange, reduce
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
+from features_store.errors import UsageError
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionForm, AttentionMap, Head
 from train.heads.blocks.conv3x3 import Conv3x3
@@ -20,84 +22,49 @@ from train.heads.blocks.masked import masked_mean, masked_softmax
 from train.heads.blocks.penalties import (
     contrast_penalty,
     root_mean_unimodality_penalty,
+    size_penalty,
     total_variation_penalty,
     unimodality_penalty,
 )
-from train.heads.blocks.recurrent import ConvLSTMCell
+from train.heads.blocks.recurrent import Conv1x1, ConvLSTMCell
+from train.heads.blocks.saliency import LinearEnergy, conv_stack, saliency_mask
+from train.heads.blocks.valid_frames import last_valid, mean_over_time, padded
 from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 from train.heads.soft_attention import ContentAttention
 
 
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that falls back on its running statistics when a channel has a single value."""
-
-    def forward(self, input: Float[Tensor, "n c k k"]) -> Float[Tensor, "n c k k"]:
-        """Return the channels normalised."""
-        if input.numel() > self.num_features:
-            return super().forward(input)
-        return F.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
-
-
-def conv_stack(dim: int, hidden_size: int) -> nn.Sequential:
-    """Return 3×3 convolution, batch norm, relu, twice: D → 2n → n; the paper's 2048, 1024, 512."""
-    layers: list[nn.Module] = []
-    for size_in, size_out in ((dim, 2 * hidden_size), (2 * hidden_size, hidden_size)):
-        conv = Conv3x3(size_in, size_out, bias=False)
-        layers += [conv, BatchNorm(size_out), nn.ReLU()]
-    return nn.Sequential(*layers)
-
-
-def saliency_mask(dim: int, hidden_size: int) -> nn.Sequential:
-    """Return the network from frames (n, D, K, K) to masks (n, 1, K, K)."""
-    last = Conv3x3(hidden_size, 1, bias=False)
-    return nn.Sequential(*conv_stack(dim, hidden_size), last, nn.Sigmoid())
-
-
-class LinearEnergy(nn.Module):
-    """e_j = w_xᵀ GAP(x̃_j), the released code's form.
-
-    The code adds w_hᵀ GAP(H_{s−1}) to the energies of all frames, which the softmax cancels; it is
-    left out. So the weights are the same at every step. `detached` cuts their gradient, as the code
-    does by a detour through numpy; `keys` then keeps its initial weights.
-    """
-
-    def __init__(self, dim: int, *, detached: bool) -> None:
-        super().__init__()
-        self.detached = detached
-        self.keys = nn.Linear(dim, 1, bias=False)
-
-    def forward(
-        self, hidden: Float[Tensor, "b n"], keys: Float[Tensor, "b t 1"]
-    ) -> Float[Tensor, "b t"]:
-        """Return the energies of all frames, whatever the hidden state."""
-        return (keys.detach() if self.detached else keys).squeeze(-1)
-
-
 @register_head("saliency-convlstm")
 class SaliencyConvLSTM(Head):
-    """Saliency mask, temporal attention before every ConvLSTM step, mean over steps; (B, 1, C).
+    """Saliency mask, temporal attention, ConvLSTM, mean over cells and steps; (B, 1, C).
 
     `hidden` is the width of the ConvLSTM and of the convolutions that lead to the mask and to the
     initial state; the paper has 512, which wants a GPU. `dropout` drops a channel of a whole clip.
 
+    With `temporal` "before", every step reads Σ_j w_j x̃_j, from energies of the form `energy`:
+    `tanh` is e_{s,j} = vᵀ tanh(W_x GAP(x̃_j) + b + W_h GAP(H_{s−1})). The mean over steps of GAP H_s
+    is classified. With "after", the authors' first version, the ConvLSTM reads frame after frame
+    from a state of zeros, and Σ_t w_t GAP H_t is classified, w = softmax_t(uᵀ GAP H_t).
+
     `attention` takes one of the two away, as the paper's ablations do. With `temporal` there is no
     mask, all cells count as they are. With `spatial` the ConvLSTM reads frame after frame and its
-    last hidden state is classified. The maps are then ones, and equal weights; their penalties are
-    constants.
+    last hidden state is classified; `temporal` then says what it starts from. The maps are then
+    ones, and equal weights; their penalties are constants.
 
-    Energies of the form `tanh` are e_{s,j} = vᵀ tanh(W_x GAP(x̃_j) + b + W_h GAP(H_{s−1})).
+    With `recurrence` "vector" an LSTM of GAP x̃ stands for the ConvLSTM; the initial state is that
+    of the ConvLSTM, pooled too.
 
     The map "spatial" is the mask M, between 0 and 1 and not normalised, which `attention=`
-    replaces; "temporal" (B, T) is the mean over steps of the temporal weights. `scaling=batch`
-    makes all regularisers means over clips. `scaling=code` is the released code's: total variation
-    is summed over the batch, unimodality is a mean of roots over clips and frames. So a published
-    weight of total variation is, at a batch size of 30, 30 times that weight with `scaling=batch`.
+    replaces; "temporal" (B, T) is w, with "before" its mean over steps. `scaling=batch` makes all
+    regularisers means over clips. `scaling=code` is the released code's: total variation is summed
+    over the batch, unimodality is a mean of roots over clips and frames. The published weight of
+    total variation, 1e-5, is of a sum over 30 clips: 3e-4 with `scaling=batch`, the default. With
+    `scaling=code` give total_variation=1e-5. `mask_l1` is the weight of Σ M, a mean over clips in
+    both; the authors' script of HMDB51 has 1e-5, the others have none.
     """
 
     source: ClassVar[str] = "Meng et al. 2019, arXiv 1810.04511, place not at hand"
+    learning_rate: ClassVar[float] = 1e-4
     weight_decay: ClassVar[float] = 1e-4
     takes_attention: ClassVar[bool] = True
     attention_form: AttentionForm = "cell"
@@ -108,30 +75,41 @@ class SaliencyConvLSTM(Head):
         shape: InputShape,
         num_classes: int,
         attention: Literal["spatio-temporal", "spatial", "temporal"] = "spatio-temporal",
+        temporal: Literal["before", "after"] = "before",
+        recurrence: Literal["conv", "vector"] = "conv",
         hidden: PositiveInt = 64,
         energy: Literal["tanh", "linear", "detached"] = "tanh",
         dropout: Dropout = 0.2,
-        total_variation: NonNegativeFloat = 1e-5,
+        total_variation: NonNegativeFloat = 3e-4,
         contrast: NonNegativeFloat = 1e-4,
         unimodality: NonNegativeFloat = 1.0,
+        mask_l1: NonNegativeFloat = 0.0,
         scaling: Literal["batch", "code"] = "batch",
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
+        if temporal == "after" and energy != "tanh":
+            raise UsageError(f"option energy={energy} is of temporal=before; 'after' has one form")
         self.weigh_losses(
-            total_variation=total_variation, contrast=contrast, unimodality=unimodality
+            total_variation=total_variation,
+            contrast=contrast,
+            unimodality=unimodality,
+            mask_l1=mask_l1,
         )
-        self.dropout, self.scaling = dropout, scaling
+        self.dropout, self.scaling, self.recurrence = dropout, scaling, recurrence
         self.saliency = saliency_mask(self.dim, hidden) if attention != "temporal" else None
-        self.initial_hidden = conv_stack(self.dim, hidden)
-        self.initial_cell_state = conv_stack(self.dim, hidden)
+        self.initial_hidden: nn.Sequential | None = None
+        self.initial_cell_state: nn.Sequential | None = None
         self.energy: ContentAttention | LinearEnergy | None = None
-        if attention != "spatial":
-            self.energy = (
-                ContentAttention(hidden, self.dim, hidden)
-                if energy == "tanh"
-                else LinearEnergy(self.dim, detached=energy == "detached")
-            )
-        self.conv_lstm = ConvLSTMCell(self.dim, hidden)
+        self.score_states: nn.Linear | None = None
+        attends = attention != "spatial"
+        if temporal == "before":
+            self.initial_hidden = conv_stack(self.dim, hidden)
+            self.initial_cell_state = conv_stack(self.dim, hidden)
+            self.energy = energy_of(energy, self.dim, hidden) if attends else None
+        elif attends:
+            self.score_states = nn.Linear(hidden, 1, bias=False)  # the softmax cancels a bias
+        conv = Conv3x3 if recurrence == "conv" else Conv1x1
+        self.conv_lstm = ConvLSTMCell(self.dim, hidden, conv=conv)
         self.classify = nn.Linear(hidden, num_classes)
 
     def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
@@ -142,7 +120,8 @@ class SaliencyConvLSTM(Head):
             saliency = attention[batch.mask].unsqueeze(1)
         else:
             saliency = self.saliency(frames) if self.saliency else torch.ones_like(frames[:, :1])
-        hidden, temporal = self._recur(saliency * frames, batch.mask)
+        states, weights = self._recur(saliency * frames, batch.mask)
+        hidden, temporal = self._read(states, weights, batch.mask)
         spatial = padded(saliency.squeeze(1), batch.mask)
         return HeadOutput(
             logits=self.classify(hidden).unsqueeze(1),
@@ -158,42 +137,57 @@ class SaliencyConvLSTM(Head):
 
     def _recur(
         self, salient: Float[Tensor, "n d k k"], mask: Bool[Tensor, "b t"]
-    ) -> tuple[Float[Tensor, "b hidden"], Float[Tensor, "b t"]]:
-        """Return what is read of the hidden states, and the mean over steps of temporal weights."""
+    ) -> tuple[Float[Tensor, "b t hidden"], Float[Tensor, "b steps t"] | None]:
+        """Return the hidden states, and of each step how much of each frame it read, if not one."""
         # The convolution of Σ_j w_j x̃_j is Σ_j w_j of the convolutions, here of all frames at once.
-        from_inputs = padded(self.conv_lstm.from_input(salient), mask)
+        from_inputs = padded(self.conv_lstm.from_input(self._reduced(salient)), mask)
         pooled = reduce(salient, "n d h w -> n d", "mean")
         keys = None if self.energy is None else padded(self.energy.keys(pooled), mask)
-        mean_frame = mean_over_time(salient, mask)
-        hidden = self.initial_hidden(mean_frame)
-        cell_state = self.initial_cell_state(mean_frame)
+        hidden, cell_state = self._initial_state(salient, mask, like=from_inputs)
         from_hidden = self.conv_lstm.from_hidden.prepared()
         all_hidden, all_weights = [], []
         for step in range(mask.shape[1]):
-            weights = self._weights(step, reduce(hidden, "b n h w -> b n", "mean"), keys, mask)
-            from_input = einsum(weights, from_inputs, "b t, b t n h w -> b n h w")
+            from_input = from_inputs[:, step]
+            if self.energy is not None:
+                energies = self.energy(reduce(hidden, "b n h w -> b n", "mean"), keys)
+                weights = masked_softmax(energies.unsqueeze(1), mask).squeeze(1)
+                from_input = einsum(weights, from_inputs, "b t, b t n h w -> b n h w")
+                all_weights.append(weights)
             gates = from_input + from_hidden(hidden)
             hidden, cell_state = self.conv_lstm.step(gates, cell_state)
             all_hidden.append(reduce(hidden, "b n h w -> b n", "mean"))
-            all_weights.append(weights)
-        # A clip has as many steps as valid frames.
-        temporal = masked_mean(torch.stack(all_weights, dim=1), mask)
-        is_read = mask if self.energy is not None else last_valid(mask)
-        return masked_mean(torch.stack(all_hidden, dim=1), is_read), temporal
+        states = torch.stack(all_hidden, dim=1)
+        return states, torch.stack(all_weights, dim=1) if all_weights else None
 
-    def _weights(
+    def _reduced(self, maps: Float[Tensor, "n c k k"]) -> Float[Tensor, "n c _ _"]:
+        """Return what the recurrence sees of maps: all, or their mean as a map of one cell."""
+        return maps if self.recurrence == "conv" else maps.mean((2, 3), keepdim=True)
+
+    def _initial_state(
+        self, salient: Float[Tensor, "n d k k"], mask: Bool[Tensor, "b t"], *, like: Tensor
+    ) -> tuple[Float[Tensor, "b hidden _ _"], Float[Tensor, "b hidden _ _"]]:
+        """Return hidden and cell state: of the mean frame, or zeros on the grid of `like`."""
+        if self.initial_hidden is None or self.initial_cell_state is None:
+            zeros = like.new_zeros(len(mask), like.shape[2] // 4, *like.shape[3:])
+            return zeros, zeros
+        mean_frame = mean_over_time(salient, mask)
+        hidden, cell_state = self.initial_hidden(mean_frame), self.initial_cell_state(mean_frame)
+        return self._reduced(hidden), self._reduced(cell_state)
+
+    def _read(
         self,
-        step: int,
-        hidden: Float[Tensor, "b n"],
-        keys: Float[Tensor, "b t a"] | None,
+        states: Float[Tensor, "b t hidden"],
+        weights: Float[Tensor, "b steps t"] | None,
         mask: Bool[Tensor, "b t"],
-    ) -> Float[Tensor, "b t"]:
-        """Return how much of each frame goes into a step: all of one without temporal attention."""
-        if self.energy is None:
-            frame = torch.zeros_like(mask, dtype=hidden.dtype)
-            frame[:, step] = 1
-            return frame
-        return masked_softmax(self.energy(hidden, keys).unsqueeze(1), mask).squeeze(1)
+    ) -> tuple[Float[Tensor, "b hidden"], Float[Tensor, "b t"]]:
+        """Return what is classified of the hidden states, and the map "temporal"."""
+        if weights is not None:  # a clip has as many steps as valid frames
+            return masked_mean(states, mask), masked_mean(weights, mask)
+        if self.score_states is None:
+            equal = mask.to(states.dtype) / mask.sum(1, keepdim=True).clamp(min=1)
+            return masked_mean(states, last_valid(mask)), equal
+        temporal = masked_softmax(self.score_states(states).mT, mask).squeeze(1)
+        return einsum(temporal, states, "b t, b t n -> b n"), temporal
 
     def _losses(
         self,
@@ -209,24 +203,14 @@ class SaliencyConvLSTM(Head):
             "unimodality": root_mean_unimodality_penalty(temporal, mask)
             if in_code
             else unimodality_penalty(temporal, mask).mean(),
+            "mask_l1": size_penalty(spatial, mask).mean(),
         }
 
 
-def padded(values: Float[Tensor, "n *rest"], mask: Bool[Tensor, "b t"]) -> Tensor:
-    """Return (B, T, …) with the n valid frames in their places, zero elsewhere."""
-    zeros = values.new_zeros(*mask.shape, *values.shape[1:])
-    return zeros.index_put((mask,), values)
-
-
-def mean_over_time(
-    frames: Float[Tensor, "n d k k"], mask: Bool[Tensor, "b t"]
-) -> Float[Tensor, "b d k k"]:
-    """Return the mean frame of every clip; zero for a clip without any."""
-    clips: Int[Tensor, " n"] = mask.nonzero()[:, 0]
-    summed = frames.new_zeros(len(mask), *frames.shape[1:]).index_add(0, clips, frames)
-    return summed / rearrange(mask.sum(1).clamp(min=1), "b -> b 1 1 1").to(frames.dtype)
-
-
-def last_valid(mask: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
-    """Return a mask of the last valid frame of every clip."""
-    return mask & ~F.pad(mask[:, 1:], (0, 1))
+def energy_of(
+    form: Literal["tanh", "linear", "detached"], dim: int, hidden_size: int
+) -> ContentAttention | LinearEnergy:
+    """Return what gives the energies of frames."""
+    if form == "tanh":
+        return ContentAttention(hidden_size, dim, hidden_size)
+    return LinearEnergy(dim, detached=form == "detached")

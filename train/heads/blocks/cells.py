@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 from train.heads.blocks.masked import zero_masked
 
 Extent = Literal["spatial", "spatio-temporal"]
+Sampling = Literal["average", "max"]
 _AXES: dict[Extent, str] = {
     "spatial": "b t h w d -> (b t) (h w) d",
     "spatio-temporal": "b t h w d -> b (t h w) d",
@@ -65,12 +66,16 @@ class CellSets:
 
 
 def pool_to_grid(
-    cubes: Float[Tensor, "b t k k d"], grid_size: int
+    cubes: Float[Tensor, "b t k k d"], grid_size: int, *, sampling: Sampling = "average"
 ) -> Float[Tensor, "b t grid grid d"]:
-    """Return the cubes averaged to another grid, with cells repeated where it is a finer one."""
+    """Return the cubes on another grid, with cells repeated where it is a finer one.
+
+    A cell of a coarser one is the mean, or the maximum of each channel, of those that it covers.
+    """
     if cubes.shape[2] == grid_size:
         return cubes
     # A view: torch takes it as channels-last pictures.
     pictures = rearrange(cubes, "b t h w d -> (b t) d h w")
-    pooled = F.adaptive_avg_pool2d(pictures, grid_size)
+    pool = F.adaptive_avg_pool2d if sampling == "average" else F.adaptive_max_pool2d
+    pooled: Tensor = pool(pictures, grid_size)
     return rearrange(pooled, "(b t) d h w -> b t h w d", b=cubes.shape[0])

@@ -1,8 +1,8 @@
 """Interaction-aware attention over cells, and the three terms that shape it.
 
-Du, Yuan, Hu, Maybank 2018, "Interaction-aware spatio-temporal pyramid attention networks for action
-classification" (arXiv 1808.01106). Each of d *bases* attends to the n cells of a frame or a clip; a
-basis is a row of A. Shapes: s sets of cells, m bases, n cells.
+Du, Yuan, Li, Zhao, Li, Hu 2018, "Interaction-aware Spatio-Temporal Pyramid Attention Networks for
+Action Classification" (ECCV 2018, arXiv 1808.01106). Each of d *bases* attends to the n cells of a
+frame or a clip; a basis is a row of A. Shapes: s sets of cells, m bases, n cells.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
-from train.heads.blocks.masked import masked_softmax
+from train.heads.blocks.masked import masked_mean, masked_softmax, zero_masked
 
 Fusion = Literal["sum", "max", "product"]
 _FUSE: dict[Fusion, Callable[[Tensor, Tensor], Tensor]] = {
@@ -73,16 +73,29 @@ class InteractionAttention(nn.Module):
 
 
 def variance_term(
-    rows: Float[Tensor, "s m n"], cells: Float[Tensor, "s n d"]
+    rows: Float[Tensor, "s m n"],
+    cells: Float[Tensor, "s n d"],
+    *,
+    about_mean_of: Bool[Tensor, "s n"] | None = None,
 ) -> Float[Tensor, " s"]:
     """Return −Σ_m ‖a_m X‖² of X at unit Frobenius norm: minus the share of energy in the bases.
 
     First term of equation 6. With X as it is the term outgrows the other, and the best that all
     bases can do is to agree on the leading eigenvector of XXᵀ.
+
+    The paper's X is not centred: of features of a relu the leading eigenvector is then nearly the
+    mean. With `about_mean_of`, the valid cells, X is the cells less their mean; zero if they are
+    all alike.
     """
+    smallest = cells.new_tensor(torch.finfo(cells.dtype).tiny)
+    if about_mean_of is not None:
+        # What rounding leaves of cells that are all alike is not to be blown up to unit norm.
+        smallest = smallest + torch.finfo(cells.dtype).eps * cells.square().sum((1, 2))
+        mean = masked_mean(cells, about_mean_of).unsqueeze(1)
+        cells = zero_masked(cells - mean, about_mean_of)
     energy = cells.square().sum((1, 2))
     captured = einsum(rows, cells, "s m n, s n d -> s m d").square().sum((1, 2))
-    return -captured / energy.clamp(min=torch.finfo(energy.dtype).tiny)
+    return -captured / energy.clamp(min=smallest)
 
 
 def orthogonality_term(rows: Float[Tensor, "s m n"]) -> Float[Tensor, " s"]:

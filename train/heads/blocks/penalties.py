@@ -45,6 +45,13 @@ def contrast_penalty(
     return reduce(zero_masked(per_cell, mask), "b t h w -> b", "sum")
 
 
+def size_penalty(
+    saliency: Float[Tensor, "b t k k"], mask: Bool[Tensor, "b t"]
+) -> Float[Tensor, " b"]:
+    """Return Σ M, the L1 norm of a mask, as in the authors' script of HMDB51."""
+    return reduce(zero_masked(saliency, mask), "b t h w -> b", "sum")
+
+
 def unimodality_penalty(
     weights: Float[Tensor, "b t"], mask: Bool[Tensor, "b t"]
 ) -> Float[Tensor, " b"]:

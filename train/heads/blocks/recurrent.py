@@ -95,19 +95,32 @@ class _Advance(torch.autograd.Function):
         return torch.cat(grads, dim=1), grad_state * f
 
 
+class Conv1x1(nn.Conv2d):
+    """1×1 convolution, in the place of a `Conv3x3`: of maps of one cell, whose border is all 0."""
+
+    def __init__(self, dim_in: int, dim_out: int, *, bias: bool = True) -> None:
+        super().__init__(dim_in, dim_out, 1, bias=bias)
+
+    def prepared(self) -> "Conv1x1":
+        """Return itself; nothing takes the weights alone."""
+        return self
+
+
 class ConvLSTMCell(nn.Module):
     """Convolutional LSTM (Shi et al. 2015), the form without peepholes: one step at a time.
 
     3×3 convolutions of input and hidden state give gates stacked i, f, o, g. Both are for the
     caller to apply: `from_input` to all frames at once, as it does not depend on the state (it is
     linear, so it may also be applied before a weighted mean), and `from_hidden`, prepared once, at
-    every step.
+    every step. With `conv` 1×1 it is an LSTM of each cell by itself.
     """
 
-    def __init__(self, dim: int, hidden_size: int) -> None:
+    def __init__(
+        self, dim: int, hidden_size: int, *, conv: type[Conv3x3] | type[Conv1x1] = Conv3x3
+    ) -> None:
         super().__init__()
-        self.from_input = Conv3x3(dim, 4 * hidden_size, bias=False)
-        self.from_hidden = Conv3x3(hidden_size, 4 * hidden_size)
+        self.from_input = conv(dim, 4 * hidden_size, bias=False)
+        self.from_hidden = conv(hidden_size, 4 * hidden_size)
 
     def step(
         self, gates: Float[Tensor, "b gates k k"], cell_state: Float[Tensor, "b n k k"]

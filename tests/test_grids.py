@@ -12,6 +12,7 @@ from torch import nn
 
 from features_store.errors import ContractError, UsageError
 from features_store.format.layout import LayerShape
+from features_store.manifest import ManifestRow, write_manifest
 from features_store.store import Store
 from pipelines.training.train import train
 from tests.stores import header, make_store
@@ -60,6 +61,27 @@ def test_every_grid_of_ours_has_heads_that_can_be_built(name, tmp_path):
         if head_class(choice.name).takes_tail:
             choice = replace(choice, tail=nn.Identity())
         choice.build(part, 2)
+
+
+PAPERS = ["soft-attention", "hm-an", "pyramid-attention", "saliency-convlstm", "m2a"]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_ablation_of_a_paper_runs(name, tmp_path):
+    layers = tuple(LayerShape(layer, 4, 16) for layer in "abc")
+    videos = [f"{split}/{label}{i}" for split in ("train", "val", "test") for label in "ab"
+              for i in range(2)]  # fmt: skip
+    make_store(tmp_path / "s", dict.fromkeys(videos, 3), store_header=header(layers=layers))
+    rows = [ManifestRow(v, v, label=v[-2], group=v, split=v.split("/")[0]) for v in videos]
+    write_manifest(tmp_path / "s" / "manifest.csv", rows)
+    config = TrainConfig(clip_frames=3, epochs=1, learning_rates=(1e-3,), last_n=2)
+
+    report = train(
+        tmp_path / "s", heads=load_grid(name), out=tmp_path / "run", device="cpu", config=config
+    )
+
+    assert len(report.heads) == len(load_grid(name))
+    assert all(0 <= row.balanced_accuracy <= 1 for row in report.heads)
 
 
 def test_a_row_takes_what_the_user_does_not_say():

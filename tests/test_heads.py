@@ -39,6 +39,7 @@ INPUTS = [
     {"motion": "frames"},
 ]
 SEEING = [name for name in list_heads() if not head_class(name).takes_tail]
+PARTS = ("weight", "bias")
 VARIANTS = [
     *((name, {}) for name in list_heads()),
     *((name, INPUTS[i % len(INPUTS)]) for i, name in enumerate(SEEING)),
@@ -47,9 +48,16 @@ VARIANTS = [
     ("soft-attention", {"layers": 3, "doubly_stochastic": 1.0}),
     ("soft-attention", {"query": "bottom", "layers": 2, "scaling": "code"}),
     ("soft-attention", {"query": "own", "attention": "content", "layers": 3}),
+    ("soft-attention", {"attention": "content", "attention_layers": 3, "output_layers": 2}),
+    ("soft-attention", {"selector": True, "query": "own", "layers": 2, "context_to_output": True}),
     ("hm-an", {"attention": "soft", "boundary": "slope", "layers": 2, "top_boundary": True}),
     ("hm-an", {"temperature": "annealed", "query": "all"}),
     ("hm-an", {"temperature": "constant", "query": "top", "layers": 1}),
+    ("hm-an", {"attend": "layers", "layers": 2, "initial_boundary": 1}),
+    ("hm-an", {"attend": "layers", "attention": "soft", "boundary_bias": 0.5}),
+    ("hm-an", {"choices": "relaxed", "boundary_rate_weight": 1.0}),
+    ("hm-an", {"boundary": "zeros", "read_out": "concat"}),
+    ("hm-an", {"boundary": "ones", "top_down": False, "read_out": "top"}),
     ("saliency-convlstm", {"energy": "linear", "scaling": "code"}),
     ("saliency-convlstm", {"energy": "detached"}),
     ("saliency-convlstm", {"attention": "spatial"}),
@@ -69,7 +77,10 @@ VARIANTS = [
     ("m2a-tail", {"mechanism": "motion", "shift": True}),
 ]
 # Parameters that get no gradient, and are meant to: the docstring of the head says why.
-DEAD_PARAMETERS = {"saliency-convlstm-detached": ["energy.keys.weight"]}
+DEAD_PARAMETERS = {
+    "saliency-convlstm-detached": ["energy.keys.weight"],
+    "hm-an-zeros-concat": [f"lstm.layers.{i}.linear.{part}" for i in (1, 2) for part in PARTS],
+}
 LABELS = torch.tensor([0, 4, 2])
 
 

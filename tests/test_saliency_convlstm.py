@@ -12,6 +12,7 @@ from train.data.batch import Batch, InputShape
 from train.fitting.state import training_loss
 from train.fitting.tasks import SINGLE_LABEL
 from train.heads import build_head
+from train.heads.blocks.cell_attention import ContentAttention
 from train.heads.blocks.penalties import (
     contrast_penalty,
     root_mean_unimodality_penalty,
@@ -21,7 +22,6 @@ from train.heads.blocks.penalties import (
 )
 from train.heads.blocks.recurrent import ConvLSTMCell
 from train.heads.blocks.saliency import LinearEnergy
-from train.heads.soft_attention import ContentAttention
 
 
 def saliency_convlstm(*, grid=3, dim=6, **options):

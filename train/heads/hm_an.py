@@ -8,61 +8,46 @@ Sharma et al. (2015).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionMap, Head
+from train.heads.blocks.cell_attention import ContentAttention
+from train.heads.blocks.discrete import FORCED, Sampling, adaptive_temperatures
 from train.heads.blocks.gumbel import (
     LOWEST_TEMPERATURE,
     AdaptiveTemperature,
     AnnealingClock,
     annealed_slope,
     annealed_temperature,
-    gumbel_noise,
-    gumbel_sigmoid,
-    gumbel_softmax,
-    hard_sigmoid,
-    logistic_noise,
-    straight_through_one_hot,
-    straight_through_threshold,
 )
+from train.heads.blocks.hm_an_options import refuse_forced, refuse_idle, refuse_missing
 from train.heads.blocks.hm_lstm import (
     HMLSTM,
-    GatedOutput,
     LayerState,
+    boundary_rate_penalty,
     operations,
     without_boundaries,
 )
 from train.heads.blocks.masked import masked_mean, zero_masked
+from train.heads.blocks.readouts import build_read_out
 from train.heads.blocks.recurrent import InitialState
-from train.heads.options import Dropout, PositiveInt
+from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
-from train.heads.soft_attention import ContentAttention
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What the discrete choices of one pass over a batch have in common; no noise in evaluation."""
-
-    temperature: Tensor | float
-    slope: Tensor | float
-    attention_noise: Float[Tensor, "t b p"] | None
-    boundary_noise: Float[Tensor, "t layers b 1"] | None
 
 
 class Steps(NamedTuple):
-    """What came of all steps; `query` and `weights` led to the others."""
+    """What came of all steps; `queries` and `weights`, one per look, led to the others."""
 
-    query: Float[Tensor, "b t q"]
-    weights: Float[Tensor, "b t p"]
+    queries: Float[Tensor, "b t looks q"]
+    weights: Float[Tensor, "b t looks p"]
     hidden: Float[Tensor, "b t layers n"]
     boundary: Float[Tensor, "b t layers"]
 
@@ -72,15 +57,31 @@ class HMAN(Head):
     """Attention, an HM-LSTM with up to `layers` time scales, and a gated read-out; logits per step.
 
     `attention=soft` takes the weighted mean of the cells, `hard` a single cell by Gumbel-softmax.
-    Its query is the hidden state of the bottom layer, the top one, or all (`query`).
+    Its query is the hidden state of the bottom layer, the top one, or all (`query`). With
+    `attend=layers` every layer has an attention of its own and looks by its own hidden state; its
+    mean is appended to what comes from below, and let in with it.
     `boundary=gumbel` draws boundaries by Gumbel-sigmoid, `slope` rounds a hard sigmoid whose slope
     is annealed from 1 to 5, as in Chung et al. (2016). The `temperature` of Gumbel distributions is
     a `constant` tau, is `annealed` from 1 to tau, or is `adaptive`, where the state says it.
     Annealing takes `anneal_epochs`; Chung et al. take 100.
 
-    Maps: "spatial" (B, T, K, K); "boundary" and "operation" (B, T, layers), the latter 0 COPY,
-    1 UPDATE, 2 FLUSH; with adaptive temperature "boundary_temperature" (B, T, layers with a
-    boundary) and "attention_temperature" (B, T) of those choices that have one.
+    Ablations. `boundary=zeros` and `ones` detect nothing: z_t is the same at every step, of the top
+    layer with `top_boundary`. With zeros the bottom layer is an LSTM, and the others, whose weights
+    then get no gradient, stay at their initial state. With `choices=relaxed` relaxed boundaries and
+    cells go forward in place of hard ones; in evaluation too, without noise, so that the network is
+    evaluated that was trained. "operation" then goes by z > 1/2. `top_down` lets layers read the
+    one above after a boundary of their own. `initial_boundary` is z_0, and `boundary_bias` where
+    the bias of z̃ starts. `read_out=concat` has no gates, `top` reads the top layer alone.
+
+    The loss "boundary_rate", which is of no paper, is there if `boundary_rate_weight` is: Σ_ℓ (mean
+    z^ℓ − rate^ℓ)² over layers with a boundary, ℓ = 1 at the bottom. Means are over the valid frames
+    of a batch, and of the z that go forward: hard ones have the gradient of relaxed ones.
+
+    Maps: "spatial" (B, T, K, K), that of the bottom layer, through which every frame goes;
+    `attention=` replaces it alone. With `attend=layers` and several layers "spatial_of_layers" is
+    (B, T, layers, K, K). "boundary" and "operation" (B, T, layers), the latter 0 COPY, 1 UPDATE, 2
+    FLUSH. Where temperatures are adaptive, "boundary_temperature" (B, T, layers with a boundary),
+    "attention_temperature" (B, T) and, as of "spatial", "attention_temperature_of_layers".
     """
 
     source: ClassVar[str] = "Yan, Smith, Lu, Zhang 2017, arXiv 1708.07590, abstract"
@@ -100,30 +101,61 @@ class HMAN(Head):
         layers: PositiveInt = 3,
         hidden: PositiveInt = 128,
         dropout: Dropout = 0.5,
-        boundary: Literal["gumbel", "slope"] = "gumbel",
+        boundary: Literal["gumbel", "slope", "zeros", "ones"] = "gumbel",
         top_boundary: bool = False,
         temperature: Literal["constant", "annealed", "adaptive"] = "adaptive",
         tau: Annotated[float, Ge(LOWEST_TEMPERATURE)] = 0.5,
         anneal_epochs: PositiveInt = 10,
+        attend: Literal["bottom", "layers"] = "bottom",
+        choices: Literal["hard", "relaxed"] = "hard",
+        top_down: bool = True,
+        initial_boundary: Literal[0, 1] = 0,
+        boundary_bias: float = 0.0,
+        boundary_rate: Annotated[float, Ge(0), Le(1)] = 0.5,
+        boundary_rate_weight: NonNegativeFloat = 0.0,
+        read_out: Literal["gated", "concat", "top"] = "gated",
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
-        self.is_hard, self.query, self.boundary = attention == "hard", query, boundary
-        self.temperature, self.tau = temperature, tau
+        refuse_idle(boundary, layers, attend=attend, query=query, read_out=read_out)
+        refuse_forced(
+            boundary, attention, choices, initial_boundary, boundary_bias, boundary_rate_weight
+        )
+        refuse_missing(layers, top_boundary, initial_boundary, boundary_bias, boundary_rate_weight)
+        self.attention, self.boundary, self.choices = attention, boundary, choices
+        self.query, self.temperature, self.tau, self.rate = query, temperature, tau, boundary_rate
+        if boundary_rate_weight:
+            self.weigh_losses(boundary_rate=boundary_rate_weight)
         query_size = layers * hidden if query == "all" else hidden
+        num_above = layers - 1 if attend == "layers" else 0
         self.attend = ContentAttention(query_size, self.dim, attention_size)
         self.initial_state = InitialState(self.dim, hidden, num_layers=layers)
-        self.lstm = HMLSTM(self.dim, hidden, num_layers=layers, top_boundary=top_boundary)
-        self.output = GatedOutput(hidden, num_classes, num_layers=layers, dropout=dropout)
-        adapts = temperature == "adaptive"
-        self.attention_temperature = (
-            AdaptiveTemperature(query_size) if adapts and self.is_hard else None
+        self.lstm = HMLSTM(
+            self.dim,
+            hidden,
+            num_layers=layers,
+            top_boundary=top_boundary,
+            top_down=top_down,
+            has_scores=boundary not in FORCED,
+            boundary_bias=boundary_bias,
+            beside_size=self.dim if num_above else 0,
         )
-        num_drawn = layers - 1 + top_boundary if adapts and boundary == "gumbel" else 0
-        self.boundary_temperatures = nn.ModuleList(
-            AdaptiveTemperature(hidden) for _ in range(num_drawn)
+        self.num_ended = self.lstm.num_boundaries if initial_boundary else 0
+        self.output = build_read_out(read_out, hidden, num_classes, layers, dropout)
+        self._build_temperatures(query_size, hidden, num_above)
+        # Of the layers above the bottom, which come with `attend=layers`.
+        self.attend_above = nn.ModuleList(
+            ContentAttention(hidden, self.dim, attention_size) for _ in range(num_above)
         )
         anneals = temperature == "annealed" or boundary == "slope"
         self.clock = AnnealingClock(anneal_epochs) if anneals else None
+
+    def _build_temperatures(self, query_size: int, hidden_size: int, num_above: int) -> None:
+        adapts = self.temperature == "adaptive"
+        looks, draws = adapts and self.attention == "hard", adapts and self.boundary == "gumbel"
+        self.attention_temperature = AdaptiveTemperature(query_size) if looks else None
+        num_drawn = self.lstm.num_boundaries if draws else 0
+        self.boundary_temperatures = adaptive_temperatures(hidden_size, num_drawn)
+        self.temperatures_above = adaptive_temperatures(hidden_size, num_above if looks else 0)
 
     def condense(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean cube (B, D), from which the state starts."""
@@ -138,78 +170,60 @@ class HMAN(Head):
         """See `Head`."""
         if self.clock is not None and self.training:
             self.clock.tick()
-        steps = self._recur(batch, attention)
+        sampling = self._sampling(rearrange(batch.top, "b t h w d -> b t (h w) d"))
+        steps = self._recur(batch, attention, sampling)
+        weights = rearrange(steps.weights, "b t looks (h w) -> b t looks h w", w=self.grid_size)
         maps = {
-            "spatial": rearrange(steps.weights, "b t (h w) -> b t h w", h=batch.top.shape[2]),
+            "spatial": weights[:, :, 0],
             "boundary": steps.boundary,
-            "operation": operations(steps.boundary),
-            **self._temperatures(steps, is_looking=attention is None),
+            "operation": operations(steps.boundary, num_ended=self.num_ended),
+            **({"spatial_of_layers": weights} if self.attend_above else {}),
+            **sampling.temperatures(steps.hidden, steps.queries, is_looking=attention is None),
         }
         maps = {name: zero_masked(values, batch.mask) for name, values in maps.items()}
-        return HeadOutput(logits=self.output(steps.hidden), maps=maps, losses={})
+        losses = {}
+        if self.loss_weights:
+            ends = steps.boundary[..., : self.lstm.num_boundaries]
+            losses["boundary_rate"] = boundary_rate_penalty(ends, batch.mask, self.rate)
+        return HeadOutput(logits=self.output(steps.hidden), maps=maps, losses=losses)
 
-    def _recur(self, batch: Batch, attention: Float[Tensor, "b t k k"] | None) -> Steps:
+    def _recur(
+        self, batch: Batch, attention: Float[Tensor, "b t k k"] | None, sampling: Sampling
+    ) -> Steps:
         cubes = rearrange(batch.top, "b t h w d -> b t (h w) d")
-        state = without_boundaries(self.initial_state(self.condensed(batch)["mean"]))
+        initial = self.initial_state(self.condensed(batch)["mean"])
+        state = without_boundaries(initial, except_lowest=self.num_ended)
         given = None if attention is None else rearrange(attention, "b t h w -> b t (h w)")
         # Whatever does not depend on the state is computed here, for all frames at once.
-        keys = self.attend.keys(cubes) if given is None else cubes
-        sampling = self._sampling(cubes)
+        looks = [*([self.attend] if given is None else []), *self.attend_above]
+        keys = [look.project(cubes).unbind(1) for look in looks]
         step = self.lstm.steps(num_steps=cubes.shape[1], num_clips=len(cubes))
         done = []
-        for t, (frame, frame_keys) in enumerate(zip(cubes.unbind(1), keys.unbind(1), strict=True)):
-            query = self._query(state)
-            weights = (
-                given[:, t] if given is not None else self._look(query, frame_keys, t, sampling)
-            )
-            inputs = torch.bmm(weights.unsqueeze(1), frame).squeeze(1)
-            state = step(inputs, state, partial(self._detect, t=t, sampling=sampling))
+        for t, frame in enumerate(cubes.unbind(1)):
+            queries = self._queries(state)
+            weights = [] if given is None else [given[:, t]]
+            for look, of_frames in zip(looks, keys, strict=True):
+                index = len(weights)
+                scores = look(queries[index], of_frames[t])
+                weights.append(sampling.look(t, index, scores, queries[index]))
+            seen, *beside = torch.bmm(torch.stack(weights, dim=1), frame).unbind(1)
+            state = step(seen, state, partial(sampling.detect, t), beside)
             hidden = torch.stack([layer.hidden for layer in state], dim=1)
             boundary = torch.cat([layer.boundary for layer in state], dim=1)
-            done.append((query, weights, hidden, boundary))
+            done.append((torch.stack(queries, 1), torch.stack(weights, 1), hidden, boundary))
         return Steps(*(torch.stack(parts, dim=1) for parts in zip(*done, strict=True)))
 
-    def _query(self, state: list[LayerState]) -> Float[Tensor, "b q"]:
+    def _queries(self, state: list[LayerState]) -> list[Float[Tensor, "b q"]]:
+        """Return what looks, one per look, that of the bottom layer first."""
+        hidden = [layer.hidden for layer in state]
+        if self.attend_above:
+            return hidden
         if self.query == "all":
-            return torch.cat([layer.hidden for layer in state], dim=1)
-        return state[0 if self.query == "bottom" else -1].hidden
-
-    def _look(
-        self,
-        query: Float[Tensor, "b q"],
-        keys: Float[Tensor, "b p a"],
-        t: int,
-        sampling: Sampling,
-    ) -> Float[Tensor, "b p"]:
-        """Return the weights of the cells of frame `t`: a distribution, or one of them."""
-        scores: Tensor = self.attend(query, keys)
-        if not self.is_hard:
-            return scores.softmax(dim=-1)
-        adaptive = self.attention_temperature
-        temperature = sampling.temperature if adaptive is None else adaptive(query)
-        noise = None if sampling.attention_noise is None else sampling.attention_noise[t]
-        return straight_through_one_hot(gumbel_softmax(scores, temperature, noise))
-
-    def _detect(
-        self,
-        layer: int,
-        scores: Float[Tensor, "b 1"],
-        hidden: Float[Tensor, "b n"],
-        *,
-        t: int,
-        sampling: Sampling,
-    ) -> Float[Tensor, "b 1"]:
-        """Return the boundary of `layer` at frame `t`, 0 or 1."""
-        if self.boundary == "slope":
-            return straight_through_threshold(hard_sigmoid(scores, sampling.slope))
-        temperature = sampling.temperature
-        if self.temperature == "adaptive":
-            temperature = self.boundary_temperatures[layer](hidden)
-        noise = None if sampling.boundary_noise is None else sampling.boundary_noise[t, layer]
-        return straight_through_threshold(gumbel_sigmoid(scores, temperature, noise))
+            return [torch.cat(hidden, dim=1)]
+        return hidden[:1] if self.query == "bottom" else hidden[-1:]
 
     def _sampling(self, cubes: Float[Tensor, "b t p d"]) -> Sampling:
-        """Return the noise of a whole batch, and how sharp choices are by now."""
+        """Return how to choose: how sharp choices are by now, and in training the noise."""
         temperature: Tensor | float = self.tau
         slope: Tensor | float = 1.0
         if self.clock is not None:
@@ -217,28 +231,17 @@ class HMAN(Head):
             slope = annealed_slope(progress)
             if self.temperature == "annealed":
                 temperature = annealed_temperature(progress, lowest=self.tau)
-        if not self.training:
-            return Sampling(temperature, slope, None, None)
-        B, T, P, _ = cubes.shape
-        return Sampling(
+        lowest = self.attention_temperature
+        sampling = Sampling(
+            self.attention,
+            self.boundary,
             temperature,
             slope,
-            attention_noise=gumbel_noise((T, B, P), like=cubes) if self.is_hard else None,
-            boundary_noise=logistic_noise((T, len(self.lstm.layers), B, 1), like=cubes)
-            if self.boundary == "gumbel"
-            else None,
+            [] if lowest is None else [lowest, *self.temperatures_above],
+            self.boundary_temperatures,
+            is_relaxed=self.choices == "relaxed",
         )
-
-    @torch.no_grad()
-    def _temperatures(self, steps: Steps, *, is_looking: bool) -> dict[str, Tensor]:
-        """Return the adaptive temperatures, (B, T, layers with a boundary) and (B, T)."""
-        temperatures = {}
-        if len(self.boundary_temperatures):
-            hidden = steps.hidden.detach().unbind(2)
-            of_layers = zip(self.boundary_temperatures, hidden, strict=False)
-            taus = [adaptive(of_layer) for adaptive, of_layer in of_layers]
-            temperatures["boundary_temperature"] = torch.cat(taus, dim=-1)
-        if self.attention_temperature is not None and is_looking:
-            tau = self.attention_temperature(steps.query.detach())
-            temperatures["attention_temperature"] = tau.squeeze(-1)
-        return temperatures
+        if not self.training:
+            return sampling
+        num_looks, num_layers = 1 + len(self.attend_above), len(self.lstm.layers)
+        return sampling.with_noise(cubes, looks=num_looks, layers=num_layers)

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 from features_store.errors import UsageError
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionForm, AttentionMap, Head
+from train.heads.blocks.cell_attention import ContentAttention
 from train.heads.blocks.conv3x3 import Conv3x3
 from train.heads.blocks.masked import masked_mean, masked_softmax
 from train.heads.blocks.penalties import (
@@ -31,7 +32,6 @@ from train.heads.blocks.saliency import LinearEnergy, conv_stack, saliency_mask
 from train.heads.blocks.valid_frames import last_valid, mean_over_time, padded
 from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
-from train.heads.soft_attention import ContentAttention
 
 
 @register_head("saliency-convlstm")

@@ -4,7 +4,8 @@ The paper's equation 4 and the released code disagree on what the attention sees
 `attention=location` (the paper) and `attention=content` (the code).
 """
 
-from typing import ClassVar, Literal
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from einops import rearrange
@@ -13,61 +14,28 @@ from torch import Tensor, nn
 
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionMap, Head
+from train.heads.blocks.cell_attention import build_attention
 from train.heads.blocks.masked import masked_mean, zero_masked
 from train.heads.blocks.penalties import doubly_stochastic_penalty
 from train.heads.blocks.recurrent import InitialState, LSTMState, OutputModule, StackedLSTM
+from train.heads.blocks.together import refuse_together
 from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 
 
-class LocationAttention(nn.Module):
-    """scores_t = W h_{t−1}, eq. 4 of the paper: it looks somewhere before it sees the frame."""
+class Steps(NamedTuple):
+    """What came of all steps. There is one look per attention, that of the top layer last.
 
-    def __init__(self, hidden_size: int, num_cells: int) -> None:
-        super().__init__()
-        self.score = nn.Linear(hidden_size, num_cells, bias=False)
-
-    def keys(self, cubes: Float[Tensor, "b t p d"]) -> Float[Tensor, "b t p d"]:
-        """Return the cubes as they are; the scores do not look at them."""
-        return cubes
-
-    def forward(
-        self, hidden: Float[Tensor, "b n"], keys: Float[Tensor, "b p a"]
-    ) -> Float[Tensor, "b p"]:
-        """Return the scores of one frame."""
-        scores: Tensor = self.score(hidden)
-        return scores
-
-
-class ContentAttention(nn.Module):
-    """scores_t = uᵀ tanh(W_x X_t + b + W_h h_{t−1}), as in the released code.
-
-    The code adds a scalar to all scores, which the softmax cancels; it is left out.
+    Attributes:
+        hidden: the top layer's states.
+        seen: the mean that the last look gave.
+        selected: how much of each look's mean was let in, with `selector`.
     """
 
-    def __init__(self, hidden_size: int, dim: int, attention_size: int) -> None:
-        super().__init__()
-        # W_x X + b: of all frames at once, before the loop
-        self.keys = nn.Linear(dim, attention_size)
-        self.query = nn.Linear(hidden_size, attention_size, bias=False)
-        self.score = nn.Linear(attention_size, 1, bias=False)
-
-    def forward(
-        self, hidden: Float[Tensor, "b n"], keys: Float[Tensor, "b p a"]
-    ) -> Float[Tensor, "b p"]:
-        """Return the scores of one frame."""
-        scores: Tensor = self.score((keys + self.query(hidden).unsqueeze(1)).tanh())
-        return scores.squeeze(-1)
-
-
-def build_attention(
-    form: Literal["location", "content"], hidden_size: int, shape: InputShape, attention_size: int
-) -> LocationAttention | ContentAttention:
-    """Return an attention over the cells of the top cube."""
-    grid_size, dim = shape.top
-    if form == "location":
-        return LocationAttention(hidden_size, grid_size**2)
-    return ContentAttention(hidden_size, dim, attention_size)
+    hidden: Float[Tensor, "b t n"]
+    weights: Float[Tensor, "b t looks p"]
+    seen: Float[Tensor, "b t d"]
+    selected: Float[Tensor, "b t looks"] | None
 
 
 @register_head("soft-attention")
@@ -85,6 +53,13 @@ class SoftAttention(Head):
     has it; `attention=` replaces it and nothing else. With `own` and several layers the map
     "spatial_of_layers" is (B, T, layers, K, K), the top last. `attention_size` is the width of
     content attention's hidden layer, which the released code sets to D.
+
+    Four options are in the released code (src/actrec.py) under other names, and off in the script
+    of UCF-11: `attention_layers` (n_layers_att, 3 in that of HMDB51), see `ContentAttention`;
+    `selector`, where β_t = σ(wᵀ h_{t−1} + b) scales the mean x_t, h being the state that looks;
+    `output_layers` (n_layers_out) and `context_to_output` (ctx2out), see `OutputModule`. The map
+    "selector" (B, T) is β_t of the look that "spatial" shows, "selector_of_layers" is (B, T,
+    layers). Given `attention=` is scaled too.
 
     The loss "doubly_stochastic" is that of the map "spatial", `doubly_stochastic` its weight λ. A
     clip's loss is Σ_t CE_t + λ Σ_i (1 − Σ_t l_{t,i})² in the paper; the released code takes the
@@ -119,22 +94,41 @@ class SoftAttention(Head):
         doubly_stochastic: NonNegativeFloat = 0.0,
         scaling: Literal["paper", "code"] = "paper",
         inverse_temperature: NonNegativeFloat = 1.0,
+        attention_layers: PositiveInt = 1,
+        selector: bool = False,
+        output_layers: PositiveInt = 1,
+        context_to_output: bool = False,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)
+        refuse_together(
+            attention_layers > 1 and attention == "location",
+            "attention=location has no projected cells to stack layers on",
+            attention_layers=attention_layers,
+            attention=attention,
+        )
         self.weigh_losses(doubly_stochastic=doubly_stochastic)
         self.query, self.scaling = query, scaling
         self.inverse_temperature = inverse_temperature
-        self.attend = build_attention(attention, hidden, shape, attention_size)
+        depth = {"num_layers": attention_layers}
+        look = partial(build_attention, attention, hidden, shape, attention_size, **depth)
+        self.attend = look()
         self.initial_state = InitialState(self.dim, hidden, num_layers=layers)
         is_own = query == "own"
         beside_size = self.dim if is_own else 0
         self.lstm = StackedLSTM(self.dim, hidden, num_layers=layers, beside_size=beside_size)
-        self.output = OutputModule(hidden, num_classes, dropout=dropout)
-        # Of the layers below the top, bottom first.
-        self.attend_below = nn.ModuleList(
-            build_attention(attention, hidden, shape, attention_size)
-            for _ in range(layers - 1 if is_own else 0)
+        self.output = OutputModule(
+            hidden,
+            num_classes,
+            dropout=dropout,
+            num_layers=output_layers,
+            context_size=self.dim if context_to_output else 0,
         )
+        # Of the layers below the top, bottom first.
+        num_below = layers - 1 if is_own else 0
+        self.attend_below = nn.ModuleList(look() for _ in range(num_below))
+        # One per look, that of the top layer last.
+        num_selectors = num_below + 1 if selector else 0
+        self.selectors = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(num_selectors))
 
     def condense(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean cube (B, D), from which the state starts."""
@@ -142,16 +136,24 @@ class SoftAttention(Head):
 
     def forward(self, batch: Batch, *, attention: AttentionMap | None = None) -> HeadOutput:
         """See `Head`."""
-        hidden, weights = self._recur(batch, attention)
-        weights = zero_masked(weights, batch.mask)
-        maps = {"spatial": weights[:, :, -1]}
-        if self.attend_below:
-            maps["spatial_of_layers"] = weights
+        steps = self._recur(batch, attention)
+        weights = rearrange(steps.weights, "b t looks (h w) -> b t looks h w", w=self.grid_size)
+        maps = self._maps("spatial", weights)
+        if steps.selected is not None:
+            maps |= self._maps("selector", steps.selected)
+        maps = {name: zero_masked(values, batch.mask) for name, values in maps.items()}
         return HeadOutput(
-            logits=self.output(hidden),
+            logits=self.output(steps.hidden, steps.seen),
             maps=maps,
             losses={"doubly_stochastic": self._penalty(maps["spatial"], batch.mask)},
         )
+
+    def _maps(self, name: str, looks: Float[Tensor, "b t looks *rest"]) -> dict[str, Tensor]:
+        """Return the map of the last look, and that of all if there are several."""
+        maps = {name: looks[:, :, -1]}
+        if self.attend_below:
+            maps[f"{name}_of_layers"] = looks
+        return maps
 
     def _penalty(
         self, spatial: Float[Tensor, "b t k k"], mask: Bool[Tensor, "b t"]
@@ -162,35 +164,43 @@ class SoftAttention(Head):
             penalty = penalty / self.grid_size**2
         return (penalty / mask.sum(1).clamp(min=1)).mean()
 
-    def _recur(
-        self, batch: Batch, attention: Float[Tensor, "b t k k"] | None
-    ) -> tuple[Float[Tensor, "b t n"], Float[Tensor, "b t looks k k"]]:
-        """Return the top layer's hidden states and the weights that led to them.
-
-        There is one look per attention, that of the top layer last.
-        """
+    def _recur(self, batch: Batch, attention: Float[Tensor, "b t k k"] | None) -> Steps:
         cubes = rearrange(batch.top, "b t h w d -> b t (h w) d")
         given = None if attention is None else rearrange(attention, "b t h w -> b t (h w)")
         state = self.initial_state(self.condensed(batch)["mean"])
         # Whatever does not depend on the state is computed here, for all frames at once.
         looks = [*self.attend_below, *([self.attend] if given is None else [])]
-        keys = [look.keys(cubes).unbind(1) for look in looks]
+        keys = [look.project(cubes).unbind(1) for look in looks]
         step = self.lstm.steps(num_steps=cubes.shape[1], num_clips=len(cubes))
-        hidden, all_weights = [], []
+        hidden, all_weights, seen, selected = [], [], [], []
         for t, frame in enumerate(cubes.unbind(1)):
+            queries = self._queries(state)
             # Where the top layer's weights are given, its query is one too many.
-            asked = zip(looks, self._queries(state), keys, strict=False)
+            asked = zip(looks, queries, keys, strict=False)
             scores = [look(query, of_frames[t]) for look, query, of_frames in asked]
             weights = [self._softmax(each) for each in scores]
             if given is not None:
                 weights.append(given[:, t])
             all_weights.append(torch.stack(weights, 1))
-            first, *others = torch.bmm(all_weights[-1], frame).unbind(1)
+            means = torch.bmm(all_weights[-1], frame)
+            if self.selectors:
+                selected.append(self._select(queries))
+                means = selected[-1].unsqueeze(-1) * means
+            first, *others = means.unbind(1)
             state = step(first, state, others)
             hidden.append(state[-1][0])
-        stacked, height = torch.stack(all_weights, 1), batch.top.shape[2]
-        grid = rearrange(stacked, "b t looks (h w) -> b t looks h w", h=height)
-        return torch.stack(hidden, 1), grid
+            seen.append(means[:, -1])
+        return Steps(
+            torch.stack(hidden, 1),
+            torch.stack(all_weights, 1),
+            torch.stack(seen, 1),
+            torch.stack(selected, 1) if selected else None,
+        )
+
+    def _select(self, queries: list[Float[Tensor, "b n"]]) -> Float[Tensor, "b looks"]:
+        """Return how much of each mean is let in."""
+        asked = zip(self.selectors, queries, strict=True)
+        return torch.cat([selector(query) for selector, query in asked], dim=1).sigmoid()
 
     def _softmax(self, scores: Float[Tensor, "b p"]) -> Float[Tensor, "b p"]:
         if self.inverse_temperature != 1:

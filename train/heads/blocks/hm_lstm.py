@@ -8,24 +8,25 @@ layer does at a step follows from two of them:
     0             1                        UPDATE   an LSTM step
     1             0 or 1                   FLUSH    an LSTM step that forgets the cell state
 
-How a boundary is drawn from its score is the caller's: see `train.heads.hm_an`.
+How a boundary is drawn from its score is the caller's: see `train.heads.blocks.discrete`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
+from train.heads.blocks.masked import zero_masked
 from train.heads.blocks.recurrent import LSTMState
 from train.heads.blocks.steps import LinearSteps
 
 COPY, UPDATE, FLUSH = 0, 1, 2
 
 # detect(layer, scores, hidden) -> boundary: scores z̃ and boundary z are (b, 1), hidden is (b, n).
+# Scores are (b, 0) where the layers have none.
 Detect = Callable[[int, Tensor, Tensor], Tensor]
 
 
@@ -40,17 +41,25 @@ class LayerState(NamedTuple):
 class HMLSTMLayer(nn.Module):
     """One layer; rows stacked f, i, o, g, z̃ and columns bottom-up, recurrent, top-down.
 
-    The top layer has no top-down columns. A layer without a boundary has no row z̃.
+    The top layer has no top-down columns. A layer without a boundary has no row z̃; the bias of
+    that row starts at `boundary_bias`.
     """
 
     def __init__(
-        self, bottom_size: int, hidden_size: int, *, has_top: bool, has_boundary: bool
+        self,
+        bottom_size: int,
+        hidden_size: int,
+        *,
+        has_top: bool,
+        has_boundary: bool,
+        boundary_bias: float = 0.0,
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
         num_columns = bottom_size + hidden_size * (2 if has_top else 1)
         self.linear = nn.Linear(num_columns, 4 * hidden_size + has_boundary)
         nn.init.zeros_(self.linear.bias)
+        nn.init.constant_(self.linear.bias.data[4 * hidden_size :], boundary_bias)
         recurrent = self.linear.weight.data[:, bottom_size : bottom_size + hidden_size]
         for gate in recurrent[: 4 * hidden_size].chunk(4):
             nn.init.orthogonal_(gate)
@@ -94,19 +103,37 @@ class HMLSTMLayer(nn.Module):
 
 
 class HMLSTM(nn.Module):
-    """A stack of layers. The top layer's boundary stays 0 unless `top_boundary`."""
+    """A stack of layers. The top layer's boundary stays what it was unless `top_boundary`.
+
+    Args:
+        top_down: whether a layer reads the one above after a boundary of its own.
+        has_scores: whether layers with a boundary have a row z̃; False if boundaries are forced.
+        boundary_bias: where the biases of these rows start.
+        beside_size: so many values more does every layer but the first get, see `steps`.
+    """
 
     def __init__(
-        self, input_size: int, hidden_size: int, *, num_layers: int, top_boundary: bool = False
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int,
+        top_boundary: bool = False,
+        top_down: bool = True,
+        has_scores: bool = True,
+        boundary_bias: float = 0.0,
+        beside_size: int = 0,
     ) -> None:
         super().__init__()
-        last = num_layers - 1
+        self.top_down = top_down
+        self.num_boundaries = num_layers - 1 + top_boundary
         self.layers = nn.ModuleList(
             HMLSTMLayer(
-                hidden_size if layer else input_size,
+                hidden_size + beside_size if layer else input_size,
                 hidden_size,
-                has_top=layer < last,
-                has_boundary=layer < last or top_boundary,
+                has_top=top_down and layer < num_layers - 1,
+                has_boundary=has_scores and layer < self.num_boundaries,
+                boundary_bias=boundary_bias,
             )
             for layer in range(num_layers)
         )
@@ -114,20 +141,28 @@ class HMLSTM(nn.Module):
     def steps(self, *, num_steps: int, num_clips: int) -> Callable[..., list[LayerState]]:
         """Return what advances all layers by one frame, bottom first.
 
-        It takes the inputs (b, d), which always count as a boundary, the state, and a `Detect`.
+        It takes the inputs (b, d), which always count as a boundary, the state, a `Detect`, and
+        (b, beside_size) of each layer but the first, `beside`, which are appended to what comes
+        from below and let in with it.
         """
         layers = [layer for layer in self.layers if isinstance(layer, HMLSTMLayer)]
         rows_of = [layer.steps(num_steps=num_steps, num_clips=num_clips) for layer in layers]
 
-        def step(inputs: Tensor, state: list[LayerState], detect: Detect) -> list[LayerState]:
+        def step(
+            inputs: Tensor, state: list[LayerState], detect: Detect, beside: Sequence[Tensor] = ()
+        ) -> list[LayerState]:
             bottom, below = inputs, torch.ones_like(inputs[:, :1])
             new_state: list[LayerState] = []
             for index, layer in enumerate(layers):
-                top_hidden = state[index + 1].hidden if index + 1 < len(state) else None
+                has_top = self.top_down and index + 1 < len(state)
+                top_hidden = state[index + 1].hidden if has_top else None
+                if index and beside:
+                    bottom = torch.cat([bottom, beside[index - 1]], dim=1)
                 hidden, cell_state, scores = layer(
                     rows_of[index], state[index], bottom=bottom, below=below, top_hidden=top_hidden
                 )
-                below = detect(index, scores, hidden) if scores.shape[1] else state[index].boundary
+                has_boundary = index < self.num_boundaries
+                below = detect(index, scores, hidden) if has_boundary else state[index].boundary
                 new_state.append(LayerState(hidden, cell_state, below))
                 bottom = hidden
             return new_state
@@ -135,42 +170,40 @@ class HMLSTM(nn.Module):
         return step
 
 
-class GatedOutput(nn.Module):
-    """g^ℓ = σ(w^ℓᵀ[h^1; …; h^L]), h^e = relu(Σ_ℓ g^ℓ W^e_ℓ h^ℓ), logits = W_o drop(h^e) + b_o.
-
-    The output module of Chung et al. (2016), at every step.
-    """
-
-    def __init__(
-        self, hidden_size: int, num_classes: int, *, num_layers: int, dropout: float
-    ) -> None:
-        super().__init__()
-        self.dropout = dropout
-        self.gates = nn.Linear(num_layers * hidden_size, num_layers, bias=False)
-        self.embed = nn.Linear(num_layers * hidden_size, hidden_size, bias=False)
-        self.classify = nn.Linear(hidden_size, num_classes)
-
-    def forward(self, hidden: Float[Tensor, "b t layers n"]) -> Float[Tensor, "b t classes"]:
-        """Return the logits of every step."""
-        gates = self.gates(rearrange(hidden, "b t layers n -> b t (layers n)")).sigmoid()
-        gated = rearrange(gates.unsqueeze(-1) * hidden, "b t layers n -> b t (layers n)")
-        embedded = self.embed(F.dropout(gated, self.dropout, self.training)).relu()
-        logits: Tensor = self.classify(F.dropout(embedded, self.dropout, self.training))
-        return logits
+def without_boundaries(state: LSTMState, *, except_lowest: int = 0) -> list[LayerState]:
+    """Return an initial state: no layer has just ended a segment, or only the lowest so many."""
+    return [
+        LayerState(h, c, torch.full_like(h[:, :1], float(layer < except_lowest)))
+        for layer, (h, c) in enumerate(state)
+    ]
 
 
-def without_boundaries(state: LSTMState) -> list[LayerState]:
-    """Return an initial state: no layer has just ended a segment."""
-    return [LayerState(h, c, torch.zeros_like(h[:, :1])) for h, c in state]
-
-
-def operations(boundary: Float[Tensor, "b t layers"]) -> Int[Tensor, "b t layers"]:
+def operations(
+    boundary: Float[Tensor, "b t layers"], *, num_ended: int = 0
+) -> Int[Tensor, "b t layers"]:
     """Return what each layer did at each step: COPY, UPDATE or FLUSH.
+
+    Of relaxed boundaries, those above one half count. `num_ended` layers, the lowest, had ended a
+    segment before the first step.
 
     >>> operations(torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]]]))[0].tolist()
     [[1, 0], [1, 1], [2, 0]]
     """
-    # own  0 z_0 z_1      before the first step there is none
-    own = F.pad(boundary[:, :-1], (0, 0, 1, 0))
-    below = F.pad(boundary[..., :-1], (1, 0), value=1.0)
-    return torch.where(own > 0, FLUSH, torch.where(below > 0, UPDATE, COPY))
+    ended = boundary > 0.5
+    # own  start z_0 z_1
+    start = torch.arange(ended.shape[2], device=ended.device) < num_ended
+    own = torch.cat([start.expand_as(ended[:, :1]), ended[:, :-1]], dim=1)
+    below = F.pad(ended[..., :-1], (1, 0), value=True)
+    return torch.where(own, FLUSH, torch.where(below, UPDATE, COPY))
+
+
+def boundary_rate_penalty(
+    boundary: Float[Tensor, "b t layers"], mask: Bool[Tensor, "b t"], rate: float
+) -> Float[Tensor, ""]:
+    """Return Σ_ℓ (mean z^ℓ − rate^ℓ)², ℓ = 1, 2, … from the bottom; means over valid frames.
+
+    A layer is thus asked to end a segment after 1/`rate` segments of the layer below.
+    """
+    means = zero_masked(boundary, mask).sum((0, 1)) / mask.sum().clamp(min=1)
+    powers = torch.arange(1, 1 + len(means), device=means.device, dtype=means.dtype)
+    return (means - torch.pow(rate, powers)).square().sum()

@@ -18,6 +18,9 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
 from train.heads.blocks.masked import masked_mean, masked_softmax, zero_masked
 
+# Of the first weights, on what torch draws: bases that start alike have gradients that are alike.
+INITIAL_SPREAD = 4.0
+
 Fusion = Literal["sum", "max", "product"]
 _FUSE: dict[Fusion, Callable[[Tensor, Tensor], Tensor]] = {
     "sum": torch.add,
@@ -56,6 +59,9 @@ class InteractionAttention(nn.Module):
         self.fusion: Fusion = fusion
         has_bias = fusion != "sum" and len(dims) > 1
         self.score = nn.ModuleList(nn.Linear(dim, num_bases, bias=has_bias) for dim in dims)
+        with torch.no_grad():
+            for score in self.score:
+                score.weight.mul_(INITIAL_SPREAD)
 
     def forward(
         self, scales: Sequence[Float[Tensor, "s n _"]], valid: Bool[Tensor, "s n"]

@@ -198,17 +198,47 @@ class InitialState(nn.Module):
 
 
 class OutputModule(nn.Module):
-    """logits = W_o drop(tanh(W_l drop(h) + b_l)) + b_o, at every step."""
+    """logits = W_o drop(tanh(W_l drop(h) + b_l)) + b_o, at every step.
 
-    def __init__(self, hidden_size: int, num_classes: int, *, dropout: float) -> None:
+    Two more things that the code of Sharma et al. (2015) has from arctic-captions, `build_model`
+    in src/actrec.py. With `num_layers` > 1 (n_layers_out) hidden layers relu(W · + b) follow on
+    tanh, each with dropout after it. With `context_size` (ctx2out) W_x x_t is added before tanh,
+    where x_t is the attended mean, without dropout. The code's W_x has a bias, which does what b_l
+    does; it is left out.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_classes: int,
+        *,
+        dropout: float,
+        num_layers: int = 1,
+        context_size: int = 0,
+    ) -> None:
         super().__init__()
         self.dropout = dropout
         self.hidden = nn.Linear(hidden_size, hidden_size)
         self.classify = nn.Linear(hidden_size, num_classes)
+        self.deeper = nn.ModuleList(
+            nn.Linear(hidden_size, hidden_size) for _ in range(num_layers - 1)
+        )
+        self.from_context = (
+            nn.Linear(context_size, hidden_size, bias=False) if context_size else None
+        )
 
-    def forward(self, hidden: Float[Tensor, "b t n"]) -> Float[Tensor, "b t classes"]:
-        """Return the logits of every step."""
-        dropped = F.dropout(hidden, self.dropout, self.training)
-        inner = self.hidden(dropped).tanh()
-        logits: Tensor = self.classify(F.dropout(inner, self.dropout, self.training))
+    def forward(
+        self, hidden: Float[Tensor, "b t n"], context: Float[Tensor, "b t d"] | None = None
+    ) -> Float[Tensor, "b t classes"]:
+        """Return the logits of every step; `context` is read where there is a `context_size`."""
+        inner = self.hidden(self._drop(hidden))
+        if self.from_context is not None:
+            inner = inner + self.from_context(context)
+        inner = self._drop(inner.tanh())
+        for layer in self.deeper:
+            inner = self._drop(layer(inner).relu())
+        logits: Tensor = self.classify(inner)
         return logits
+
+    def _drop(self, values: Float[Tensor, "b t n"]) -> Float[Tensor, "b t n"]:
+        return F.dropout(values, self.dropout, self.training)

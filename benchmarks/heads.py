@@ -11,9 +11,11 @@ with
         --layer inception_3b@avg7 --layer inception_4e@avg7 \
         --layer inception_5a --layer inception_5b
 
-Fits run side by side on all cores. Differences are to mean pooling, and to mean pooling with stored
-differences. Beside the heads stands scikit-learn's logistic regression on mean cubes, its C chosen
-by the same validation videos.
+`--grid motion` is the heads of the papers with and without motion, on two layers.
+
+Fits run side by side on all cores. Differences are to mean pooling, and to mean pooling with motion
+on the same layers, if the grid has it. Beside the heads stands scikit-learn's logistic regression on
+mean cubes, its C chosen by the same validation videos.
 `--among` prints what videos of some classes are taken for, all seeds together.
 """
 
@@ -29,7 +31,7 @@ from pathlib import Path
 from pipelines.cli.show import bracketed, signed
 
 FOLDS, SEEDS, GRID = 4, 3, "heads"
-SECOND = "mean-pool:motion=both"
+WITH_MOTION = "mean-pool:motion="
 CONFUSED = ("mean-pool", "soft-attention", "m2a-head")
 LOGISTIC_C = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
@@ -114,11 +116,11 @@ def logistic_regression(store: Path) -> float:
 
 def print_store(store: Path, folder: Path, logistic: float, among: Sequence[str]) -> None:
     report = json.loads((folder / "results.json").read_bytes())
-    second = compared_with(folder, SECOND)
+    second = to_mean_pool_with_motion(folder, report["heads"])
     print(f"\n## {store.stem}: {report['num_videos']} videos, {report['num_groups']} groups\n")
     print(
         "| head | epochs | balanced | s.e. | to mean pool (95 %) | all (95 %) | to mean pool, "
-        "differences | validation | params | s |"
+        "motion | validation | params | s |"
     )
     print("|" + "---|" * 10)
     for row in report["heads"]:
@@ -145,15 +147,20 @@ def print_store(store: Path, folder: Path, logistic: float, among: Sequence[str]
                 print_confusion(row, report["classes"], among)
 
 
-def compared_with(folder: Path, reference: str) -> dict[str, str]:
-    """Return every head's difference to one of them, with its interval."""
+def to_mean_pool_with_motion(folder: Path, rows: Sequence[dict]) -> dict[str, str]:
+    """Return every head's difference to mean pooling with motion, of its layers where there is one.
+
+    Several are ordered as in the grid, and the last counts.
+    """
     from pipelines.training.compare import compare
 
-    heads = [row["head"] for row in json.loads((folder / "results.json").read_bytes())["heads"]]
+    references = [row for row in rows if row["head"].startswith(WITH_MOTION)]
     found = {}
-    for head in heads:
-        (each,) = compare(folder, folder, head_a=reference, head_b=head).heads
-        found[head] = signed(each.difference, each.interval)
+    for row in rows:
+        alike = [each for each in references if each["layers"] == row["layers"]]
+        second = (alike or references)[-1]["head"]
+        (each,) = compare(folder, folder, head_a=second, head_b=row["head"]).heads
+        found[row["head"]] = signed(each.difference, each.interval)
     return found
 
 

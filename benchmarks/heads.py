@@ -14,8 +14,8 @@ with
 `--grid motion` is the heads of the papers with and without motion, on two layers.
 
 Fits run side by side on all cores. Differences are to mean pooling, and to mean pooling with motion
-on the same layers, if the grid has it. Beside the heads stands scikit-learn's logistic regression on
-mean cubes, its C chosen by the same validation videos.
+on the same layers, if the grid has it. Beside the heads stands scikit-learn's logistic regression
+on mean cubes, its C chosen by the same validation videos.
 `--among` prints what videos of some classes are taken for, all seeds together.
 """
 

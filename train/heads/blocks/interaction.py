@@ -61,6 +61,7 @@ class InteractionAttention(nn.Module):
         self.score = nn.ModuleList(nn.Linear(dim, num_bases, bias=has_bias) for dim in dims)
         with torch.no_grad():
             for score in self.score:
+                assert isinstance(score, nn.Linear)  # ModuleList forgets what it holds
                 score.weight.mul_(INITIAL_SPREAD)
 
     def forward(

@@ -4,12 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing import Pipe
 
 import pytest
 
 from features_store.errors import ContractError, MachineError, SpecMismatchError, UsageError
 from pipelines.executors.local import LocalExecutor
+from pipelines.executors.messages import Idle
+from pipelines.executors.worker import Worker
 from tests.toy_work import Begun, Left, Number, Toy, ToyWork
 
 JOBS = [Number(value) for value in range(12)]
@@ -128,3 +132,28 @@ def _is_alive(pid):
         return False
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
     return state.stdout.strip() not in ("", "Z")
+
+
+def test_a_worker_that_is_stopped_as_its_thread_starts_leaves_all_the_same(monkeypatch):
+    ours, theirs = Pipe()
+    worker = Worker(theirs)
+    start = threading.Thread.start
+
+    def start_and_be_stopped(thread):
+        start(thread)
+        raise KeyboardInterrupt  # as of a signal: the pool does not know of its thread yet
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_be_stopped)
+    with pytest.raises(KeyboardInterrupt):
+        worker.send(Idle())
+    monkeypatch.undo()
+    assert any(thread.name.startswith("send") for thread in threading.enumerate())
+    worker.close()
+    try:
+        for thread in threading.enumerate():
+            if thread.name.startswith("send"):
+                thread.join(timeout=10)
+                assert not thread.is_alive()
+    finally:
+        worker._sending.shutdown()  # or pytest would wait for that thread too
+        ours.close()

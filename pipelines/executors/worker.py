@@ -69,6 +69,14 @@ class Worker:
         """Send a message to the parent."""
         self._sending.submit(send, self._connection, message).result()
 
+    def close(self) -> None:
+        """End the thread that sends, once it has sent what it has.
+
+        Python would wait for it in vain where a signal came between the start of the thread and its
+        being known to the pool.
+        """
+        self._sending.shutdown()
+
     def _say(self, event: object) -> None:
         self.send(Said(type(event).__name__, to_plain(event)))
 
@@ -115,6 +123,8 @@ def main(descriptor: int) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with suppress(OSError):
             worker.send(Failed.by(err))
+    finally:
+        worker.close()
 
 
 if __name__ == "__main__":

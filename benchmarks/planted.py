@@ -20,9 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from einops import rearrange
 from torch import Tensor
-from torch.nn.functional import max_pool1d
 
 from features_store.format.layout import LayerShape, cube_path
 from features_store.manifest import ManifestRow, write_manifest
@@ -129,23 +127,13 @@ def boundaries(store: Path, run: Path, head: str, where: Tensor) -> str:
     found = maps["boundary"][..., 0] > 0.5
     generator = torch.Generator().manual_seed(0)
     shuffled = [
-        boundary_f1(found.gather(1, torch.rand(found.shape, generator=generator).argsort(1)), where)
+        planted.boundary_f1(
+            found.gather(1, torch.rand(found.shape, generator=generator).argsort(1)), where
+        )
         for _ in range(100)
     ]
     rates = ", ".join(f"{rate:.2f}" for rate in maps["boundary"].mean((0, 1)))
-    return f"{boundary_f1(found, where):.2f} ({sum(shuffled) / len(shuffled):.2f}); {rates}"
-
-
-def boundary_f1(found: Tensor, ends: Tensor) -> float:
-    """Return F1 of boundaries (B, T), one frame too early or too late being right as well."""
-
-    def widened(flags: Tensor) -> Tensor:
-        near = max_pool1d(rearrange(flags.float(), "b t -> b 1 t"), 3, stride=1, padding=1)
-        return near.squeeze(1) > 0
-
-    precision = (found & widened(ends)).sum() / found.sum().clamp(min=1)
-    recall = (ends & widened(found)).sum() / ends.sum()
-    return float(2 * precision * recall / (precision + recall).clamp(min=1e-9))
+    return f"{planted.boundary_f1(found, where):.2f} ({sum(shuffled) / len(shuffled):.2f}); {rates}"
 
 
 if __name__ == "__main__":

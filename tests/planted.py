@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import max_pool1d, one_hot
 
 from tests.batches import batch_of
 from train.data.batch import Batch
@@ -168,6 +168,17 @@ def evaluate(head, draw, *, last_n=None):
 def share_on(where, weights, *, axes):
     """Return the mean share of the weights, which are summed over `axes`, that lies on `where`."""
     return ((weights * where).sum(axes) / weights.sum(axes)).mean().item()
+
+
+def boundary_f1(found, ends):
+    """Return F1 of boundaries (B, T), one frame too early or too late being right as well."""
+
+    def widened(flags):
+        return max_pool1d(flags.float().unsqueeze(1), 3, stride=1, padding=1).squeeze(1) > 0
+
+    precision = (found & widened(ends)).sum() / found.sum().clamp(min=1)
+    recall = (ends & widened(found)).sum() / ends.sum()
+    return (2 * precision * recall / (precision + recall).clamp(min=1e-9)).item()
 
 
 def mean_overlap(bases):

@@ -93,6 +93,13 @@ def test_processes_and_a_resumed_run_find_the_same(store, tmp_path):
             )  # fmt: skip
 
 
+def test_no_two_layers_have_the_same_file():
+    layers = (None, "a/b", "a-b", "a%2Fb", "inception_4e@avg7")
+    names = [Candidate(0.1, 0.0, layer).name for layer in layers]
+    assert len(set(names)) == len(layers)
+    assert not any("/" in name for name in names)
+
+
 def test_fits_of_different_layers_share_no_batch():
     jobs = [FitJob("h", 0, 0, Candidate(0.1, 0.0, layer)) for layer in ("low", "top", "low")]
     groups = group_jobs(jobs, most=3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import max_pool1d, one_hot
+from torch.nn.functional import one_hot
 
 from features_store.errors import UsageError
 from features_store.store import Store
@@ -546,17 +546,6 @@ def test_attention_finds_the_planted_cell(options):
     assert planted.share_on(marked, output.maps["spatial"], axes=(2, 3)) > 0.8
 
 
-def boundary_f1(found, planted_ends):
-    """F1 of boundaries (B, T), one frame too early or too late being right as well."""
-
-    def widened(flags):
-        return max_pool1d(flags.float().unsqueeze(1), 3, stride=1, padding=1).squeeze(1) > 0
-
-    precision = (found & widened(planted_ends)).sum() / found.sum().clamp(min=1)
-    recall = (planted_ends & widened(found)).sum() / planted_ends.sum()
-    return (2 * precision * recall / (precision + recall).clamp(min=1e-9)).item()
-
-
 def test_it_learns_the_order_of_segments_to_which_the_mean_is_blind(record_property):
     head = fresh(grid=1, dim=3, num_classes=6)
     mean = build_head("mean-pool", shape=InputShape({"top": (1, 3)}), num_classes=6)
@@ -568,7 +557,10 @@ def test_it_learns_the_order_of_segments_to_which_the_mean_is_blind(record_prope
     accuracy, output, ends = planted.evaluate(head, planted.ordered_segments, last_n=1)
     # Reported and not asserted: nothing in the loss asks for the boundaries that were planted.
     found = output.maps["boundary"][..., 0] > 0
-    report = {"first layer": boundary_f1(found, ends), "always": boundary_f1(found | True, ends)}
+    report = {
+        "first layer": planted.boundary_f1(found, ends),
+        "always": planted.boundary_f1(found | True, ends),
+    }
     record_property("boundary_f1", report)
     print(f"boundary F1 {report}")
     assert accuracy > 0.9

@@ -129,3 +129,5 @@ def main(descriptor: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
+    # Python would wait for any thread that a signal has kept from being known to its pool.
+    os._exit(0)

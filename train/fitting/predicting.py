@@ -84,7 +84,8 @@ def predict_together(
             output = head(batch)
             block = task.clip_probabilities(output.logits, batch.mask, last_n=config.last_n)
             of_head[part] = block.double().cpu().numpy()
-            mean.add({name: output.maps[name] for name in head.reported_maps}, batch.mask)
+            if head.reported_maps:  # counting frames would wait for a GPU
+                mean.add({name: output.maps[name] for name in head.reported_maps}, batch.mask)
     return [
         Said(_of_videos(of_head, clips, positions, videos, config), mean.means)
         for of_head, mean in zip(probs, means, strict=True)

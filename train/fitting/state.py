@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -34,7 +35,8 @@ class Candidate:
     @property
     def name(self) -> str:
         """For files."""
-        layer = "" if self.layer is None else f"-{self.layer.replace('/', '-')}"
+        # Quoted and not replaced: no two layers may have the same file.
+        layer = "" if self.layer is None else f"-{quote(self.layer, safe='@')}"
         return f"lr{self.learning_rate:g}-wd{self.weight_decay:g}{layer}"
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionMap, Head
-from train.heads.blocks.cells import CellSets, Extent, Sampling, pool_to_grid
+from train.heads.blocks.cells import CellSets, Extent, PoolKind, pool_to_grid
 from train.heads.blocks.interaction import (
     CellAttention,
     Fusion,
@@ -71,7 +71,7 @@ class PyramidAttention(Head):
         attention: Extent = "spatial",
         bases: PositiveInt = 49,
         fusion: Fusion = "sum",
-        sampling: Sampling = "average",
+        sampling: PoolKind = "average",
         centre: bool = False,
         dropout: Dropout = 0.5,
         variance: NonNegativeFloat = 1e-4,

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 from train.heads.blocks.masked import zero_masked
 
 Extent = Literal["spatial", "spatio-temporal"]
-Sampling = Literal["average", "max"]
+PoolKind = Literal["average", "max"]
 _AXES: dict[Extent, str] = {
     "spatial": "b t h w d -> (b t) (h w) d",
     "spatio-temporal": "b t h w d -> b (t h w) d",
@@ -66,7 +66,7 @@ class CellSets:
 
 
 def pool_to_grid(
-    cubes: Float[Tensor, "b t k k d"], grid_size: int, *, sampling: Sampling = "average"
+    cubes: Float[Tensor, "b t k k d"], grid_size: int, *, sampling: PoolKind = "average"
 ) -> Float[Tensor, "b t grid grid d"]:
     """Return the cubes on another grid, with cells repeated where it is a finer one.
 

@@ -20,7 +20,7 @@ from typing import Any
 from features_store.session import StoreSession
 from features_store.shards.writer import ShardWriter
 from tests.crash.runs import Kill, Outcome
-from tests.crash.scenarios import CONTROLS, SCENARIOS
+from tests.crash.scenarios import CONTROLS, OUTPUTS, SCENARIOS
 
 LIMIT_SECONDS = 60
 
@@ -81,7 +81,7 @@ def _run_in_child(scenario: str, inputs: Path, store: Path, kill: Kill, sender: 
     try:
         library.crash_arm(ctypes.c_long(kill.call), os.fsencode(store), ctypes.c_uint(kill.part))
         report()
-        (SCENARIOS | CONTROLS)[scenario].run(inputs, store)
+        (SCENARIOS | OUTPUTS | CONTROLS)[scenario].run(inputs, store)
         report(calls=library.crash_count())
     except BaseException:
         traceback.print_exc()

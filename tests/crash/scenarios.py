@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
+import numpy as np
 
+from features_store.exchange import FORMATS, ImportOptions, export_store, import_features
 from features_store.format.layout import LayerShape
 from features_store.session import StoreSession
 from features_store.shards.writer import ShardWriter
+from features_store.store import Store
 from features_store.unit_writer import UnitWriter
-from features_store.verbs.merge import append_stores
+from features_store.verbs.merge import append_stores, merge_stores
 from features_store.verbs.repair import repair_store
 from features_store.verbs.reshape import RepackOptions, repack_store
 from pipelines.extraction.extract import extract
@@ -112,6 +115,51 @@ def _append(folder: Path, store: Path) -> None:
         append_stores(store, [folder / name])
 
 
+def _merge(folder: Path, store: Path) -> None:
+    merge_stores([folder / "a.cubes", folder / "c.cubes"], store)
+
+
+def _prepare_merged(folder: Path) -> None:
+    make_store(folder / "a.cubes", {"a/0": 13, "run/0": 4, "a/1": 9}, store_header=HEADER)
+    make_store(folder / "c.cubes", {"c/0": 21, "c/1": 3}, store_header=HEADER, run_id="other")
+
+
+def _prepare_arrays(folder: Path) -> None:
+    """Make features of another program, one array a video."""
+    rng = np.random.default_rng(0)
+    (folder / "features").mkdir()
+    for i in range(8):
+        np.save(folder / "features" / f"{i}.npy", rng.random((5 + i, 256), np.float32))
+
+
+def _import(folder: Path, store: Path) -> None:
+    import_features(folder / "features", store, kind="npy", options=ImportOptions(name="x"))
+
+
+def _prepare_unindexed(folder: Path) -> None:
+    """Lose the index of a store of several shards."""
+    _prepare_unlisted(folder)
+    _repair(folder, folder / START)
+    (folder / START / "index.h5").unlink(missing_ok=True)
+
+
+def _index(_: Path, store: Path) -> None:
+    with Store(store) as opened:
+        assert opened.ids
+
+
+def _export(kind: str) -> Callable[[Path, Path], None]:
+    def export(folder: Path, target: Path) -> None:
+        export_store(folder / "a.cubes", target, kind=kind)
+
+    return export
+
+
+def _prepare_exported(folder: Path) -> None:
+    one_cell = header(layers=(LayerShape("features", 1, 6),), has_diffs=False)
+    make_store(folder / "a.cubes", {"a": 4, "b/c": 4, "b/d": 4}, store_header=one_cell)
+
+
 def _prepare_repacked(folder: Path) -> None:
     lengths = {f"v{i}": 5 + i for i in range(6)}
     make_store(folder / "a.cubes", lengths, store_header=HEADER)
@@ -169,6 +217,11 @@ SCENARIOS = {
     "repack": Scenario(_prepare_repacked, _repack),
     "repair": Scenario(_prepare_damaged, _repair, mends=True),
     "relist": Scenario(_prepare_unlisted, _repair, mends=True),
+    "merge": Scenario(_prepare_merged, _merge),
+    "import": Scenario(_prepare_arrays, _import),
+    "index": Scenario(_prepare_unindexed, _index),
 }
+# Folders of files instead of a store.
+OUTPUTS = {f"export-{kind}": Scenario(_prepare_exported, _export(kind)) for kind in FORMATS}
 # Loses what it committed, to show that a trial notices.
 CONTROLS = {"unrecorded": Scenario(_prepare_replaced, _write_units_unrecorded)}

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from features_store.format.disk import file_checksum
 from features_store.ledger import read_failures
 from features_store.metadata import StoreHeader
 from features_store.store import Store
@@ -22,6 +23,7 @@ class Case:
     """A scenario with its inputs, and the store and the outcome of an undisturbed run.
 
     Attributes:
+        files: digests of what the scenario reads; no run may change them.
         videos: what the shards say of every video, as it was at the start and as it will be.
     """
 
@@ -29,6 +31,7 @@ class Case:
     inputs: Path
     undisturbed: Path
     outcome: Outcome
+    files: dict[str, str]
     videos: tuple[dict[str, str], dict[str, str]]
 
 
@@ -37,13 +40,15 @@ def prepare_case(server: ForkServer, scenario: str, folder: Path) -> Case:
     inputs, undisturbed = folder / "inputs", folder / "undisturbed.cubes"
     inputs.mkdir()
     _scenario(scenario).prepare(inputs)
-    _copy_start(inputs, undisturbed)
-    has_start = undisturbed.exists() and not _scenario(scenario).mends
-    start = _videos(undisturbed) if has_start else {}
+    for path in (undisturbed, before := folder / "before.cubes"):
+        _copy_start(inputs, path)
+    # Of a copy, because reading a store writes its index.
+    has_start = before.exists() and not _scenario(scenario).mends
+    start, files = _videos(before) if has_start else {}, digests(inputs)
     outcome = server.run(scenario, inputs=inputs, store=undisturbed, kill=NEVER)
     assert outcome.status == 0, server.printed
     _require_clean(undisturbed)
-    return Case(scenario, inputs, undisturbed, outcome, (start, _videos(undisturbed)))
+    return Case(scenario, inputs, undisturbed, outcome, files, (start, _videos(undisturbed)))
 
 
 def run_trial(server: ForkServer, case: Case, store: Path, kills: Iterable[Kill]) -> list[Outcome]:
@@ -63,7 +68,14 @@ def run_trial(server: ForkServer, case: Case, store: Path, kills: Iterable[Kill]
         outcomes.append(outcome)
     _require_clean(store)
     _require_undisturbed(case, store)
+    assert digests(case.inputs) == case.files
     return outcomes
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the checksum of every file below a folder, by its path there."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): file_checksum(path) for path in files}
 
 
 def _scenario(name: str) -> Scenario:

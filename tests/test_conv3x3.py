@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from train.heads.blocks.conv3x3 import Conv3x3, weight_points, winograd
+from train.heads.blocks.conv3x3 import WIDE, Conv3x3, weight_points, winograd
 
 
 @pytest.mark.parametrize("grid_size", range(1, 15))
@@ -29,17 +29,19 @@ def test_it_is_the_same_convolution(grid_size):
 
 def test_float32_is_close_at_real_sizes():
     torch.manual_seed(0)
-    conv = Conv3x3(256, 64, bias=False)
-    maps = torch.randn(4, 256, 7, 7).relu()
+    conv = Conv3x3(WIDE, 64, bias=False)
+    maps = torch.randn(4, WIDE, 7, 7).relu()
 
     expected = F.conv2d(maps.double(), conv.weight.double(), padding=1)
     error = (conv(maps) - expected).abs().max() / expected.abs().max()
-    assert error < 2e-5
+    assert 0 < error < 2e-5
+    assert not torch.equal(conv(maps), F.conv2d(maps, conv.weight, padding=1))
 
 
-def test_bfloat16_is_torchs_own():
-    conv = Conv3x3(8, 4).bfloat16()
-    maps = torch.randn(1, 8, 7, 7).bfloat16()
+@pytest.mark.parametrize(("dim", "dtype"), [(WIDE, torch.bfloat16), (8, torch.float32)])
+def test_few_channels_and_bfloat16_are_torchs_own(dim, dtype):
+    conv = Conv3x3(dim, 4).to(dtype)
+    maps = torch.randn(1, dim, 7, 7, dtype=dtype)
 
     assert torch.equal(conv(maps), F.conv2d(maps, conv.weight, conv.bias, padding=1))
 
@@ -55,7 +57,7 @@ def test_its_parameters_are_those_of_torch():
 
 
 def test_it_can_be_trained_after_it_has_predicted():
-    conv, maps = Conv3x3(2, 3), torch.randn(1, 2, 13, 13)
+    conv, maps = Conv3x3(WIDE, 3), torch.randn(1, WIDE, 13, 13)
     with torch.inference_mode():
         conv(maps)
 
@@ -65,8 +67,8 @@ def test_it_can_be_trained_after_it_has_predicted():
 
 def test_prepared_once_it_convolves_every_map():
     torch.manual_seed(0)
-    conv = Conv3x3(5, 3).double()
-    first, second = torch.randn(2, 2, 5, 7, 7, dtype=torch.float64)
+    conv = Conv3x3(WIDE, 3).double()
+    first, second = torch.randn(2, 2, WIDE, 7, 7, dtype=torch.float64)
 
     convolve = conv.prepared()
     (convolve(first) + convolve(second)).sum().backward()

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 TILE, POINTS = 4, 6
+WIDE = 512  # channels from which it is faster; `benchmarks/conv3x3.py`
 # Of one axis, points 0, ±1, ±2 and ∞.
 INPUT_TRANSFORM = (
     (4, 0, -5, 0, 1, 0),
@@ -43,9 +44,9 @@ OUTPUT_TRANSFORM = (
 class Conv3x3(nn.Conv2d):
     """3×3 convolution with a border of zeros, K×K to K×K; parameters as those of `nn.Conv2d`.
 
-    In float32 on a CPU it differs from torch's by about 1e-5 of the largest value and takes less
-    than half the time, forwards and backwards. A GPU, and bfloat16, whose 8 bits the transforms
-    would use up, get torch's own.
+    Many channels are convolved by Winograd's filtering on a CPU: in float32 it differs from torch's
+    by about 1e-5 of the largest value. Few channels, a GPU, and bfloat16, whose 8 bits the
+    transforms would use up, get torch's own.
     """
 
     def __init__(self, dim_in: int, dim_out: int, *, bias: bool = True) -> None:
@@ -58,7 +59,8 @@ class Conv3x3(nn.Conv2d):
     def prepared(self) -> Callable[[Float[Tensor, "n d k k"]], Float[Tensor, "n e k k"]]:
         """Return the convolution for several maps: what takes the weights alone is done once."""
         weight = self.weight
-        if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
+        is_exact = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
+        if weight.shape[1] < WIDE or not is_exact:
             return super().forward
         return partial(winograd, weights=weight_points(weight), bias=self.bias)
 

@@ -3,18 +3,18 @@ r"""Every head and yardstick on the same cubes: one table a store, resumable fit
     uv run python benchmarks/heads.py STORE… --out FOLDER [--weights FILE] [--among LABEL,LABEL,…]
 
 Four folds by group, three seeds, one clip of 16 evenly spaced frames a video, on the rows of the
-grid `heads` (train/protocol/grids/heads.toml): the same core-seconds for every row, three learning
-rates, epochs chosen by validation. The stores want several layers, made for instance
+table `heads` (train/protocol/tables/heads.toml): the same core-seconds for every row, three
+learning rates, epochs chosen by validation. The stores want several layers, made for instance
 with
 
     cubereel extract SOURCE --out STORE --backbone caffe:googlenet --weights FILE --fps 10 \
         --layer inception_3b@avg7 --layer inception_4e@avg7 \
         --layer inception_5a --layer inception_5b
 
-`--grid motion` is the heads of the papers with and without motion, on two layers.
+`--table motion` is the heads of the papers with and without motion, on two layers.
 
 Fits run side by side on all cores. Differences are to mean pooling, and to mean pooling with motion
-on the same layers, if the grid has it. Beside the heads stands scikit-learn's logistic regression
+on the same layers, if the table has it. Beside the heads stands scikit-learn's logistic regression
 on mean cubes, its C chosen by the same validation videos.
 `--among` prints what videos of some classes are taken for, all seeds together.
 """
@@ -30,7 +30,7 @@ from pathlib import Path
 
 from pipelines.cli.show import bracketed, signed
 
-FOLDS, SEEDS, GRID = 4, 3, "heads"
+FOLDS, SEEDS, TABLE = 4, 3, "heads"
 WITH_MOTION = "mean-pool:motion="
 CONFUSED = ("mean-pool", "soft-attention", "m2a-head")
 LOGISTIC_C = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("stores", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True, help="run folders, one per store")
     parser.add_argument("--weights", type=Path, help="of the backbone, for m2a-tail")
-    parser.add_argument("--grid", default=GRID)
-    parser.add_argument("--budget", type=float, help="core-seconds a row, else the grid's")
+    parser.add_argument("--table", default=TABLE)
+    parser.add_argument("--budget", type=float, help="core-seconds a row, else the table's")
     parser.add_argument("--among", default="", help="labels whose confusion is shown")
     arguments = parser.parse_args()
     if len({store.stem for store in arguments.stores}) < len(arguments.stores):
@@ -50,23 +50,23 @@ def main() -> None:
     started = time.monotonic()
     for store in arguments.stores:
         folder = arguments.out / store.stem
-        run(store, folder, arguments.weights, arguments.grid, arguments.budget)
+        run(store, folder, arguments.weights, arguments.table, arguments.budget)
         print_store(store, folder, logistic_regression(store), arguments.among.split(","))
     print(f"\nthis call took {time.monotonic() - started:.0f} s on {os.cpu_count()} cores")
 
 
-def run(store: Path, folder: Path, weights: Path | None, grid: str, budget: float | None) -> None:
+def run(store: Path, folder: Path, weights: Path | None, table: str, budget: float | None) -> None:
     """Fit what is not yet there."""
     import logging
 
     from pipelines.training.train import train
     from train.fitting.config import TrainConfig
-    from train.protocol.grid import load_grid
+    from train.protocol.table import load_table
 
     logging.basicConfig(level="INFO", format=f"{store.stem}: %(message)s")
     train(
         store,
-        heads=load_grid(grid),
+        heads=load_table(table),
         folds=FOLDS,
         seeds=SEEDS,
         out=folder,
@@ -150,7 +150,7 @@ def print_store(store: Path, folder: Path, logistic: float, among: Sequence[str]
 def to_mean_pool_with_motion(folder: Path, rows: Sequence[dict]) -> dict[str, str]:
     """Return every head's difference to mean pooling with motion, of its layers where there is one.
 
-    Several are ordered as in the grid, and the last counts.
+    Several are ordered as in the table, and the last counts.
     """
     from pipelines.training.compare import compare
 

@@ -32,7 +32,7 @@ from tests.stores import add_video, frames, header
 from train.data.clips import Clips
 from train.fitting.checkpoint import load_checkpoint
 from train.fitting.config import TrainConfig
-from train.protocol.grid import Row
+from train.protocol.table import Row
 
 COUNTS = {"train": 600, "val": 150, "test": 250}
 SETS: dict[str, Callable[[int, torch.Generator], planted.Planted]] = {

@@ -8,7 +8,7 @@ import sys
 
 from PIL import Image
 
-WIDTH, COLOURS = 960, 128  # about 100 kB
+WIDTH, COLOURS = 960, 256  # about 90 kB
 
 
 def draw_small(strip: str, out: str) -> None:
@@ -17,7 +17,9 @@ def draw_small(strip: str, out: str) -> None:
         rgb = picture.convert("RGB")
     size = (WIDTH, round(rgb.height * WIDTH / rgb.width))
     small = rgb.resize(size, Image.Resampling.LANCZOS)
-    small.quantize(COLOURS).save(out, optimize=True)
+    palette = small.quantize(COLOURS, Image.Quantize.FASTOCTREE)
+    dithered = small.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    dithered.save(out, optimize=True)
 
 
 if __name__ == "__main__":

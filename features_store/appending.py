@@ -18,7 +18,7 @@ from features_store.catalogue import (
     write_catalogue,
 )
 from features_store.errors import DamageError
-from features_store.format.disk import link_new
+from features_store.format.outputs import link_new
 from features_store.format.safety import read_json
 from features_store.locking import UNITS
 from features_store.plain import from_plain, to_plain

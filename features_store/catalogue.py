@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from features_store.errors import DamageError, StoreError, UsageError
-from features_store.format.disk import write_atomically
+from features_store.format.inputs import MAX_JSON_BYTES
+from features_store.format.outputs import write_atomically
 from features_store.format.records import check_id
-from features_store.format.safety import MAX_JSON_BYTES, read_json
+from features_store.format.safety import read_json
 from features_store.plain import PlainError, from_plain, to_plain
 from features_store.spec import canonical_json
 
@@ -208,7 +209,9 @@ def _parse(document: Any, known: Catalogue | None) -> Catalogue:
     plain = document.get("entries") if isinstance(document, dict) else None
     if known is None or not isinstance(plain, list) or plain[: len(known.plain)] != known.plain:
         known = Catalogue(str(document.get("spec_digest")) if isinstance(document, dict) else "")
-    if isinstance(plain, list):
+    if isinstance(document, dict):
+        if not isinstance(plain, list):
+            raise PlainError("it lacks the list 'entries'")
         document = {**document, "entries": plain[len(known.plain) :]}
     more = from_plain(Catalogue, document)
     _check_names(more, len(known.entries))

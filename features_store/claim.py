@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from features_store.errors import DamageError
-from features_store.format.disk import write_atomically
-from features_store.format.safety import check_own, read_json
+from features_store.format.outputs import append_lines, write_atomically
+from features_store.format.regular_file import RegularFile
+from features_store.format.safety import read_json
 from features_store.leases import Lease, holder_of, is_silent
 from features_store.locking import UNITS
 
@@ -87,14 +88,13 @@ class UnitClaim:
     def done(self, report: Mapping[str, object]) -> None:
         """Say what became of the unit: all its videos are stored, or have failed."""
         content = json.dumps({**report, **_here_and_now()}).encode()
-        write_atomically(self._store / UNITS / f"{self._unit}.json", content)
+        path = self._store / UNITS / f"{self._unit}.json"
+        write_atomically(path, content, below=self._store)
 
     def _note(self, what: str, **more: object) -> None:
+        line = json.dumps({"what": what, **_here_and_now(), **more}) + "\n"
         path = self._store / UNITS / f"{self._unit}.jsonl"
-        check_own(path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        with os.fdopen(os.open(path, flags, 0o666), "a") as file:
-            file.write(json.dumps({"what": what, **_here_and_now(), **more}) + "\n")
+        append_lines(path, line.encode(), below=self._store)
 
 
 def new_attempt(unit: str) -> str:
@@ -110,9 +110,8 @@ def new_attempt(unit: str) -> str:
 def read_notes(store: Path, unit: str) -> Iterator[dict[str, Any]]:
     """Yield what was noted of the attempts at a unit, without half a line of a killed worker."""
     path = store / UNITS / f"{unit}.jsonl"
-    check_own(path)
-    with suppress(FileNotFoundError), path.open(errors="replace") as file:
-        for line in file:
+    with suppress(FileNotFoundError), RegularFile(path) as file:
+        for line in file.lines():
             with suppress(ValueError, RecursionError):
                 note = json.loads(line)
                 if isinstance(note, dict):

@@ -1,8 +1,8 @@
 """Every error that a user can cause or meet, and the exit code that the command line gives it.
 
 CubereelError
-├── UsageError        2   a name or an option that does not exist or does not fit
-├── ContractError     3   an input that breaks a promise: wrong weights, no labels, an empty split
+├── UsageError        2   a path, a name or an option that does not exist or does not fit
+├── ContractError     3   what lies there breaks a promise: wrong weights, no labels, an empty split
 │   └── StoreError    3   the state of a store
 │       ├── SpecMismatchError    the store was written under another spec
 │       ├── BusyError            75  somebody else is writing the store
@@ -10,7 +10,7 @@ CubereelError
 │       └── UnsafeStoreError     a shared store that reaches outside itself
 ├── CoverageError     4   more videos failed than the gate allows
 ├── DecodeError       4   one video cannot be turned into frames; never stops a run
-└── MachineError      5   no space, no permission, no memory: mend it and run again
+└── MachineError      5   no space, no permission, no memory: the machine is at fault
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Reason:
 
 
 REASONS = {
-    "not a video": Reason("no container that FFmpeg knows, or one still picture"),
+    "not a video": Reason("no container that FFmpeg knows, one still picture, or a folder"),
     "no video stream": Reason("sound, subtitles or cover pictures alone"),
     "unknown codec": Reason("FFmpeg, or the GPU, has no decoder for the video stream"),
     "no frames": Reason("the video stream is empty"),
@@ -50,7 +50,7 @@ REASONS = {
     "size changed": Reason("frames of another size follow"),
     "size limit": Reason("a frame has a side of more than 16384 pixels"),
     "empty span": Reason("no frame lies in the time span that was asked for"),
-    "unreadable": Reason("missing, no regular file, no permission, a failing disk", "machine"),
+    "unreadable": Reason("missing, a pipe or a device, no permission, a failing disk", "machine"),
     "decoder crashed": Reason(
         "the process that decoded it died, or a GPU's decoder could not begin", "machine"
     ),
@@ -71,7 +71,7 @@ class CubereelError(Exception):
 
 
 class UsageError(CubereelError):
-    """A name or an option that does not exist or does not fit."""
+    """A path, a name or an option that does not exist or does not fit."""
 
     exit_code = 2
 
@@ -132,14 +132,18 @@ class MachineError(CubereelError):
     exit_code = 5
 
 
-def nearest_name(name: str, known: list[str]) -> str:
+def nearest_name(name: str, known: list[str], *, number: int | None = None) -> str:
     """Say what `name` may have meant, for the end of an unknown-name error.
+
+    Args:
+        number: of names that there are, where `known` are not all of them.
 
     >>> nearest_name("soft-atention", ["mean-pool", "soft-attention"])
     "did you mean 'soft-attention'? There are: mean-pool, soft-attention"
     """
     close = get_close_matches(name, known, n=3)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    if len(known) > 20:
-        return f"{hint}There are {len(known)}" + (f"; nearest: {', '.join(close)}" if close else "")
+    number = len(known) if number is None else number
+    if number > 20:
+        return f"{hint}There are {number}" + (f"; nearest: {', '.join(close)}" if close else "")
     return f"{hint}There are: {', '.join(sorted(known))}"

@@ -1,15 +1,14 @@
 """Where every video lies: derived from the sealed shards, kept in `index.h5`.
 
 The index is a cache. It is extended or rebuilt when the shards on disk are not those it was made
-from, and a store that cannot be written to is indexed in memory. It is mapped and its checksum
+from, and a store that cannot be written to is indexed in memory. It is read and its checksum
 compared, but nothing is made of its rows, so that a store of a million videos opens in
-milliseconds.
+milliseconds; what it says of a video is compared with the video's record when that is read.
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,15 +18,20 @@ import numpy as np
 import xxhash
 
 from features_store.catalogue import Catalogue
-from features_store.errors import StoreError, UnsafeStoreError, UsageError
-from features_store.format.disk import write_atomically
-from features_store.format.records import check_id
-from features_store.format.safety import check_own
+from features_store.errors import DamageError, StoreError, UnsafeStoreError, UsageError
+from features_store.format.hdf5.file import Hdf5File
+from features_store.format.hdf5.parsing import Memory
+from features_store.format.layout import LIBVER
+from features_store.format.outputs import write_atomically
+from features_store.format.records import check_ids
+from features_store.format.regular_file import RegularFile
+from features_store.format.safety import contiguous_place
 from features_store.listing import check_identity
 from features_store.metadata import StoreHeader
 from features_store.shards.reader import ShardReader
 
 FILE_NAME = "index.h5"
+MAX_INDEX_BYTES = 2**29  # of some eight million videos; a larger one is neither written nor read
 CHECKSUM_BYTES = 8  # behind the HDF5 data: xxh3-64 of all before, as `digest` orders its bytes
 _COLUMNS = {"shard": np.int64, "row": np.int64, "length": np.int64, "is_partial": np.uint8}
 
@@ -63,6 +67,25 @@ class StoreIndex:
         found = position < len(self.ids) and self.ids[position] == encoded
         return position if found else None
 
+    def is_of(self, catalogue: Catalogue) -> bool:
+        """Whether it says that it is of this state of the store."""
+        return self.revision == catalogue.revision and self.shards == tuple(catalogue.shards)
+
+    @property
+    def video_ids(self) -> list[str]:
+        """All ids, as texts.
+
+        Raises:
+            UnsafeStoreError: one is none, and could lead out of the store.
+        """
+        try:
+            return check_ids(self.ids.tolist())
+        except UsageError as err:
+            raise UnsafeStoreError(
+                f"{FILE_NAME} has a video id that could leave the store: {err}; run "
+                "'cubereel store repair'"
+            ) from err
+
     def equals(self, other: StoreIndex) -> bool:
         """Whether both say the same of the same videos."""
         names = ("ids", *_COLUMNS)
@@ -73,13 +96,13 @@ class StoreIndex:
     def of_shard(self, name: str) -> list[str]:
         """Return the ids that lie in a shard."""
         positions = np.flatnonzero(self.shard == self.shards.index(name))
-        return [video_id.decode() for video_id in self.ids[positions]]
+        return [video_id.decode() for video_id in self.ids[positions].tolist()]
 
 
 def load_index(store: Path, header: StoreHeader, catalogue: Catalogue) -> StoreIndex:
     """Return the index of a store, brought up to date (and written, where that is allowed)."""
     index = read_index(store)
-    if index is None or index.revision != catalogue.revision:
+    if index is None or not index.is_of(catalogue):
         index = build_index(store, header, catalogue, known=index)
         with contextlib.suppress(OSError):  # a store that others share may be read-only
             write_index(store / FILE_NAME, index)
@@ -141,13 +164,12 @@ def _index(parts: Sequence[tuple[np.ndarray, ...]], *, shards: tuple[str, ...]) 
 def _columns(reader: ShardReader) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     table = reader.table[: reader.num_videos]
     ids, lengths = table["id"].copy(), table["length"].copy()
-    for video_id in ids.tolist():
-        try:
-            check_id(video_id.decode())
-        except (UsageError, UnicodeDecodeError) as err:
-            raise UnsafeStoreError(
-                f"{reader.path.name} has a video id that could leave the store: {err}"
-            ) from err
+    try:
+        check_ids(ids.tolist())
+    except UsageError as err:
+        raise UnsafeStoreError(
+            f"{reader.path.name} has a video id that could leave the store: {err}"
+        ) from err
     return ids, lengths, (table["status"] == b"partial").astype(np.uint8)
 
 
@@ -164,62 +186,65 @@ def _require_unique(index: StoreIndex) -> None:
 def write_index(path: Path, index: StoreIndex) -> None:
     """Write `index.h5`, whole or not at all."""
     # Built in memory: where a disk is full, HDF5 crashes and a plain write only fails.
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    options = {"driver": "core", "backing_store": False, "libver": LIBVER}
+    with h5py.File(path.name, "w", **options) as file:
         file["revision"] = np.array([index.revision.encode()], "S")
         file["shards"] = np.array([name.encode() for name in index.shards], "S")
         for name in ("ids", *_COLUMNS):
             file[name] = getattr(index, name)
         file.flush()
         image = file.id.get_file_image()
+    if len(image) + CHECKSUM_BYTES > MAX_INDEX_BYTES:
+        path.unlink(missing_ok=True)
+        return
     write_atomically(path, image + xxhash.xxh3_64_digest(image))
 
 
 def read_index(store: Path) -> StoreIndex | None:
-    """Map `index.h5`; None when it is missing, or not what `write_index` writes."""
+    """Read `index.h5`; None when it is missing, or not what `write_index` writes.
+
+    What it says of a video holds once the record in its row has been looked at.
+    """
     path = store / FILE_NAME
-    check_own(path)
     try:
-        with path.open("rb") as raw:
-            mapped = np.frombuffer(mmap.mmap(raw.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
-        # Checked before HDF5 looks at it, and read whole at some gigabytes a second.
-        if (
-            xxhash.xxh3_64_digest(mapped[:-CHECKSUM_BYTES].data)
-            != mapped[-CHECKSUM_BYTES:].tobytes()
-        ):
-            return None
-        with h5py.File(path, "r", locking=False) as file:
-            revision = _mapped_column(mapped, file, "revision", "S")
-            names = _mapped_column(mapped, file, "shards", "S")
-            columns = [_mapped_column(mapped, file, "ids", "S")]
-            columns += [
-                _mapped_column(mapped, file, name, dtype) for name, dtype in _COLUMNS.items()
-            ]
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError):
+        with RegularFile(path) as file:
+            if not CHECKSUM_BYTES < file.num_bytes <= MAX_INDEX_BYTES:
+                return None
+            content = np.empty(file.num_bytes, np.uint8)
+            file.read_into(content.data, 0)
+    except (FileNotFoundError, DamageError):
         return None
-    if len({len(column) for column in columns}) != 1:
+    image = content[:-CHECKSUM_BYTES]
+    if xxhash.xxh3_64_digest(image.data) != content[-CHECKSUM_BYTES:].tobytes():
+        return None
+    try:
+        return _parse(image, str(path))
+    except StoreError:
+        return None
+
+
+def _parse(image: np.ndarray, path: str) -> StoreIndex | None:
+    hdf5 = Hdf5File(Memory(image.data), path)
+    revision = _column(image, hdf5, "revision", "S")
+    names = _column(image, hdf5, "shards", "S")
+    ids = _column(image, hdf5, "ids", "S")
+    shard, rows, lengths, is_partial = (_column(image, hdf5, *each) for each in _COLUMNS.items())
+    columns = (ids, shard, rows, lengths, is_partial)
+    if len({len(column) for column in columns}) != 1 or len(revision) != 1:
+        return None
+    if len(ids) and (
+        not 0 <= shard.min() <= shard.max() < len(names) or min(rows.min(), lengths.min() - 1) < 0
+    ):
         return None
     shards = tuple(name.decode(errors="replace") for name in names)
-    if len(columns[1]) and not 0 <= columns[1].min() <= columns[1].max() < len(shards):
-        return None
-    _, _, rows, lengths, _ = columns
-    if len(rows) and min(rows.min(), lengths.min() - 1) < 0:
-        return None
-    if len(revision) != 1:
-        return None
     return StoreIndex(revision[0].decode(errors="replace"), shards, *columns)
 
 
-def _mapped_column(mapped: np.ndarray, file: h5py.File, name: str, dtype: object) -> np.ndarray:
-    """Return a one-dimensional dataset as a view of the file; `ValueError` for any other."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"no dataset {name}")  # noqa: TRY004  # not a matter of types
-    dataset = file[name]
+def _column(image: np.ndarray, hdf5: Hdf5File, name: str, dtype: object) -> np.ndarray:
+    """Return a one-dimensional dataset as a view; `DamageError` for any other."""
+    dataset = hdf5.dataset(name)
     is_wanted = dataset.dtype.kind == "S" if dtype == "S" else dataset.dtype == dtype
-    if dataset.external or dataset.is_virtual or dataset.ndim != 1 or not is_wanted:
-        raise ValueError(f"{name} is not a plain column")
-    if dataset.size == 0:
-        return np.empty(0, dataset.dtype)
-    offset, num_bytes = dataset.id.get_offset(), dataset.size * dataset.dtype.itemsize
-    if offset is None or offset > len(mapped) - num_bytes:
-        raise ValueError(f"{name} does not lie in the file")
-    return mapped[offset : offset + num_bytes].view(dataset.dtype)
+    if len(dataset.shape) != 1 or not is_wanted:
+        raise DamageError(f"{name} is not a plain column")
+    offset = contiguous_place(dataset, Path(FILE_NAME), len(image))
+    return image[offset : offset + dataset.num_bytes].view(dataset.dtype)

@@ -5,6 +5,7 @@ An empty label says nothing: the video may show any class or none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from features_store.errors import ContractError
@@ -12,6 +13,7 @@ from features_store.manifest import ManifestRow
 
 SEPARATOR = ";"
 NONE_OF_THEM = SEPARATOR
+_WITH_TIMES = re.compile(r"(\S+)\s+\d+\.\d+\s+\d+\.\d+")  # as the lists of Charades have them
 
 
 def split_label(label: str) -> list[str]:
@@ -21,7 +23,7 @@ def split_label(label: str) -> list[str]:
     (['sit', 'talk'], ['run'], [])
 
     Raises:
-        ContractError: a name is empty or stands there twice.
+        ContractError: a name is empty, stands there twice or has times beside it.
     """
     if label.strip() in ("", NONE_OF_THEM):
         return []
@@ -30,6 +32,12 @@ def split_label(label: str) -> list[str]:
         raise ContractError(
             f"label {label!r} has an empty name beside a {SEPARATOR!r}; write the classes with one "
             f"between two, or a lone {NONE_OF_THEM!r} for none of them"
+        )
+    if timed := [found[1] for name in names if (found := _WITH_TIMES.fullmatch(name))]:
+        classes = join_label(dict.fromkeys(timed))
+        raise ContractError(
+            f"label {label!r} has times beside its classes, as the lists of Charades do, and a "
+            f"label is of the whole video; write the classes alone: {classes!r}"
         )
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from features_store.format.safety import check_own
+from features_store.format.outputs import append_lines
+from features_store.format.regular_file import RegularFile, check_own
 from features_store.plain import from_plain, to_plain
 
 
@@ -49,10 +51,8 @@ def new_failure(**said: Any) -> Failure:
 
 def append_failure(store: Path, unit: str, failure: Failure) -> None:
     """Append one line to ``failures/<unit>.jsonl``; each unit has a file of its own."""
-    folder = store / "failures"
-    folder.mkdir(exist_ok=True)
-    with (folder / f"{unit}.jsonl").open("a") as file:
-        file.write(json.dumps(to_plain(failure)) + "\n")
+    line = json.dumps(to_plain(failure)) + "\n"
+    append_lines(store / "failures" / f"{unit}.jsonl", line.encode(), below=store)
 
 
 def read_failures(store: Path) -> Iterator[Failure]:
@@ -69,15 +69,13 @@ def read_failures(store: Path) -> Iterator[Failure]:
 def read_unit_failures(store: Path, unit: str) -> Iterator[Failure]:
     """Yield the failed attempts at videos of one unit, oldest first."""
     check_own(store / "failures")
-    path = store / "failures" / f"{unit}.jsonl"
-    if path.exists():
-        yield from _read(path)
+    with suppress(FileNotFoundError):
+        yield from _read(store / "failures" / f"{unit}.jsonl")
 
 
 def _read(path: Path) -> Iterator[Failure]:
-    check_own(path)
-    with path.open(errors="replace") as file:
-        for line in file:
+    with RegularFile(path) as file:
+        for line in file.lines():
             failure = _parse(line)
             if failure is not None:
                 yield failure

@@ -18,7 +18,7 @@ from features_store.catalogue import (
     read_catalogue,
 )
 from features_store.errors import DamageError
-from features_store.format.safety import check_own
+from features_store.format.regular_file import RegularFile, check_own
 from features_store.planned import of_plan
 
 
@@ -110,19 +110,18 @@ def size_problem(store: Path, entry: ShardEntry) -> str | None:
 def identify(path: Path, *, offset: int, table_bytes: int) -> Identity:
     """Return the identity of a shard whose table of videos lies at `offset`."""
     num_bytes = min(table_bytes, IDENTITY_BYTES)
-    with path.open("rb") as file:
-        return Identity(offset, num_bytes, _digest(file.fileno(), offset, num_bytes))
+    with RegularFile(path) as file:
+        return Identity(offset, num_bytes, _digest(file, offset, num_bytes))
 
 
 def check_identity(path: Path, entry: ShardEntry) -> None:
     """Raise `DamageError` unless a file is the shard of that entry, as far as its head tells."""
     assert entry.identity is not None, "a removed shard is not opened"
     wanted = entry.identity
-    check_own(path)
     try:
-        with path.open("rb") as file:
-            num_bytes = os.fstat(file.fileno()).st_size
-            found = _digest(file.fileno(), wanted.offset, min(wanted.bytes, IDENTITY_BYTES))
+        with RegularFile(path) as file:
+            num_bytes = file.num_bytes
+            found = _digest(file, wanted.offset, min(wanted.bytes, IDENTITY_BYTES))
     except FileNotFoundError:
         raise DamageError(f"{path} is missing; run 'cubereel store repair'") from None
     if num_bytes != entry.bytes or found != wanted.xxh3_128:
@@ -132,11 +131,10 @@ def check_identity(path: Path, entry: ShardEntry) -> None:
         )
 
 
-def _digest(descriptor: int, offset: int, num_bytes: int) -> str:
-    try:
-        return xxhash.xxh3_128_hexdigest(os.pread(descriptor, num_bytes, offset))
-    except (OSError, OverflowError, ValueError):
-        return ""  # a place that cannot be in a file
+def _digest(file: RegularFile, offset: int, num_bytes: int) -> str:
+    if not 0 <= offset <= offset + num_bytes <= file.num_bytes:
+        return ""
+    return xxhash.xxh3_128_hexdigest(file.read(offset, num_bytes))
 
 
 def check_all_identities(store: Path, catalogue: Catalogue) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from features_store.errors import BusyError
-from features_store.format.safety import check_own
+from features_store.format.regular_file import check_own, check_own_folder
 from features_store.leases import Lease, holder_of, lease_seconds_of
 
 logger = logging.getLogger("cubereel")
@@ -45,7 +45,7 @@ def lock_store(path: Path) -> Iterator[None]:
         lock.write(f"process {os.getpid()} on {os.uname().nodename}")
         lock.flush()
         if (path / UNITS).exists():
-            check_own(path / UNITS)
+            check_own_folder(path / UNITS)
             alone = stack.enter_context(_taken(path, path / UNITS / ALONE, ALONE_SECONDS, lock))
             for worker in _worker_leases(path):
                 if (seconds := lease_seconds_of(worker)) is not None:

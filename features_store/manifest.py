@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from features_store.columns import COLUMNS, check_header
 from features_store.errors import ContractError, UsageError
 from features_store.format.collector import paused_collector
-from features_store.format.disk import write_atomically
+from features_store.format.outputs import write_atomically
 from features_store.format.records import check_id
 from features_store.format.safety import check_own
+from features_store.tables import parse_table, table_text
+from features_store.text_files import read_text
 
 FILE_NAME = "manifest.csv"
-COLUMNS = ("video_id", "path", "label", "group", "split", "start_seconds", "end_seconds")
+MAX_BYTES, MAX_LINES = 2**27, 2**20
 SPLITS = ("train", "val", "validation", "test")  # what the column split may say; or nothing
 
 
 @dataclass(frozen=True)
 class ManifestRow:
     """One video, or one time span of it. Empty text means "not said".
+
+    Ids, paths and further columns are kept to the character, since file names may begin and end
+    with white space. That of a label, a group or a split is no part of it and is taken off.
 
     Attributes:
         path: relative to the root of the source, or absolute.
@@ -37,6 +42,12 @@ class ManifestRow:
     start_seconds: float | None = None
     end_seconds: float | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("label", "group", "split"):
+            said = getattr(self, name)
+            if (stripped := said.strip()) != said:
+                object.__setattr__(self, name, stripped)
 
 
 class ManifestLine(NamedTuple):
@@ -81,6 +92,16 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     return rows
 
 
+def is_csv(path: Path) -> bool:
+    """Whether a path is named as a manifest is."""
+    return path.suffix.lower() == ".csv"
+
+
+def manifest_columns(path: Path) -> list[str]:
+    """Return the names of a manifest's columns, as its header has them."""
+    return next(parse_table(_read_text(path)), [])
+
+
 @paused_collector()
 def scan_manifest(path: Path) -> list[ManifestLine]:
     """Read every line of a manifest CSV and say all that is wrong, not only what is first.
@@ -88,12 +109,12 @@ def scan_manifest(path: Path) -> list[ManifestLine]:
     Raises:
         ContractError: it is no table with a column ``path``.
     """
-    reader = csv.reader(io.StringIO(_read_text(path)), strict=True)
+    reader = parse_table(_read_text(path))
     lines: list[ManifestLine] = []
     line_of: dict[str, int] = {}
     try:
         columns = next(reader, [])
-        _check_header(path, columns)
+        check_header(path, columns)
         for fields in filter(None, reader):
             row, problems = _parse_fields(columns, fields)
             if row and row.video_id in line_of:
@@ -110,18 +131,10 @@ def scan_manifest(path: Path) -> list[ManifestLine]:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ContractError(f"manifest {path} cannot be read: {err}") from err
-
-
-def _check_header(path: Path, columns: list[str]) -> None:
-    if "path" not in columns:
-        raise ContractError(f"manifest {path} has no column 'path'; its columns: {columns}")
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
-        raise ContractError(f"manifest {path} has the column {twice[0]!r} twice; remove one")
+    text = read_text(path, what="manifest", most_bytes=MAX_BYTES)
+    if (num_lines := text.count("\n")) > MAX_LINES:
+        raise ContractError(f"manifest {path} has {num_lines} lines, more than {MAX_LINES}")
+    return text
 
 
 def _parse_fields(columns: list[str], fields: list[str]) -> tuple[ManifestRow | None, list[str]]:
@@ -130,7 +143,7 @@ def _parse_fields(columns: list[str], fields: list[str]) -> tuple[ManifestRow | 
         return None, [
             f"it has not as many fields ({len(fields)}) as the header has columns ({len(columns)})"
         ]
-    text = dict(zip(columns, map(str.strip, fields), strict=True))
+    text = dict(zip(columns, fields, strict=True))
     path = text.pop("path")
     problems = [] if path else ["the path is empty"]
     start = _seconds(text.pop("start_seconds", ""), "start_seconds", problems)
@@ -150,7 +163,7 @@ def _parse_fields(columns: list[str], fields: list[str]) -> tuple[ManifestRow | 
 
 def _seconds(text: str, name: str, problems: list[str]) -> float | None:
     """Return a time, None where there is none; what is none is added to `problems`."""
-    if not text:
+    if not text.strip():
         return None
     try:
         value = float(text)
@@ -164,14 +177,18 @@ def _seconds(text: str, name: str, problems: list[str]) -> float | None:
 
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Write a manifest CSV, whole or not at all."""
+    write_atomically(path, manifest_bytes(rows))
+
+
+def manifest_bytes(rows: Iterable[ManifestRow]) -> bytes:
+    """Return the manifest CSV of some videos."""
     rows = list(rows)
     extra = sorted({name for row in rows for name in row.extra})
     table = [[*COLUMNS, *extra]]
     for row in rows:
-        spans = ["" if s is None else repr(s) for s in (row.start_seconds, row.end_seconds)]
-        said = [row.video_id, row.path, row.label, row.group, row.split]
-        table.append([*said, *spans, *(row.extra.get(name, "") for name in extra)])
-    _write_table(path, table)
+        text = _texts(row)
+        table.append([row.video_id, *(text.get(name, "") for name in (*COLUMNS[1:], *extra))])
+    return table_text(table).encode()
 
 
 def write_splits(path: Path, splits: Sequence[str]) -> None:
@@ -180,7 +197,7 @@ def write_splits(path: Path, splits: Sequence[str]) -> None:
     Raises:
         ContractError: the manifest has another number of rows by now.
     """
-    header, *lines = filter(None, csv.reader(io.StringIO(_read_text(path)), strict=True))
+    header, *lines = filter(None, parse_table(_read_text(path)))
     if len(lines) != len(splits):
         raise ContractError(
             f"manifest {path} changed meanwhile: {len(lines)} rows, {len(splits)} before; run again"
@@ -191,13 +208,7 @@ def write_splits(path: Path, splits: Sequence[str]) -> None:
     for fields, split in zip(lines, splits, strict=True):
         # A slice, because a row may end where the new column begins.
         fields[column:] = [split, *fields[column + 1 :]]
-    _write_table(path, [header, *lines])
-
-
-def _write_table(path: Path, table: Iterable[Sequence[str]]) -> None:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(table)
-    write_atomically(path, buffer.getvalue().encode())
+    write_atomically(path, table_text([header, *lines]).encode())
 
 
 def read_store_manifest(store: Path) -> dict[str, ManifestRow]:
@@ -207,15 +218,49 @@ def read_store_manifest(store: Path) -> dict[str, ManifestRow]:
     return {row.video_id: row for row in read_manifest(path)} if path.exists() else {}
 
 
-def extend_store_manifest(store: Path, rows: Iterable[ManifestRow]) -> list[str]:
+def extend_store_manifest(
+    store: Path, rows: Iterable[ManifestRow], *, columns: Collection[str] | None = None
+) -> list[str]:
     """Add rows of videos that the store's manifest lacks; return the ids it says otherwise of.
 
     The store's manifest is edited by people, so what stands there stays.
+
+    Args:
+        columns: that the rows are from; on others they say nothing. None: all of them.
     """
     stored = read_store_manifest(store)
     rows = list(rows)
-    differing = [r.video_id for r in rows if stored.get(r.video_id, r) != r]
+    differing = [
+        row.video_id
+        for row in rows
+        if (old := stored.get(row.video_id, row)) != row and changed_columns(old, row, columns)
+    ]
     merged = {row.video_id: row for row in rows} | stored
     if merged != stored:
         write_manifest(store / FILE_NAME, merged.values())
     return differing
+
+
+def changed_columns(
+    old: ManifestRow, new: ManifestRow, columns: Collection[str] | None = None
+) -> dict[str, tuple[str, str]]:
+    """Return what two rows say otherwise, by column: the old and the new text.
+
+    Args:
+        columns: to be looked at; None is all but the id. A column that is not there is empty.
+    """
+    texts = [_texts(row) for row in (old, new)]
+    names = dict.fromkeys(name for text in texts for name in text)
+    said = {name: (texts[0].get(name, ""), texts[1].get(name, "")) for name in names}
+    return {
+        name: (was, now)
+        for name, (was, now) in said.items()
+        if was != now and (columns is None or name in columns)
+    }
+
+
+def _texts(row: ManifestRow) -> dict[str, str]:
+    """Return a row as the fields that are written, without its id."""
+    spans = ["" if s is None else repr(s) for s in (row.start_seconds, row.end_seconds)]
+    said = [row.path, row.label, row.group, row.split, *spans]
+    return dict(zip(COLUMNS[1:], said, strict=True)) | dict(row.extra)

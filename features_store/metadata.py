@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from features_store.errors import StoreError, UsageError
-from features_store.format.disk import write_atomically
+from features_store.errors import StoreError, UsageError, nearest_name
 from features_store.format.encodings import Encoding, find_encoding
 from features_store.format.layout import (
     FORMAT_VERSION,
@@ -18,12 +17,16 @@ from features_store.format.layout import (
     other_version,
     shard_arrays,
 )
+from features_store.format.outputs import write_atomically
+from features_store.format.records import max_videos
 from features_store.format.safety import read_json
+from features_store.paths import STORE, STORE_FILE
 from features_store.plain import from_plain, to_plain
 from features_store.sources import SOURCE_ID, SourceTerms, join_sources
-from features_store.spec import Spec, require_same_spec
+from features_store.spec import MAX_TEXT, Spec, require_same_spec
 
-FILE_NAME = "store.json"
+FILE_NAME = STORE_FILE
+MAX_VERSIONS, MAX_SOURCES = 2**8, 2**14
 # What two stores must have alike to be joined, beside their specs.
 COMMON = (
     *("layers", "views", "dtype", "compression", "has_diffs", "has_diff_cubes", "has_windows"),
@@ -73,6 +76,11 @@ class StoreHeader:
             has_windows=self.has_windows,
         )
 
+    @property
+    def max_unit_videos(self) -> int:
+        """How many videos a shard may have."""
+        return max_videos(len(self.arrays), self.spec.sampling.draws_shape)
+
     def source(self, source_id: str) -> SourceTerms:
         """Return a source by its id; raise `StoreError` for one that nothing is said of."""
         for source in self.sources:
@@ -81,12 +89,19 @@ class StoreHeader:
         raise StoreError(f"store.json says nothing of source {source_id!r}")
 
     def layer(self, name: str) -> LayerShape:
-        """Return a layer by name; raise `StoreError` for one that is not stored."""
+        """Return a layer by name; raise `UsageError` for one that is not stored."""
         for layer in self.layers:
             if layer.name == name:
                 return layer
-        stored = ", ".join(layer.name for layer in self.layers)
-        raise StoreError(f"no layer {name!r} in this store; it holds: {stored}")
+        hint = nearest_name(name, [layer.name for layer in self.layers])
+        raise UsageError(f"no layer {name!r} in this store; {hint}")
+
+    def require_view(self, name: str) -> str:
+        """Return the name of a view; raise `UsageError` for one that is not stored."""
+        if name not in self.views:
+            hint = nearest_name(name, list(self.views))
+            raise UsageError(f"no view {name!r} in this store; {hint}")
+        return name
 
 
 def is_store(path: Path) -> bool:
@@ -94,28 +109,30 @@ def is_store(path: Path) -> bool:
     return (path / FILE_NAME).exists()
 
 
-def write_header(store: Path, header: StoreHeader) -> None:
-    """Write `store.json`, whole or not at all."""
+def header_bytes(header: StoreHeader) -> bytes:
+    """Return what `store.json` is to say."""
     # In the order in which people read it.
     document: dict[str, Any] = {"format_version": FORMAT_VERSION, "sources": None}
     document |= {"spec_digest": header.spec.digest}
     document |= to_plain(header) | {"spec": header.spec.to_json()}
-    write_atomically(store / FILE_NAME, json.dumps(document, indent=1).encode())
+    return json.dumps(document, indent=1).encode()
+
+
+def write_header(store: Path, header: StoreHeader) -> None:
+    """Write `store.json`, whole or not at all."""
+    write_atomically(store / FILE_NAME, header_bytes(header))
 
 
 def read_header(store: Path) -> StoreHeader:
     """Read and check `store.json`.
 
     Raises:
-        StoreError: there is none, it cannot be understood, or its digest is not its spec's.
+        UsageError: there is no store.
+        StoreError: it cannot be understood, or its digest is not its spec's.
     """
-    path = store / FILE_NAME
+    path = STORE.require(store) / FILE_NAME
     try:
         document = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(
-            f"{store} is not a feature store (no {FILE_NAME}); 'cubereel extract' makes one"
-        ) from None
     except ValueError as err:
         raise StoreError(f"{path} cannot be read: {err}") from err
     if not isinstance(document, dict) or "format_version" not in document:
@@ -130,16 +147,17 @@ def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
     try:
         known = {each.name: document[each.name] for each in fields(StoreHeader)}
         header = from_plain(StoreHeader, known)
-        header.spec.sampling.check()
+        header.spec.check()
+        _check_versions(header.versions)
+        header.arrays  # noqa: B018  # checks dtype and compression, and how many there are
         for view in header.views:
             LayerShape(view, 1, 1)  # a view's name is made as a layer's is
-        header.arrays  # noqa: B018  # checks dtype and compression
     except KeyError as err:
         raise StoreError(f"{path} lacks the field {err}; restore the original file") from None
     except (ValueError, UsageError, StoreError) as err:
         raise StoreError(f"{path} cannot be understood: {err}") from err
-    if not header.layers or not header.views or not header.sources:
-        raise StoreError(f"{path} lists no layer, no view or no source")
+    if not header.layers or not header.views or not 0 < len(header.sources) <= MAX_SOURCES:
+        raise StoreError(f"{path} lists no layer, no view, or no source or more than {MAX_SOURCES}")
     ids = [source.id for source in header.sources]
     if len(set(ids)) < len(ids) or not all(map(SOURCE_ID.fullmatch, ids)):
         raise StoreError(f"{path} has sources {ids}; expected 8 hex digits each, none twice")
@@ -152,17 +170,36 @@ def _parse(path: Path, document: Mapping[str, Any]) -> StoreHeader:
     return header
 
 
-def reconcile(stored: StoreHeader, wanted: StoreHeader, *, store: Path) -> StoreHeader:
+def _check_versions(versions: Mapping[str, str]) -> None:
+    if len(versions) > MAX_VERSIONS or any(len(n + v) > MAX_TEXT for n, v in versions.items()):
+        raise ValueError(
+            f"versions has more than {MAX_VERSIONS} libraries, or a text of more than {MAX_TEXT} "
+            "characters"
+        )
+
+
+def reconcile(
+    stored: StoreHeader, wanted: StoreHeader, *, store: Path, added: Path | None = None
+) -> StoreHeader:
     """Return the header under which `wanted` may extend a store, or say what differs.
 
     Its sources are those of both; versions stay as they were first written.
+
+    Args:
+        added: the store that is to be added; None where videos are.
     """
-    require_same_spec(stored.spec, wanted.spec, store=str(store))
+    require_same_spec(
+        stored.spec, wanted.spec, of=str(store),
+        than="was asked for" if added is None else str(added),
+        advice="write to another store, or repeat the options that the store was made with"
+        if added is None
+        else "only stores of one spec can be joined; extract one of the two again like the other",
+    )  # fmt: skip
     for name in COMMON:
         ours, theirs = getattr(stored, name), getattr(wanted, name)
         if ours != theirs:
             raise StoreError(
-                f"{store} has {name} {ours}, but {theirs} is to be added; write to another store, "
-                "or repack one of the two ('cubereel store repack')"
+                f"{store} has {name} {ours}, {added or 'what is to be added'} has {theirs}; write "
+                "to another store, or repack one of the two ('cubereel store repack')"
             )
     return replace(stored, sources=join_sources(stored.sources, wanted.sources))

@@ -55,6 +55,8 @@ def from_plain(kind: type[T], document: Any) -> T:
         raise PlainError(_explained(str(err), kind, document)) from None
     except RecursionError:
         raise PlainError("it is nested too deeply") from None
+    except UnicodeEncodeError as err:
+        raise PlainError(f"a text in it is none: {err}") from None
     return value
 
 

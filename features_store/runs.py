@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from features_store.format.disk import write_atomically
+from features_store.format.outputs import write_atomically
 
 
 def new_run_id() -> str:
@@ -23,6 +23,5 @@ def new_run_id() -> str:
 
 def write_run(store: Path, run_id: str, document: Mapping[str, object]) -> None:
     """Write what a run did, and on which machine."""
-    (store / "runs").mkdir(exist_ok=True)
     content = json.dumps({**document, "host": os.uname().nodename}, indent=1).encode()
-    write_atomically(store / "runs" / f"{run_id}.json", content)
+    write_atomically(store / "runs" / f"{run_id}.json", content, below=store)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +19,16 @@ from features_store.catalogue import (
     read_catalogue,
     write_catalogue,
 )
-from features_store.errors import StoreError
-from features_store.format.disk import check_folder, file_checksum, fsync_path, remove_leftovers
+from features_store.errors import StoreError, UsageError
+from features_store.format.disk import file_checksum, fsync_path
+from features_store.format.outputs import remove_leftovers
 from features_store.format.records import VideoRecord
-from features_store.format.safety import check_own
+from features_store.format.regular_file import check_own, check_own_folder
 from features_store.index import load_index
 from features_store.listing import is_pending, sealed_unlisted
 from features_store.locking import UNITS, lock_store
 from features_store.metadata import FILE_NAME, StoreHeader, read_header, reconcile, write_header
+from features_store.paths import NEW_FOLDER
 from features_store.shards.copy import StoredVideo
 from features_store.shards.sealing import NewShard, describe_shard, seal_by_copy, write_copies
 from features_store.sources import SourceTerms, join_sources
@@ -58,9 +60,9 @@ class StoreSession:
 
     def __enter__(self) -> StoreSession:
         _require_store_or_nothing(self.path)
-        (self.path / "shards").mkdir(parents=True, exist_ok=True)
         for name in ("shards", "failures", "runs"):
-            check_own(self.path / name)
+            check_own_folder(self.path / name)
+        (self.path / "shards").mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(lock_store(self.path))
             if (self.path / FILE_NAME).exists():
@@ -89,6 +91,10 @@ class StoreSession:
     def find(self, video_id: str) -> VideoRecord | None:
         """Return the record of a video that was in the store when it was opened."""
         return self._before.video(video_id) if video_id in self._before else None
+
+    def records(self) -> Iterator[VideoRecord]:
+        """Yield the record of every video that was in the store when it was opened."""
+        return self._before.records()
 
     def unit_of(self, video_id: str) -> str | None:
         """Return the name of the unit in which a video lay when the store was opened."""
@@ -216,15 +222,14 @@ def _superseded(video_ids: Sequence[str], before: Store) -> dict[str, tuple[str,
 
 def _require_store_or_nothing(path: Path) -> None:
     """Refuse a folder with other things in it; a store killed in its first instant is neither."""
-    check_folder(path)
+    NEW_FOLDER.require(path)
     if path.exists() and not (path / FILE_NAME).exists():
         own = ("shards", ".lock", CATALOGUE_NAME, UNITS)
         others = [p.name for p in path.iterdir() if p.name not in own]
         begun = (f".{FILE_NAME}", f".{CATALOGUE_NAME}")
         if others and not all(name.startswith(begun) for name in others):
-            raise StoreError(
-                f"{path} exists and is not a feature store (it holds {others[0]!r}); "
-                "give `out` a new folder"
+            raise UsageError(
+                f"{path} holds other things than a store ({others[0]!r}); give `out` a new folder"
             )
         if any((path / "shards").glob("*.h5")):
             raise StoreError(

@@ -12,6 +12,7 @@ from features_store.errors import StoreError, UsageError, nearest_name
 
 ID_DIGITS = 8
 SOURCE_ID = re.compile(f"[0-9a-f]{{{ID_DIGITS}}}")
+MAX_TEXT = 2**16
 TERMS = ("licence", "origin", "citation")
 
 
@@ -30,6 +31,11 @@ class SourceTerms:
     licence: str | None = None
     origin: str | None = None
     citation: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("root", *TERMS):
+            if len(getattr(self, name) or "") > MAX_TEXT:
+                raise UsageError(f"the {name} of a source has more than {MAX_TEXT} characters")
 
 
 def new_source(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +24,12 @@ Precision = Literal["fp32", "bf16"]
 Number = int | float  # a whole number stays one: the digest is of the text in JSON
 # Rules of FORMAT.md by which numbers were made, "Times" and "Pixels"; 0 where nobody knows.
 TIME_RULE, PIXEL_RULE = 1, 1
+MAX_SIDE = 2**14  # of a network's input, in pixels
+MAX_TEXT = 2**10  # characters of a name in a spec
+# Bounded, since a text such as "1e999999999" would fill the memory as a fraction.
+MAX_RATE, MAX_RATE_SIGNS = 1_000_000, 100
+_RATE = re.compile(r"-?(\d{1,20}/\d{1,20}|(\d{1,20}\.?\d{0,20}|\.\d{1,20})([eE][+-]?\d{1,2})?)")
+_STRIDE = re.compile(r"[0-9.e+-]{1,30}|unknown")
 MAX_DRAWN_FRAMES = 2**16  # of a video, in all its draws; a record lists them
 
 
@@ -98,6 +105,8 @@ class Sampling:
         for kind, number in (("stride", stride), ("count", count), ("segments", segments)):
             if number is not None and number < 1:
                 raise UsageError(f"`{kind}` must be at least 1, got {number}")
+            if number is not None and number >= 2**31:
+                raise UsageError(f"`{kind}` must be below 2**31, got {number}")
         drawn = (1 + jitter) * (count or segments or 0)
         if drawn > MAX_DRAWN_FRAMES:
             raise UsageError(
@@ -142,19 +151,26 @@ class Sampling:
 
     def check(self) -> None:
         """Raise `ValueError` or `UsageError` for what `parse` does not make."""
-        # Imported features may have a stride that is no number.
-        is_free = self.kind in ("fps", "stride") and not self.jitter
-        if not is_free and Sampling.parse(**self.options) != self:
-            raise ValueError(f"the sampling cannot be understood: {self}")
+        is_understood = not self.jitter
+        if self.kind == "fps":
+            is_understood = is_understood and _parse_rate(self.value) == self.value
+        elif self.kind == "stride":  # imported features may have one that is no number
+            is_understood = is_understood and _STRIDE.fullmatch(self.value) is not None
+        else:
+            is_understood = len(self.value) <= MAX_TEXT and Sampling.parse(**self.options) == self
+        if not is_understood:
+            raise ValueError(f"the sampling cannot be understood: {str(self)[:200]}")
 
 
 def _parse_rate(fps: str) -> str:
     try:
-        rate = Fraction(fps)
+        rate = Fraction(fps if _RATE.fullmatch(fps.strip()) else "")
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"`fps` must be a number such as 10 or 30000/1001, got {fps!r}") from None
-    if rate <= 0:
-        raise UsageError(f"`fps` must be positive, got {fps}")
+        raise UsageError(
+            f"`fps` must be a number such as 10 or 30000/1001, got {fps[:MAX_RATE_SIGNS]!r}"
+        ) from None
+    if not 0 < rate <= MAX_RATE:
+        raise UsageError(f"`fps` must be positive and at most {MAX_RATE}, got {fps}")
     return str(rate)
 
 
@@ -182,10 +198,22 @@ class Spec:
         """Rebuild a spec; raise `StoreError` for a field that is missing, unknown or wrong."""
         try:
             spec = from_plain(cls, document)
-            spec.sampling.check()
+            spec.check()
         except (ValueError, UsageError) as err:
             raise StoreError(f"the spec in store.json cannot be read: {err}") from err
         return spec
+
+    def check(self) -> None:
+        """Raise `ValueError` or `UsageError` for numbers and texts that no spec has."""
+        self.sampling.check()
+        sides = (*self.preprocessing.input_size, self.preprocessing.resize_size)
+        if not all(0 <= side <= MAX_SIDE for side in sides):
+            raise ValueError(f"pictures of {sides} pixels are none of 0 to {MAX_SIDE}")
+        if 0 in (self.preprocessing.pixel_scale, *self.preprocessing.std):
+            raise ValueError("pixels cannot be divided by a pixel scale or standard deviation of 0")
+        for name in ("backbone", "weights_sha256", "diffs", "decoder"):
+            if len(getattr(self, name)) > MAX_TEXT:
+                raise ValueError(f"{name} has more than {MAX_TEXT} characters")
 
     @property
     def digest(self) -> str:
@@ -230,13 +258,13 @@ def spec_differences(stored: Spec, wanted: Spec) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def require_same_spec(stored: Spec, wanted: Spec, *, store: str) -> None:
-    """Raise `SpecMismatchError` naming each field that differs."""
-    differences = spec_differences(stored, wanted)
+def require_same_spec(ours: Spec, theirs: Spec, *, of: str, than: str, advice: str) -> None:
+    """Raise `SpecMismatchError` naming each field that differs, and what to do.
+
+    Args:
+        of, than: whose spec `ours` and `theirs` are, in words.
+    """
+    differences = spec_differences(ours, theirs)
     if differences:
-        lines = [f"  {name}: store has {a!r}, caller wants {b!r}" for name, a, b in differences]
-        raise SpecMismatchError(
-            f"{store} was written under another spec\n"
-            + "\n".join(lines)
-            + "\nwrite to another store, or repeat the options the store was made with"
-        )
+        lines = [f"  {name}: {a!r}, not {b!r}" for name, a, b in differences]
+        raise SpecMismatchError("\n".join([f"{of} has another spec than {than}", *lines, advice]))

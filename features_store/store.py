@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from features_store.catalogue import Catalogue
-from features_store.errors import DamageError, StoreError, nearest_name
+from features_store.errors import DamageError, UsageError, nearest_name
 from features_store.format.layout import cube_path
 from features_store.format.records import VideoRecord
 from features_store.index import StoreIndex, build_index, load_index, open_shard
@@ -26,6 +29,7 @@ from features_store.shards.copy import StoredVideo
 from features_store.shards.reader import ShardReader
 
 MAX_KEPT_PLACES = 100_000
+MAX_COMPARED_IDS = 4000  # with one that is not there; more would take seconds
 MAX_OPEN_SHARDS = 32  # a store may have more shards than a process may have open files
 
 
@@ -90,10 +94,7 @@ class Store:
     @property
     def ids(self) -> list[str]:
         """Sorted video ids."""
-        try:
-            return [video_id.decode() for video_id in self.index.ids]
-        except UnicodeDecodeError as err:
-            raise DamageError(f"{self.path}/index.h5 holds ids that are none; delete it") from err
+        return self.index.video_ids
 
     @property
     def num_frames(self) -> int:
@@ -126,16 +127,8 @@ class Store:
 
     def stored_video(self, video_id: str) -> StoredVideo:
         """Return a video's record and the shard that it is in."""
-        position = self.position(video_id)
-        number, row = int(self.index.shard[position]), int(self.index.row[position])
-        shard = self._shard(number)
-        _, length = shard.place(row, video_id.encode())
-        if length != self.index.length[position]:
-            raise DamageError(
-                f"{self.path}/index.h5 says {self.index.length[position]} frames of "
-                f"{video_id!r}, its shard has {length}; delete index.h5"
-            )
-        return StoredVideo(shard.record(row), lambda: self._shard(number))
+        number, row, _, _ = self._look_up(video_id)
+        return StoredVideo(self._shard(number).record(row), lambda: self._shard(number))
 
     def cubes(
         self,
@@ -162,20 +155,37 @@ class Store:
         """Return rows of any per-frame array (``diffs/center``, ``pts_seconds``, …) of a video.
 
         Args:
-            copy: False may return a read-only view of the file, which is read when it is used.
+            copy: False may return a read-only view of the file, to be used at once.
         """
-        if array not in self._arrays:
-            names = nearest_name(array, list(self._arrays))
-            raise StoreError(f"no array {array!r} in {self.path}; {names}")
+        self._require_array(array)
         shard, offset, length = self._place(video_id)
         first, last, _ = slice(start, stop).indices(length)
         rows = shard.rows(array, offset + first, offset + max(first, last))
         return rows if rows.flags.owndata or not copy else rows.copy()
 
+    def take(self, video_id: str, array: str, rows: np.ndarray) -> np.ndarray:
+        """Return some rows (n, …) of a video by their numbers; what lies between is not read."""
+        self._require_array(array)
+        shard, offset, length = self._place(video_id)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < length:
+            raise UsageError(f"video {video_id!r} has {length} rows, not all of {rows}")
+        found = np.empty((len(rows), *self._arrays[array].row_shape), self._arrays[array].dtype)
+        starts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist()] if len(rows) else []
+        for start, stop in pairwise([*starts, len(rows)]):
+            first = offset + int(rows[start])
+            found[start:stop] = shard.rows(array, first, first + stop - start)
+        return found
+
+    def _require_array(self, array: str) -> None:
+        if array not in self._arrays:
+            names = nearest_name(array, list(self._arrays))
+            raise UsageError(f"no array {array!r} in {self.path}; {names}")
+
     @property
     def partial_ids(self) -> list[str]:
         """Ids of videos that broke off, of which the store has the frames before; sorted."""
-        return [video_id.decode() for video_id in self.index.ids[self.index.is_partial > 0]]
+        ids = self.ids
+        return [ids[position] for position in np.flatnonzero(self.index.is_partial).tolist()]
 
     def records(self) -> Iterator[VideoRecord]:
         """Yield the record of every video, in the order of ids."""
@@ -205,11 +215,22 @@ class Store:
         self._prepare()
 
     def position(self, video_id: str) -> int:
-        """Return the position of a video in `index`; raise `StoreError` when it is not there."""
+        """Return the position of a video in `index`; raise `UsageError` when it is not there."""
         position = self.index.find(video_id)
         if position is None:
-            raise StoreError(f"no video {video_id!r} in {self.path} ({len(self)} videos)")
+            hint = nearest_name(video_id, self._ids_like(video_id), number=len(self))
+            raise UsageError(f"no video {video_id!r} in {self.path}; {hint}")
         return position
+
+    def _ids_like(self, video_id: str) -> list[str]:
+        """Return ids among which near ones are looked for: of many those of the same file name."""
+        ids = self.ids
+        if len(ids) <= MAX_COMPARED_IDS:
+            return ids
+        name = video_id.rpartition("/")[2].partition(".")[0].casefold()
+        alike = [each for each in ids if name in each.casefold()]
+        place, half = bisect_left(ids, video_id), MAX_COMPARED_IDS // 2
+        return [*alike[:half], *ids[max(0, place - half) : place + half]]
 
     def _opened(self) -> _Opened:
         # HDF5 handles do not survive a fork, so a child begins with none.
@@ -224,21 +245,43 @@ class Store:
         if shard is None:
             if len(shards) >= MAX_OPEN_SHARDS:
                 shards.pop(next(iter(shards)))
-            shard = shards[position] = self._open_shard(position)
+            try:
+                shard = self._open_shard(position)
+            except OSError as err:
+                if err.errno != errno.EMFILE or not shards:
+                    raise
+                shards.clear()  # other threads have as many
+                shard = self._open_shard(position)
+            shards[position] = shard
         return shard
 
     def _open_shard(self, number: int) -> ShardReader:
         return open_shard(self.path, self.header, self.catalogue, self.index.shards[number])
+
+    def _look_up(self, video_id: str) -> tuple[int, int, int, int]:
+        """Return a video's shard, its row in the table there, offset and length.
+
+        What the index says is compared with the record and the catalogue.
+        """
+        position = self.position(video_id)
+        number, row = int(self.index.shard[position]), int(self.index.row[position])
+        name = self.index.shards[number]
+        offset, length = self._shard(number).place(row, video_id.encode())
+        is_old = video_id in self.catalogue.superseded.get(name, ())
+        if is_old or length != self.index.length[position]:
+            raise DamageError(
+                f"{self.path}/index.h5 says {self.index.length[position]} frames of {video_id!r} "
+                f"in {name}, which has {length}{', superseded' * is_old}; delete index.h5"
+            )
+        return number, row, offset, length
 
     def _place(self, video_id: str) -> tuple[ShardReader, int, int]:
         """Return shard, offset and length of a video; found places are kept, as epochs repeat."""
         places = self._opened().places
         place = places.get(video_id)
         if place is None:
-            position = self.position(video_id)
-            shard = int(self.index.shard[position])
-            row = int(self.index.row[position])
-            place = (shard, *self._shard(shard).place(row, video_id.encode()))
+            number, _, offset, length = self._look_up(video_id)
+            place = (number, offset, length)
             if len(places) >= MAX_KEPT_PLACES:
                 places.clear()
             places[video_id] = place

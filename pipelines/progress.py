@@ -10,6 +10,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipelines.terminal import in_a_line
+
 logger = logging.getLogger("cubereel")
 LOG_SECONDS = 15.0
 
@@ -31,9 +33,9 @@ class ProgressLog:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=Console(file=sys.__stderr__),
                 transient=True,
             )
 
@@ -75,7 +77,9 @@ class ProgressLog:
     def show(self, note: str) -> None:
         """Show a note beside the count."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, total=self._total, note=note)
+            self._bar.update(
+                self._task, completed=self._done, total=self._total, note=in_a_line(note)
+            )
         elif time.monotonic() - self._last_line > LOG_SECONDS:
             self._last_line = time.monotonic()
             logger.info(

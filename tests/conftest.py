@@ -19,6 +19,13 @@ def _caches_are_the_tests_own(tmp_path_factory):
         yield
 
 
+def pytest_report_header(config):
+    """Say what a plain `pytest` leaves out."""
+    if config.option.markexpr == "not slow":
+        return "left out: tests that take minutes; 'uv run pytest -m slow' runs them"
+    return None
+
+
 def pytest_runtest_setup(item):
     """Skip what needs a GPU where there is none; on a machine that must have one, let it fail."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():

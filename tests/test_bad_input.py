@@ -57,7 +57,11 @@ def test_a_gate_lets_a_few_failures_pass(cubereel, broken, tmp_path):
         (("--backbone", "conv"), 2, "write 'timm:conv' or 'torchvision:conv'"),
         (("--backbone", "tiny:conf"), 2, "no backbone 'tiny:conf'"),
         (("--backbone", "timm:resnet5"), 2, "did you mean 'resnet50'"),
-        (("--backbone", "timm:resnet18", "--weights", "nowhere.pth"), 3, "do not exist"),
+        (
+            ("--backbone", "timm:resnet18", "--weights", "nowhere.pth"),
+            2,
+            "no weights 'nowhere.pth'",
+        ),
         (("--backbone", "caffe:googlenet"), 2, "give --weights FILE"),
         (("--backbone", "tiny:conv", "--layer", "tip"), 2, "no layer 'tip' in tiny:conv"),
         (("--backbone", "tiny:conv", "--fps", "0"), 2, "--fps must be positive"),
@@ -115,7 +119,8 @@ def test_weights_that_carry_code_are_refused(cubereel, tmp_path):
     options = ("--out", tmp_path / "s.cubes", "--backbone", "tiny:conv", "--weights", weights)
 
     assert cubereel("extract", videos, *options) == 3
-    assert "cannot be read" in cubereel.err
+    assert "hold Python objects beside tensors, which are not loaded" in cubereel.err
+    assert "weights_only" not in cubereel.err  # torch's advice to load it unsafely
     assert "code from a weights file ran" not in cubereel.out + cubereel.err
 
 
@@ -149,11 +154,19 @@ def store(tmp_path_factory):
         (("--head", "soft-atention"), 2, "did you mean 'soft-attention'?"),
         (("--head", "avg-lstm", "--set", "hiden=3"), 2, "no option 'hiden'; did you mean 'hidden'"),
         (("--head", "avg-lstm", "--set", "hidden"), 2, "--set must be name=value"),
-        (("--head", "avg-lstm:hidden=x"), 2, "must be a whole number, at least 1, got 'x'"),
+        (
+            ("--head", "avg-lstm:hidden=x"),
+            2,
+            "a whole number, at least 1 and at most 65536",
+        ),
         (("--head", "mean-pool", "--folds", 9), 2, "between 2 and the number of groups (4)"),
-        (("--head", "mean-pool", "--layer", "tip"), 3, "no layer 'tip'; it holds: top"),
+        (
+            ("--head", "mean-pool", "--layer", "tip"),
+            2,
+            "no layer 'tip' in this store; did you mean 'top'?",
+        ),
         (("--head", "mean-pool", "--epochs", 0), 2, "epochs"),
-        (("--head", "mean-pool", "--config", "no.toml"), 2, "no.toml cannot be read"),
+        (("--head", "mean-pool", "--config", "no.toml"), 2, "no configuration 'no.toml'"),
         ((), 2, "--head"),
     ],
 )
@@ -161,17 +174,21 @@ def test_wrong_training_options_change_nothing(cubereel, store, tmp_path, argume
     out = tmp_path / "run"
 
     assert cubereel("train", store, "--out", out, *arguments) == code
-    assert message.replace("'tip'; it", "'tip' in this store; it") in cubereel.err
+    assert message in cubereel.err
     assert "Traceback" not in cubereel.err
     assert not out.exists()
 
 
 def test_an_unknown_key_of_a_configuration_is_refused(cubereel, store, tmp_path):
-    (tmp_path / "c.toml").write_text("epoch = 3\n")
     arguments = ("--head", "mean-pool", "--config", tmp_path / "c.toml")
 
-    assert cubereel("train", store, *arguments) == 2
-    assert "no training option 'epoch'; did you mean 'epochs'" in cubereel.err
+    for said, message in (
+        ("epoch = 3", "has 'epoch', and its keys are flags"), ("epoch = 3", "mean 'epochs'"),
+        ("learning_rates = [0.1]", "has 'learning_rates'"), ("lr = -1", "--lr: Input should be"),
+    ):  # fmt: skip
+        (tmp_path / "c.toml").write_text(said)
+        assert cubereel("train", store, *arguments) == 2
+        assert message in cubereel.err
 
 
 @pytest.mark.parametrize(
@@ -240,5 +257,8 @@ def test_a_checkpoint_of_other_features_is_refused(cubereel, store, tmp_path):
 
     assert cubereel("eval", checkpoint, other) == 3
     assert "sampling.value" in cubereel.err
-    assert cubereel("eval", tmp_path / "nothing.json", store) == 3
-    assert "is not a checkpoint" in cubereel.err
+    assert f"{other} has another spec than the store that {checkpoint}" in cubereel.err
+    assert "give a store of the same backbone and options" in cubereel.err
+    assert "write to another store" not in cubereel.err
+    assert cubereel("eval", tmp_path / "nothing.json", store) == 2
+    assert "no checkpoint" in cubereel.err

@@ -14,9 +14,9 @@ from pipelines.training.train import train
 from tests.stores import add_video, frames, header
 from train.fitting.config import TrainConfig
 from train.fitting.state import Candidate
-from train.protocol.grid import parse_grid
 from train.protocol.jobs import FitJob, group_jobs
 from train.protocol.run_folder import RunFolder
+from train.protocol.table import parse_table
 
 LAYERS = tuple(LayerShape(name, 2, dim) for name, dim in (("low", 8), ("mid", 4), ("top", 6)))
 CONFIG = TrainConfig(
@@ -124,8 +124,8 @@ def test_a_budget_holds_for_all_layers_and_the_dearest_is_tested(store, tmp_path
 
 
 def test_a_head_that_trains_what_follows_a_layer_is_refused(store, tmp_path):
-    (row,) = parse_grid(
-        {"rows": [{"head": "pyramid-attention", "choose_layer": True, "layers": [-3, -1]}]},
+    (row,) = parse_table(
+        {"rows": [{"head": "pyramid-attention", "choose-layer": True, "layer": [-3, -1]}]},
         name="g",
     )
     assert row.config(TrainConfig()).choose_layer

@@ -127,6 +127,9 @@ def test_runs_on_other_splits_are_refused(cubereel, place, runs, tmp_path):
 
 
 def test_what_is_no_finished_run_is_refused(cubereel, runs, tmp_path):
+    assert cubereel("runs", "compare", runs[0], tmp_path) == 2
+    assert "is a folder, not a run folder (no run.json in it)" in cubereel.err
+    (tmp_path / "run.json").touch()
     assert cubereel("runs", "compare", runs[0], tmp_path) == 3
     assert f"{tmp_path} has no results.json" in cubereel.err
 

@@ -18,7 +18,7 @@ from pipelines.training.train import train
 from tests.stores import header, make_store
 from tests.test_executors import ERRORS, JOBS, _is_alive
 from tests.test_fit_jobs import CONFIG
-from tests.test_grids import LAYERS
+from tests.test_tables import LAYERS
 from tests.toy_work import Begun, Number, Toy, ToyWork
 
 pytestmark = pytest.mark.filterwarnings(
@@ -152,7 +152,7 @@ def test_a_scheduler_that_is_not_there_is_said(tmp_path, monkeypatch):
     ):
         list(ours.run(JOBS))
     with (
-        pytest.raises(MachineError, match="there is no scheduler file"),
+        pytest.raises(UsageError, match=r"no scheduler file '.*'; start 'dask scheduler'"),
         executor(f"scheduler-file:{tmp_path / 'none.json'}", tmp_path) as ours,
     ):
         list(ours.run(JOBS))

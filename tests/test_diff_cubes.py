@@ -81,7 +81,7 @@ def test_they_are_listed_and_compared_and_can_be_left_out(cubereel, videos, tmp_
     assert cubereel("extract", videos[0], "--out", both, *TINY, "--diffs", "cubes") == 0
     assert cubereel("store", "diff", plain, both) == 3
     assert cubereel("extract", videos[0], "--out", both, *TINY) == 3
-    assert "has has_diff_cubes True, but False is to be added" in cubereel.err
+    assert "has has_diff_cubes True, what is to be added has False" in cubereel.err
     assert cubereel("store", "repack", both, "--out", cut, "--drop-diff-cubes") == 0
     assert cubereel("store", "diff", plain, cut) == 0
     assert "identical" in cubereel.out
@@ -100,7 +100,7 @@ def test_a_folder_keeps_them(cubereel, videos, tmp_path):
     store, plain, back = tmp_path / "s.cubes", tmp_path / "plain", tmp_path / "back.cubes"
 
     assert cubereel("extract", videos[0], "--out", store, *TINY, "--diffs", "cubes") == 0
-    assert cubereel("store", "export", store, plain, "--format", "folder") == 0
+    assert cubereel("store", "export", store, "--out", plain, "--format", "folder") == 0
     assert (plain / "a.mkv" / "diff_cubes.top.npy").is_file()
     assert cubereel("store", "import", plain, "--out", back, "--format", "folder") == 0
     assert cubereel("store", "diff", store, back) == 0

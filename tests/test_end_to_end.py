@@ -2,7 +2,10 @@
 
 import csv
 import json
+import re
 import shutil
+import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -12,6 +15,8 @@ from extract.backbones import list_sources
 from features_store.format.disk import file_sha256
 from features_store.store import Store
 from tests.clips import write_classes
+from tests.small_disks import needs_namespaces, run_in_namespace
+from train.data.windows import even_rows
 
 EXTRACT = ("--backbone", "tiny:conv", "--fps", "10")
 QUICK = ("--clip-frames", 4, "--epochs", 20, "--device", "cpu")
@@ -104,7 +109,7 @@ def test_a_changed_video_is_extracted_again_and_the_others_are_not(cubereel, tmp
 
 def test_another_frame_rate_is_another_spec(cubereel, videos, store):
     assert cubereel("extract", videos, "--out", store, "--backbone", "tiny:conv", "--fps", 5) == 3
-    assert "sampling.value: store has '10', caller wants '5'" in cubereel.err
+    assert "sampling.value: '10', not '5'" in cubereel.err
     assert "Traceback" not in cubereel.err
 
 
@@ -154,7 +159,7 @@ def test_stores_are_joined_cut_converted_and_mended(cubereel, store, tmp_path):
     assert cubereel("store", "subset", store, "--out", bright, "--ids", tmp_path / "ids.txt") == 0
     assert cubereel("store", "merge", dark, bright, "--out", whole) == 0
     assert cubereel("store", "diff", store, whole) == 0
-    assert cubereel.out.splitlines()[-1] == "identical: 8 videos compared, 0 differ"
+    assert cubereel.out == "identical: 8 videos compared, 0 differ\n"
     assert cubereel("store", "append", dark, bright, "--json") == 0
     assert json.loads(cubereel.out)["num_videos"] == 4
     assert cubereel("store", "repack", whole, "--out", small, "--compact") == 0
@@ -177,7 +182,7 @@ def test_a_store_of_another_spec_is_not_joined(cubereel, videos, store, tmp_path
     assert cubereel("extract", videos, "--out", other, "--backbone", "tiny:conv", "--fps", 5) == 0
 
     assert cubereel("store", "merge", store, other, "--out", tmp_path / "both") == 3
-    assert "sampling.value: store has '10', caller wants '5'" in cubereel.err
+    assert "sampling.value: '10', not '5'" in cubereel.err
     assert not (tmp_path / "both").exists()
 
 
@@ -257,8 +262,9 @@ def test_a_new_video_is_classified_end_to_end(cubereel, run, videos):
     checkpoint = run / "checkpoints" / "mean-pool" / "fold0-seed0.json"
 
     assert cubereel("predict", checkpoint, videos / "dark" / "0.mp4") == 0
-    path, prediction, _ = cubereel.out.strip().split("\t")
-    assert (path, prediction) == (str(videos / "dark" / "0.mp4"), "dark")
+    header, line = cubereel.out.splitlines()
+    assert header.split() == ["video", "prediction", "probability"]
+    assert line.split()[:2] == [str(videos / "dark" / "0.mp4"), "dark"]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".png"])
@@ -267,9 +273,55 @@ def test_attention_is_drawn_over_the_frames(cubereel, run, store, tmp_path, suff
     out = tmp_path / f"where{suffix}"
 
     assert cubereel("explain", checkpoint, store, "--video", "dark/0.mp4", "--out", out) == 0
+    assert re.search(
+        r"dark/0.mp4: dark \(probability \d.\d\d\), labelled dark: right", cubereel.out
+    )
     with av.open(str(out)) as container:
         frames = list(container.decode(video=0))
-    assert len(frames) == (4 if suffix == ".mp4" else 1)
+    if suffix == ".png":
+        assert len(frames) == 1
+        return
+    with Store(store) as opened:
+        kept = opened.read("dark/0.mp4", "pts_seconds")[even_rows(12, 4)]
+    np.testing.assert_allclose([frame.time for frame in frames], kept - kept[0], atol=1e-4)
+
+
+# $1 the disk, then the command: its file is there already, and nothing else fits.
+FULL_DISK = """
+disk=$1; shift
+mount -t tmpfs -o size=64k tmpfs "$disk" || exit 99
+head -c 20000 /dev/urandom > "$disk/where.mp4"
+head -c 60000 /dev/zero > "$disk/full" 2> /dev/null
+before=$(sha256sum "$disk/where.mp4")
+"$@"; echo "exit: $?"
+[ "$before" = "$(sha256sum "$disk/where.mp4")" ] && echo kept
+ls -A "$disk"
+"""
+
+
+@needs_namespaces
+def test_a_film_that_does_not_fit_on_the_disk_leaves_the_one_before(run, store, tmp_path):
+    checkpoint = run / "checkpoints" / "soft-attention" / "fold0-seed0.json"
+    command = [Path(sys.executable).with_name("cubereel"), "explain", checkpoint, store]
+    out = ["--video", "dark/0.mp4", "--out", tmp_path / "where.mp4"]
+
+    said = run_in_namespace(FULL_DISK, tmp_path, *command, *out)
+
+    assert "exit: 5\nkept\nfull\nwhere.mp4\n" in said, said
+    assert "No space left on device" in said
+    assert "Traceback" not in said
+
+
+def test_labels_that_no_font_has_do_not_stop_a_picture(cubereel, run, store, tmp_path):
+    labelled = shutil.copytree(store, tmp_path / "s.cubes")
+    manifest = labelled / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",dark,", ",歩く $x_$,"))
+    checkpoint = run / "checkpoints" / "soft-attention" / "fold0-seed0.json"
+    out = tmp_path / "where.png"
+
+    assert cubereel("explain", checkpoint, labelled, "--video", "dark/0.mp4", "--out", out) == 0
+    assert "labelled 歩く $x_$: wrong" in cubereel.out
+    assert out.stat().st_size > 1000
 
 
 def test_new_videos_and_pictures_name_every_class_that_is_shown(cubereel, store, videos, tmp_path):
@@ -285,7 +337,7 @@ def test_new_videos_and_pictures_name_every_class_that_is_shown(cubereel, store,
     checkpoint = out / "checkpoints" / "soft-attention-hidden-8" / "fold0-seed0.json"
     bright, dark = "bright/0.mp4", "dark/0.mp4"
     assert cubereel("predict", checkpoint, videos / bright, videos / dark) == 0
-    lines = dict(line.split("\t")[:2] for line in cubereel.out.strip().splitlines())
+    lines = dict(line.split()[:2] for line in cubereel.out.splitlines()[1:])
     assert lines == {str(videos / bright): "lit;sunny", str(videos / dark): ";"}
     picture = tmp_path / "where.png"
     assert cubereel("explain", checkpoint, labelled, "--video", dark, "--out", picture) == 0
@@ -295,7 +347,7 @@ def test_new_videos_and_pictures_name_every_class_that_is_shown(cubereel, store,
     document = json.loads(checkpoint.read_text())
     checkpoint.write_text(json.dumps(document | {"thresholds": [0.0, 1.0]}))
     assert cubereel("predict", checkpoint, videos / bright, videos / dark) == 0
-    assert [line.split("\t")[1] for line in cubereel.out.strip().splitlines()] == ["lit"] * 2
+    assert [line.split()[1] for line in cubereel.out.splitlines()[1:]] == ["lit"] * 2
     assert cubereel("explain", checkpoint, labelled, "--video", dark, "--out", picture) == 0
     assert cubereel.out.startswith("dark/0.mp4: lit (")
     assert cubereel("optimise-attention", checkpoint, labelled, "--video", dark) == 2
@@ -307,7 +359,8 @@ def test_a_head_without_attention_says_so(cubereel, run, store, tmp_path):
     out = tmp_path / "x.png"
 
     assert cubereel("explain", checkpoint, store, "--video", "dark/0.mp4", "--out", out) == 2
-    assert "does not say where it looks" in cubereel.err
+    assert "head 'mean-pool' returns no map of where it looks" in cubereel.err
+    assert "these do: attentive-probe, hm-an" in cubereel.err
     assert not out.exists()
 
 

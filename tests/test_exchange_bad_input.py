@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from features_store.errors import CubereelError, StoreError
+from features_store.errors import CubereelError, StoreError, UsageError
 from features_store.exchange import FORMATS, ImportOptions, export_store, import_features
 from features_store.exchange.formats.registry import find_format
 from features_store.format.layout import LayerShape
@@ -280,10 +280,10 @@ def test_a_file_is_no_folder(cubereel, plain, tmp_path, out):
     (tmp_path / "file").touch()
 
     assert cubereel("store", "import", plain, "--out", tmp_path / out, "--format", "folder") == 2
-    assert "file is not a folder; give a new folder" in cubereel.err
-    arguments = (tmp_path / "s.cubes", tmp_path / out, "--format", "folder")
+    assert "file' is a file, not a folder; give a new folder" in cubereel.err
+    arguments = (tmp_path / "s.cubes", "--out", tmp_path / out, "--format", "folder")
     assert cubereel("store", "export", *arguments) == 2
-    assert "file is not a folder; give a new folder" in cubereel.err
+    assert "file' is a file, not a folder; give a new folder" in cubereel.err
 
 
 def test_an_export_json_speaks_of_its_own_files_alone(cubereel, tmp_path):
@@ -302,7 +302,7 @@ def test_an_export_json_speaks_of_its_own_files_alone(cubereel, tmp_path):
     (tmp_path / "out" / "export.json").write_text(json.dumps(document | {"fps": 10**400}))
     arguments = (tmp_path / "out", "--out", tmp_path / "o", "--format", "arrays", "--name", "x")
     assert cubereel("store", "import", *arguments) == 3
-    assert "'fps' is 1000" in cubereel.err
+    assert "a number of 401 digits" in cubereel.err
 
 
 @pytest.mark.parametrize("target", ["/dev/zero", "other.json"])
@@ -374,16 +374,16 @@ def test_a_folder_that_links_outside(plain, tmp_path):
         (("--format", "npy"), 2, "has 2×2 cells, this format one vector a frame; give --pool"),
         (("--format", "npy", "--pool", "sum"), 2, "no way of pooling named 'sum'"),
         (("--format", "folder", "--pool", "max"), 2, "keeps all cells"),
-        (("--format", "folder", "--layer", "tip"), 3, "no layer 'tip'"),
+        (("--format", "folder", "--layer", "tip"), 2, "no layer 'tip'"),
         (("--format", "folder", "--video", "../v"), 2, "'../v' is not a relative path"),
-        (("--format", "folder", "--video", "c"), 3, "no video 'c'"),
+        (("--format", "folder", "--video", "c"), 2, "no video 'c'"),
         (("--format", "arrays", "--pool", "max"), 2, "2 to 3 frames, one array needs the same"),
     ],
 )
 def test_exports_that_cannot_be(cubereel, plain, tmp_path, arguments, code, message):
     out = tmp_path / "out"
 
-    assert cubereel("store", "export", tmp_path / "s.cubes", out, *arguments) == code
+    assert cubereel("store", "export", tmp_path / "s.cubes", "--out", out, *arguments) == code
     assert message in cubereel.err
     assert not out.exists()
 
@@ -428,12 +428,12 @@ def test_an_export_never_goes_into_something_else(tmp_path):
     (tmp_path / "mine" / "diary.txt").touch()
     export_store(tmp_path / "s", tmp_path / "out", kind="npy")
 
-    with pytest.raises(StoreError, match=r"it holds 'diary.txt'"):
+    with pytest.raises(UsageError, match=r"other things than an export \('diary.txt'\)"):
         export_store(tmp_path / "s", tmp_path / "mine", kind="npy")
-    with pytest.raises(StoreError, match="another export: its format is 'npy'"):
+    with pytest.raises(UsageError, match="another export: its format is 'npy'"):
         export_store(tmp_path / "s", tmp_path / "out", kind="npz")
     write_manifest(tmp_path / "s" / "manifest.csv", [ManifestRow("a", "a", "edited")])
-    with pytest.raises(StoreError, match="another export: its selection_sha256"):
+    with pytest.raises(UsageError, match="another export: its selection_sha256"):
         export_store(tmp_path / "s", tmp_path / "out", kind="npy")
 
 

@@ -17,17 +17,17 @@ from pipelines.training.budget import ClipCosts, measure_costs
 from pipelines.training.planned import FitSettings, RowSettings, Table
 from pipelines.training.train import train
 from tests.stores import header, make_store
-from tests.test_grids import LAYERS
+from tests.test_tables import LAYERS
 from train.data.clips import Clips
 from train.data.pages import SharedPages
 from train.fitting.config import MOST_EPOCHS, TrainConfig
 from train.fitting.state import Candidate
 from train.fitting.tasks import SINGLE_LABEL
-from train.protocol.grid import Row, grid_names, load_grid
 from train.protocol.jobs import FitJob, Selection
 from train.protocol.results import chosen_by_validation, pool_tests
 from train.protocol.runs import Fit, FoldResult, Labelled
 from train.protocol.splits import make_folds
+from train.protocol.table import Row, load_table, table_names
 
 RATE = st.floats(1e-9, 1e6)
 HEADS = ["mean-pool", "soft-attention:hidden=4"]
@@ -53,9 +53,9 @@ def test_a_job_is_json_and_comes_back(head, fold, inner, rate, decay):
     assert from_plain(FitJob, json.loads(json.dumps(to_plain(job)))) == job
 
 
-@pytest.mark.parametrize("name", grid_names())
+@pytest.mark.parametrize("name", table_names())
 def test_rows_of_a_grid_are_json_and_come_back(name):
-    rows = load_grid(name, [("dropout", "0.25")] if name == "papers" else [])
+    rows = load_table(name, [("dropout", "0.25")] if name == "papers" else [])
     settings = FitSettings(
         store="s", revision="r", rows=tuple(map(RowSettings.of, rows)), folds=None,
         config=CONFIG.model_dump(exclude_unset=True), device="cpu", weights=None, run="x",

@@ -170,6 +170,8 @@ def test_output_has_the_agreed_shapes_and_is_finite(variant, grid, dim, num_fram
     assert isinstance(output, HeadOutput)
     assert output.logits.shape in {(3, 1, NUM_CLASSES), (3, num_frames, NUM_CLASSES)}
     assert set(head.loss_weights) <= set(output.losses)
+    assert set(output.maps) <= set(head.map_meanings)
+    assert bool(output.maps) == bool(head.map_meanings)
     assert all(loss.shape == () for loss in output.losses.values())
     for values in (output.logits, *output.maps.values(), *output.losses.values()):
         assert values.isfinite().all()
@@ -340,11 +342,11 @@ def test_an_option_of_a_head_without_its_own_is_refused():
 
 
 BAD_VALUES = [
-    ("layers", "three", "'layers' must be a whole number, at least 1, got 'three'"),
-    ("layers", True, "'layers' must be a whole number, at least 1, got True"),
-    ("layers", 1.5, "'layers' must be a whole number, at least 1, got 1.5"),
-    ("layers", "0", "'layers' must be a whole number, at least 1, got '0'"),
-    ("hidden", 0, "'hidden' must be a whole number, at least 1, got 0"),
+    ("layers", "three", "'layers' must be a whole number, at least 1 and at most 64, got 'three'"),
+    ("layers", True, "'layers' must be a whole number, at least 1 and at most 64, got True"),
+    ("layers", 1.5, "'layers' must be a whole number, at least 1 and at most 64, got 1.5"),
+    ("layers", "0", "'layers' must be a whole number, at least 1 and at most 64, got '0'"),
+    ("hidden", 0, "'hidden' must be a whole number, at least 1 and at most 65536, got 0"),
     ("dropout", "1", "'dropout' must be a finite number, at least 0 and below 1, got '1'"),
     ("dropout", "nan", "'dropout' must be a finite number, at least 0 and below 1, got 'nan'"),
     ("dropout", math.inf, "'dropout' must be a finite number, at least 0 and below 1, got inf"),

@@ -116,7 +116,7 @@ def test_features_of_other_rules_are_of_another_spec(tmp_path, rule):
     other = header(spec=replace(SPEC, **{rule: getattr(SPEC, rule) + 1}))
 
     assert other.spec.digest != SPEC.digest
-    with pytest.raises(SpecMismatchError, match=f"{rule}: store has"):
+    with pytest.raises(SpecMismatchError, match=f"{rule}: "):
         make_store(tmp_path / "s", {"b": 2}, store_header=other, run_id="other")
 
 

@@ -274,7 +274,7 @@ def test_partial_videos_travel_as_what_they_are(cubereel, videos, tmp_path):
     store, folder, back = tmp_path / "s.cubes", tmp_path / "folder", tmp_path / "back.cubes"
     run(cubereel, videos, store, "--partial", "keep")
     assert cubereel("store", "repack", store, "--out", tmp_path / "small", "--compact") == 0
-    assert cubereel("store", "export", store, folder, "--format", "folder") == 0
+    assert cubereel("store", "export", store, "--out", folder, "--format", "folder") == 0
     assert cubereel("store", "import", folder, "--out", back, "--format", "folder") == 0
 
     for path in (tmp_path / "small", back):

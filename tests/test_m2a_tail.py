@@ -252,8 +252,9 @@ def test_a_fitted_tail_is_scored_again_and_classifies_new_videos(
     assert said["probs"]["dark"] == pytest.approx(float(row["p(dark)"]), abs=1e-5)
 
     picture = tmp_path / "x.png"
-    assert cubereel("explain", checkpoint, store, "--video", "dark/0.mp4", "--out", picture) == 2
-    assert "head 'm2a-tail' does not say where it looks" in cubereel.err
+    where = ("--video", "dark/0.mp4", "--out", picture, "--json")
+    assert cubereel("explain", checkpoint, store, *where) == 0
+    assert json.loads(cubereel.out)["maps"] == ["activation", "frame_attention"]
 
 
 def test_other_weights_than_the_store_s_break_its_contract(cubereel, store, tmp_path):

@@ -176,8 +176,8 @@ def test_labels_that_are_written_wrongly_are_named(cubereel, store, tmp_path):
     assert "line 5: label 'run;;sit' has an empty name" in cubereel.out
 
 
-def test_votes_over_several_labels_are_refused_before_anything_is_read(cubereel, tmp_path):
-    arguments = ("train", tmp_path, "--head", "mean-pool", "--multi-label", "--aggregate", "vote")
+def test_votes_over_several_labels_are_refused_before_anything_is_read(cubereel, store, tmp_path):
+    arguments = ("train", store, "--head", "mean-pool", "--multi-label", "--aggregate", "vote")
 
     assert cubereel(*arguments) == 2
     assert "take --aggregate mean" in cubereel.err

@@ -15,7 +15,7 @@ from tests.test_docs import calls_of
 from train import TrainConfig, load_checkpoint
 from train.heads import HeadChoice, head_class
 from train.heads.own import own_name
-from train.protocol.grid import folder_name
+from train.protocol.table import folder_name
 
 PAGE = (Path(__file__).parents[1] / "docs" / "own-head.md").read_text()
 MODULE, LOOP = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -99,11 +99,11 @@ def test_the_loop_of_the_page_learns(place):
     assert last < first / 2
 
 
-def test_a_grid_names_one_too(cubereel, place, tmp_path, monkeypatch):
+def test_a_table_names_one_too(cubereel, place, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(place / "modules")
-    grid = tmp_path / "mine.toml"
-    grid.write_text('[[rows]]\nhead = "my_heads:TwoLayers:hidden=4"\nepochs = 1\n')
-    arguments = ("train", place / "fight.cubes", "--grid", grid, "--out", tmp_path / "run")
+    table = tmp_path / "mine.toml"
+    table.write_text('[[rows]]\nhead = "my_heads:TwoLayers:hidden=4"\nepochs = 1\n')
+    arguments = ("train", place / "fight.cubes", "--table", table, "--out", tmp_path / "run")
 
     assert cubereel(*arguments) == 0
     assert (tmp_path / "run" / "checkpoints" / "my_heads-TwoLayers-hidden-4").is_dir()

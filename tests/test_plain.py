@@ -28,7 +28,7 @@ st.register_type_strategy(float, finite)
 st.register_type_strategy(
     LayerShape,
     st.builds(LayerShape, st.from_regex(r"[a-z0-9_]{1,9}(@avg7)?", fullmatch=True),
-              st.integers(1, 99), st.integers(1, 9999)),
+              st.integers(1, 9), st.integers(1, 9999)),
 )  # fmt: skip
 texts = st.text(st.characters(codec="utf-8"), max_size=9)
 st.register_type_strategy(str, texts)

@@ -197,8 +197,11 @@ def test_a_cache_that_is_none_of_ours_is_not_believed(folder, plan, cubereel, tm
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
 
+    before = (tmp_path / "elsewhere").read_bytes()
     assert plan(folder)["headers"]["files_read"] == 8
-    assert "headers are not remembered" in cubereel.err
+    assert "headers read before cannot be used" in cubereel.err
+    assert (tmp_path / "elsewhere").read_bytes() == before
+    assert not path.is_symlink()
 
 
 def test_what_a_manifest_says_counts_first(tmp_path, plan):
@@ -263,13 +266,14 @@ def test_a_source_without_any_frame_is_a_failure(tmp_path, cubereel):
     assert "no frame would be kept of 1 videos" in cubereel.err
 
 
-def test_without_weights_frames_are_said_and_the_rest_is_not(folder, cubereel):
-    weights = ("--weights", folder / "none.safetensors")
+def test_without_sound_weights_frames_are_said_and_the_rest_is_not(folder, cubereel, tmp_path):
+    (tmp_path / "none.pth").write_text("none")
+    weights = ("--weights", tmp_path / "none.pth")
 
     assert cubereel("plan", folder, *TINY, *weights) == 3
     assert "frames   96 of 96" in cubereel.out
     assert "bytes    not known without the backbone" in cubereel.out
-    assert "none.safetensors do not exist" in cubereel.err
+    assert "none.pth are neither safetensors nor of torch.save" in cubereel.err
     assert "Traceback" not in cubereel.err
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from features_store.errors import UsageError
 from pipelines.training.event_files import write_event_files
-from pipelines.training.pictures import curves_figure, draw_run
+from pipelines.training.pictures import confusion_figure, curves_figure, draw_run
 from pipelines.training.train import train
 from tests.stores import header, make_store
 from train.fitting.config import TrainConfig
@@ -95,9 +95,21 @@ def test_a_fit_that_diverged_is_drawn_as_far_as_it_is_finite():
     np.testing.assert_allclose(means[1], [0.5, 0.6, 0.7])
 
 
+def test_classes_that_no_font_has_and_formulas_are_drawn_as_they_are_written(tmp_path):
+    figure = confusion_figure("h", np.eye(2, dtype=int), ["\U0001f93c歩", "$\\frac$"])
+    figure.savefig(tmp_path / "a.png")
+
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert shown[1] == "$\\frac$"
+    assert figure.axes[0].get_yticklabels()[1].get_parse_math() is False
+
+
 def test_a_folder_without_fits_is_refused(tmp_path, cubereel):
+    assert cubereel("runs", "plot", tmp_path, "--out", tmp_path / "p") == 2
+    assert "not a run folder" in cubereel.err
+    (tmp_path / "run.json").touch()
     assert cubereel("runs", "plot", tmp_path, "--out", tmp_path / "p") == 3
-    assert "holds no fit" in cubereel.err
+    assert "holds no fit that is done yet" in cubereel.err
 
 
 def test_tensorboard_reads_the_curves(run, tmp_path):

@@ -69,6 +69,7 @@ def test_a_root_can_be_said(folder):
 
 
 def test_a_video_outside_the_root_is_refused(folder, tmp_path):
+    (tmp_path / "other.mp4").touch()
     (folder / "list.txt").write_text("../other.mp4\n")
 
     with pytest.raises(ContractError, match="outside the root"):
@@ -99,15 +100,17 @@ def test_a_wrong_manifest_is_refused_by_line(tmp_path, text, message):
 def test_nothing_to_read_is_said(tmp_path):
     with pytest.raises(UsageError, match="no source"):
         read_source(tmp_path / "nowhere")
+    with pytest.raises(ContractError, match="is empty"):
+        read_source(tmp_path)
+    (tmp_path / "notes.doc").write_text("no video")
     with pytest.raises(ContractError, match="names no video"):
         read_source(tmp_path)
 
 
 def test_a_video_given_as_source_is_told_apart_from_a_list(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"\x00\x00\x00 ftypisom\xff\xfe")
-
-    with pytest.raises(ContractError, match="neither a folder nor a readable text list"):
-        read_source(tmp_path / "a.mp4")
+    for name in ("a.mp4", "film"):
+        (tmp_path / name).write_bytes(b"\x00\x00\x00 ftypisom\xff\xfe")
+        assert [row.path for row in read_source(tmp_path / name).rows] == [name]
 
 
 def test_a_manifest_survives_writing(tmp_path):

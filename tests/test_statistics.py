@@ -11,7 +11,7 @@ import pytest
 from scipy.linalg import subspace_angles
 from threadpoolctl import threadpool_limits
 
-from features_store.errors import ContractError, DamageError, StoreError, UsageError
+from features_store.errors import ContractError, DamageError, UsageError
 from features_store.format.layout import LayerShape
 from features_store.manifest import ManifestRow, write_manifest
 from features_store.session import StoreSession
@@ -243,7 +243,7 @@ def test_a_file_that_is_none_is_named(plain_path, tmp_path):
     [
         (("--layer", "topp"), 2, "no layer 'topp' in"),
         (("--view", "flip"), 2, "no view 'flip' in"),
-        (("--split", "val"), 3, "has no split 'val'"),
+        (("--split", "val"), 2, "has no split 'val'"),
         (
             ("--pca", DIM + 1),
             2,
@@ -278,5 +278,5 @@ def test_more_components_than_frames_are_refused(tmp_path):
 def test_a_store_without_frames_and_a_video_that_is_not_there_are_named(empty_store):
     with pytest.raises(ContractError, match="holds no frames"):
         store_statistics(empty_store)
-    with Store(empty_store) as store, pytest.raises(StoreError, match="no video 'x'"):
+    with Store(empty_store) as store, pytest.raises(UsageError, match="no video 'x'"):
         store_array(store, video_ids=["x"])

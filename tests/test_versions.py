@@ -21,7 +21,7 @@ VERBS = {
     "subset": ["store", "subset", "STORE", "--out", "OUT", "--label", "a"],
     "repack": ["store", "repack", "STORE", "--out", "OUT"],
     "diff": ["store", "diff", "GOOD", "STORE"],
-    "export": ["store", "export", "STORE", "OUT", "--format", "npz"],
+    "export": ["store", "export", "STORE", "--out", "OUT", "--format", "npz"],
     "validate": ["manifest", "validate", "STORE"],
     "folds": ["manifest", "folds", "STORE", "--folds", "2"],
     "leaks": ["manifest", "leaks", "STORE"],

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from train.heads.registry import head_class as head_class
     from train.heads.registry import head_options as head_options
     from train.heads.registry import register_head as register_head
-    from train.protocol.grid import load_grid as load_grid
     from train.protocol.labelled import load_labelled as load_labelled
     from train.protocol.labelled import make_splits as make_splits
+    from train.protocol.table import load_table as load_table
     from train.scores.metrics import Metrics as Metrics
     from train.scores.metrics import score as score
 
@@ -56,7 +56,7 @@ _MODULES = {
     "heads.names": ("list_heads",),
     "heads.options": ("check_option",),
     "heads.registry": ("build_head", "head_class", "head_options", "register_head"),
-    "protocol.grid": ("load_grid",),
+    "protocol.table": ("load_table",),
     "protocol.labelled": ("load_labelled", "make_splits"),
     "scores.metrics": ("Metrics", "score"),
 }

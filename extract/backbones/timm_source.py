@@ -10,9 +10,11 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub.constants import ENDPOINT
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from extract.backbones.hub import hub_or_cache
 from extract.backbones.registry import (
     InputConfig,
     LoadedNetwork,
@@ -70,19 +72,25 @@ def load_timm(name: str, weights: Path | None, trained: bool) -> LoadedNetwork:
 
 
 def _create(name: str, *, pretrained: bool) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        if not pretrained:
+            return timm.create_model(name)
+        with hub_or_cache() as is_offline:
+            return _download(name, is_offline=is_offline)
+
+
+def _download(name: str, *, is_offline: bool) -> Any:
     try:
-        with torch.random.fork_rng(devices=[]):
-            return timm.create_model(name, pretrained=pretrained)
+        return timm.create_model(name, pretrained=True)
     except RuntimeError as err:
         if "No pretrained weights" in str(err) or "Invalid pretrained tag" in str(err):
             raise UsageError(f"timm:{name}: {err}; give `weights` FILE") from err
         raise
     except Exception as err:
         # The hub's client raises errors of many libraries; all of them mean the same here.
-        if not pretrained:
-            raise
+        why = f"no connection to {ENDPOINT}" if is_offline else type(err).__name__
         raise MachineError(
-            f"cannot download the weights of timm:{name}: {type(err).__name__}; "
+            f"cannot download the weights of timm:{name}: {why}, and they are not in its cache; "
             "fetch them on a machine with internet access and give `weights` FILE"
         ) from err
 

@@ -1,49 +1,97 @@
 """Weights from files: read without running anything in them, checked, and hashed by content."""
 
 import hashlib
-import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from extract.backbones.pickled import NotTakenError, refuse_endless
 from features_store.errors import ContractError
+from features_store.paths import WEIGHTS
+
+NUM_SNIFFED = 16
+_PICKLE, _ZIP = b"\x80", b"PK"  # with which what torch.save writes begins, before and since 1.6
+_MORE_THAN_TENSORS = "Python objects beside tensors, which are not loaded since they may run code"
+_EXPECTED = "a file of safetensors is expected, or what torch.save made of network.state_dict()"
+
+MAX_LEGACY_BYTES = 2**30
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file or a state dict of `torch.save` (tensors only, no code).
 
     Raises:
-        ContractError: the file is missing, unreadable or holds anything but tensors.
+        UsageError: there is no file.
+        ContractError: it is unreadable or holds anything but tensors.
     """
-    if not path.is_file():
-        raise ContractError(f"weights {path} do not exist; give `weights` an existing file")
+    WEIGHTS.require(path)
     try:
+        # Mapped, so that tensors take memory only once their shapes were found to be right.
         if path.suffix == ".safetensors":
-            loaded: dict[str, Tensor] = load_file(path)
-            return loaded
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        SafetensorError,
-        pickle.UnpicklingError,
-    ) as err:
-        first_line = str(err).strip().splitlines()[0]
-        raise ContractError(
-            f"weights {path} cannot be read as safetensors or as a plain state dict: {first_line}"
-        ) from err
+            state = load_file(path)
+        else:
+            is_mapped = _is_archive(path)
+            refuse_endless(path, is_archive=is_mapped)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped)
+    except Exception as err:  # what is no pickle of tensors raises errors of many kinds
+        raise ContractError(f"weights {path} {_what_is_wrong(path, err)}; {_EXPECTED}") from err
     for wrapper in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ContractError(f"weights {path} hold something else than a state dict of tensors")
+    if not isinstance(state, Mapping) or not all(map(_is_plain, state, state.values())):
+        raise ContractError(
+            f"weights {path} hold something else than a state dict of tensors, names to dense real "
+            f"numbers that are in the file; {_EXPECTED}"
+        )
     return dict(state)
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file is a zip archive, as `torch.save` writes them; raise `ValueError` if not so.
+
+    Its members are not compressed, so that it takes no more memory than it has bytes.
+    """
+    if not zipfile.is_zipfile(path):
+        if (num_bytes := path.stat().st_size) > MAX_LEGACY_BYTES:
+            raise NotTakenError(f"are of the format of before torch 1.6 with {num_bytes} bytes")
+        return False
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise NotTakenError(f"are compressed in {info.filename!r}, as torch.save does not")
+    return True
+
+
+def _is_plain(name: object, value: object) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and type(value) in (Tensor, nn.Parameter)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_complex())
+    )
+
+
+def _what_is_wrong(path: Path, error: Exception) -> str:
+    """Say why a file cannot be read; not in torch's words, which advise to run what is in it."""
+    if isinstance(error, NotTakenError):
+        return str(error)
+    with path.open("rb") as file:
+        head = file.read(NUM_SNIFFED)
+    if path.suffix == ".safetensors":
+        return "are no safetensors, though the file is called so: it is another file, or cut off"
+    if not head:
+        return "are an empty file"
+    if zipfile.is_zipfile(path) or head[:1] == _PICKLE:
+        return f"hold {_MORE_THAN_TENSORS}, or the file is damaged"
+    if head[:2] == _ZIP:
+        return "are cut off: the file is not whole"
+    return f"are neither safetensors nor of torch.save: the file begins with {head!r}"
 
 
 def load_into(

@@ -23,6 +23,7 @@ import torch
 from extract.compute.computer import CubeComputer
 from extract.compute.lanes import ComputeLanes
 from extract.compute.machine import describe_machine
+from extract.compute.own_folder import require_own_folder
 from features_store.errors import MachineError
 from features_store.spec import canonical_json
 
@@ -111,16 +112,6 @@ def load_compiled(computer: CubeComputer, folder: Path) -> CubeComputer:
     except Exception as err:  # a compiler raises errors of many kinds
         raise MachineError(f"torch's compiler failed: {first_line(err)}") from err
     return compiled
-
-
-def require_own_folder(folder: Path) -> None:
-    """Raise `MachineError` for a folder of machine code that others may have put there."""
-    status = folder.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise MachineError(
-            f"{folder} is for machine code, and others than you may write it; remove it, or set "
-            "XDG_CACHE_HOME to a folder of your own"
-        )
 
 
 def compile_now(computer: CubeComputer) -> None:

@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from extract.video.picture_folders import PICTURE_SUFFIXES, video_of_pictures
 from features_store.errors import DecodeError
 
 MAX_FRAME_SIDE = 16384  # a larger side is a decompression bomb, not a video
@@ -46,7 +47,10 @@ def open_file(path: str | Path) -> Iterator[int]:
         message = f"cannot open {str(path)!r}: {err.strerror}"
         raise DecodeError(message, reason="unreadable") from err
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise DecodeError(_folder_error(path), reason="not a video")
+        if not stat.S_ISREG(mode):
             message = f"cannot open {str(path)!r}: it is not a regular file"
             raise DecodeError(message, reason="unreadable")
         yield descriptor
@@ -62,10 +66,28 @@ def open_untrusted(path: str | Path, descriptor: int) -> InputContainer:
         raise _opening_error(path, descriptor, err) from err
     if container.format.name.endswith("_pipe"):  # jpeg_pipe, png_pipe, …, whatever the suffix
         container.close()
-        kind = container.format.name
-        message = f"{str(path)!r} is not a video: it is a still picture ({kind})"
-        raise DecodeError(message, reason="not a video")
+        what = f"it is a still picture ({container.format.name})"
+        if _is_animated_webp(descriptor):
+            what = "it is an animated WebP, which FFmpeg does not decode; convert it to MP4 or GIF"
+        raise DecodeError(f"{str(path)!r} is not a video: {what}", reason="not a video")
     return container
+
+
+def _folder_error(path: str | Path) -> str:
+    """Say of a folder that it is none, and of one of pictures what would be a video."""
+    with suppress(OSError):
+        names = [p.name for p in Path(path).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES]
+        if names:
+            advice = video_of_pictures(str(path), names)
+            return f"{str(path)!r} is a folder of {len(names)} pictures, not a video: {advice}"
+    return f"{str(path)!r} is a folder, not a video"
+
+
+def _is_animated_webp(descriptor: int) -> bool:
+    """Whether a file is a WebP whose header says that it moves."""
+    head = os.pread(descriptor, 21, 0)
+    is_extended = (head[:4], head[8:16]) == (b"RIFF", b"WEBPVP8X")
+    return is_extended and len(head) == 21 and bool(head[20] & 0x02)
 
 
 def open_descriptor(descriptor: int, hwaccel: HWAccel | None = None) -> InputContainer:

@@ -31,6 +31,7 @@ from features_store.format.records import VideoRecord
 from features_store.format.safety import read_json
 from features_store.labels import NONE_OF_THEM, check_class_name, join_label, split_label
 from features_store.manifest import ManifestRow
+from features_store.paths import ANNOTATIONS
 
 FILE_NAME = "annotations.json"
 COLUMN = "annotations"
@@ -87,9 +88,11 @@ def read_annotations(
 
     Without `options.annotations` it is the folder's `annotations.json`, if there is one.
     """
-    path = options.annotations.resolve() if options.annotations else folder / FILE_NAME
-    if options.annotations is None and not os.path.lexists(path):
+    if options.annotations is None and not os.path.lexists(folder / FILE_NAME):
         return {}, []
+    path = folder / FILE_NAME
+    if options.annotations is not None:
+        path = ANNOTATIONS.require(options.annotations).resolve()
     try:
         document = read_json(path)
     except (OSError, ValueError) as err:
@@ -120,12 +123,12 @@ def _parse(entry: Any, options: ImportOptions, where: str) -> Annotation:
         raise ContractError(f"{where}: annotations must be a list of objects with a 'label'")
     if not isinstance(entry.get("subset", ""), str):
         raise ContractError(f"{where}: subset must be a text, got {entry['subset']!r}")
-    behind = _number(entry, "feat_num_frames", where)
+    behind = _whole(entry, "feat_num_frames", where)
     said = Annotation(
         options.fps or _number(entry, "fps", where),
         options.feat_stride or _number(entry, "feat_stride", where),
-        options.feat_num_frames or (None if behind is None else int(behind)),
-        int(_number(entry, "frame", where) or 0),
+        options.feat_num_frames or behind,
+        _whole(entry, "frame", where) or 0,
         _number(entry, "duration", where) or math.nan,
         split_of(entry.get("subset", "")),
         _label(segments, where) or (NONE_OF_THEM if entry.get(HAS_NO_CLASS) is True else ""),
@@ -143,6 +146,13 @@ def _number(entry: Mapping[str, Any], name: str, where: str) -> float | None:
     if type(value) not in (int, float) or not 0 < value < 2**53:
         raise ContractError(f"{where}: {name} must be a positive number, got {value!r}")
     return float(value)
+
+
+def _whole(entry: Mapping[str, Any], name: str, where: str) -> int | None:
+    value = _number(entry, name, where)
+    if value is not None and not value.is_integer():
+        raise ContractError(f"{where}: {name} must be a whole number, got {value}")
+    return None if value is None else int(value)
 
 
 def _label(segments: Segments, where: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import errno
 import math
+import os
 import re
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from features_store.errors import DamageError, StoreError, UnsafeStoreError
+from features_store.format.inputs import open_regular
 
 _NO_DATE = (1980, 1, 1, 0, 0, 0)  # so that the same features are the same file
 
@@ -38,22 +40,8 @@ class Blocks:
         return cls(array.shape, array.dtype, [array])
 
 
-def write_npy(path: Path, array: Blocks) -> None:
+def write_npy(file: IO[bytes], array: Blocks) -> None:
     """Write a .npy file, the bytes that numpy would write."""
-    with path.open("wb") as file:
-        _write(file, array)
-
-
-def write_npz(path: Path, arrays: Mapping[str, Blocks]) -> None:
-    """Write a .npz file, uncompressed, so that others can map it."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            info = zipfile.ZipInfo(f"{name}.npy", _NO_DATE)
-            with archive.open(info, "w", force_zip64=True) as member:
-                _write(member, array)
-
-
-def _write(file: IO[bytes], array: Blocks) -> None:
     descr = np.lib.format.dtype_to_descr(array.dtype)
     header = {"descr": descr, "fortran_order": False, "shape": array.shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -61,10 +49,20 @@ def _write(file: IO[bytes], array: Blocks) -> None:
         file.write(np.ascontiguousarray(block, array.dtype).tobytes())
 
 
+def write_npz(file: IO[bytes], arrays: Mapping[str, Blocks]) -> None:
+    """Write a .npz file, uncompressed, so that others can map it."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            info = zipfile.ZipInfo(f"{name}.npy", _NO_DATE)
+            with archive.open(info, "w", force_zip64=True) as member:
+                write_npy(member, array)
+
+
+MAX_FILE_BYTES = 2**44
 MAX_HEADER_BYTES = 2**14
 MAX_COMPRESSION = 1000  # deflate makes more only of nothing but zeros
 MAX_AXES = 32  # numpy's own limit was that
-MAX_TABLE_BYTES = 2**26  # of an array that is loaded whole: labels, names
+MAX_TABLE_BYTES = 2**25  # of an array that is loaded whole: labels, names
 _MAGIC = b"\x93NUMPY"
 _PLAIN = re.compile(r"[<>=|]?(f[248]|[iu][1248]|[SU][0-9]{1,6})")
 
@@ -135,9 +133,12 @@ class NpyArray:
     def __init__(self, path: Path) -> None:
         self.where = str(path)
         self._path = path
-        with path.open("rb") as file:
-            head = file.read(MAX_HEADER_BYTES)
-        self.header = parse_header(head, path.stat().st_size, self.where)
+        try:
+            with open_regular(path, most_bytes=MAX_FILE_BYTES) as file:
+                head, num_bytes = file.read(MAX_HEADER_BYTES), file.seek(0, os.SEEK_END)
+        except ValueError as err:
+            raise UnsafeStoreError(f"{path} cannot be read: {err}") from err
+        self.header = parse_header(head, num_bytes, self.where)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Return rows `start` to `stop` of the first axis."""
@@ -159,13 +160,19 @@ class NpzFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with _reading(str(path)):
-            self._archive = zipfile.ZipFile(path)
+            self._file = open_regular(path, most_bytes=MAX_FILE_BYTES)
+            try:
+                self._archive = zipfile.ZipFile(self._file)
+            except BaseException:
+                self._file.close()
+                raise
 
     def __enter__(self) -> NpzFile:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._archive.close()
+        self._file.close()
 
     @property
     def names(self) -> list[str]:
@@ -205,15 +212,19 @@ class NpzArray:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Return rows `start` to `stop` of the first axis."""
-        header = self.header
-        row_shape = header.shape[1:]
-        row_bytes = math.prod(row_shape) * header.dtype.itemsize
+        row_shape = self.header.shape[1:]
+        size = math.prod(row_shape)
+        return self.values(start * size, stop * size).reshape(-1, *row_shape)
+
+    def values(self, start: int, stop: int) -> np.ndarray:
+        """Return numbers in the order in which they are stored."""
+        size = self.header.dtype.itemsize
         with _reading(self.where):
-            self._member.seek(header.num_bytes + start * row_bytes)
-            content = self._member.read((stop - start) * row_bytes)
-        if len(content) != (stop - start) * row_bytes:
+            self._member.seek(self.header.num_bytes + start * size)
+            content = self._member.read((stop - start) * size)
+        if len(content) != (stop - start) * size:
             raise DamageError(f"{self.where} ends before its last row; save it again")
-        return np.frombuffer(content, header.dtype).reshape(-1, *row_shape)
+        return np.frombuffer(content, self.header.dtype)
 
     def table(self) -> np.ndarray:
         """Return a whole array of one axis; raise `UnsafeStoreError` for a very large one."""

@@ -11,11 +11,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from features_store.errors import ContractError, StoreError, UsageError
-from features_store.format.disk import check_folder, fsync_path, write_atomically
+from features_store.format.outputs import write_atomically, write_unless_same
 from features_store.format.safety import read_json
+from features_store.paths import NEW_FOLDER
 
 FILE_NAME = "export.json"
 MAX_NAME_BYTES = 200  # file systems allow 255; the name while it is written is longer
@@ -29,7 +30,7 @@ class ExportFolder:
             is refused.
 
     Attributes:
-        num_written: files written now, those of an earlier, unfinished run not counted.
+        num_written: files written now; those that were there, of the same content, not counted.
     """
 
     def __init__(self, path: Path, document: Mapping[str, Any]) -> None:
@@ -58,35 +59,18 @@ class ExportFolder:
             self._mark(finished=True)
         os.close(self._lock)
 
-    def write_source(self, name: str, write: Callable[[Path], None]) -> None:
+    def write_source(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
         """Write a file that can be imported by itself; `export.json` names it."""
         self._sources.append(name)
         self.write(name, write)
 
-    def write(self, name: str, write: Callable[[Path], None]) -> None:
-        """Call `write` with a temporary path and give the file its name, unless it is there."""
-        target = self.path / name
-        if target.exists():
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.new")
-        try:
-            write(temporary)
-            fsync_path(temporary)
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        # The folder is not fsynced: a name that a power cut takes away is written again.
-        self.num_written += 1
+    def write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
+        """Call `write` with a new file, which gets its name unless one of its content is there."""
+        self.num_written += write_unless_same(self.path / name, write, below=self.path)
 
-    def write_text(self, name: str, text: str) -> None:
+    def write_small(self, name: str, content: bytes) -> None:
         """Write a small file."""
-
-        def write(path: Path) -> None:
-            path.write_bytes(text.encode())
-
-        self.write(name, write)
+        self.write(name, lambda file: file.write(content))
 
     def _mark(self, *, finished: bool) -> None:
         document = self._document | {"sources": self._sources, "finished": finished}
@@ -95,7 +79,7 @@ class ExportFolder:
 
 
 def _require_free(path: Path, document: Mapping[str, Any]) -> None:
-    check_folder(path)
+    NEW_FOLDER.require(path)
     if not path.exists():
         return
     if (path / FILE_NAME).exists():
@@ -103,15 +87,15 @@ def _require_free(path: Path, document: Mapping[str, Any]) -> None:
         differing = [name for name in document if stored.get(name) != document[name]]
         if differing:
             name = differing[0]
-            raise StoreError(
+            raise UsageError(
                 f"{path} holds another export: its {name} is {stored.get(name)!r}, now it is "
                 f"{document[name]!r}; remove it or give another folder"
             )
         return
     others = [p.name for p in path.iterdir() if not p.name.startswith(f".{FILE_NAME}.")]
     if others:
-        raise StoreError(
-            f"{path} exists and is no export (it holds {min(others)!r}); give a new folder"
+        raise UsageError(
+            f"{path} holds other things than an export ({min(others)!r}); give a new folder"
         )
 
 

@@ -43,8 +43,9 @@ def export_store(
         pool: how cubes become one vector, where the format has no cells.
 
     Raises:
-        UsageError: format, layer or way of pooling do not exist or do not fit.
-        StoreError: the store is damaged, or the folder holds something else.
+        UsageError: format, layer, video or way of pooling do not exist or do not fit, or the
+            folder holds something else.
+        StoreError: the store is damaged.
     """
     layout = find_format(kind)
     with Store(store_path) as store:

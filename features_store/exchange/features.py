@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ from features_store.exchange.labels import unknown_splits
 from features_store.exchange.timing import UNKNOWN, Timing, row_times
 from features_store.format.layout import LayerShape, cube_path, row_blocks
 from features_store.format.records import check_id
+from features_store.format.safety import MAX_CHUNK_BYTES
 from features_store.manifest import ManifestRow
 from features_store.metadata import StoreHeader
 
 LAYER = "features"  # the layer's name where a format has none
 ARRAY = cube_path("center", LAYER)
+_TIMES_BYTES = 16  # of a row, beside its cube
 # Start and stop to those rows of a video: cubes (n, K, K, D), or vectors (n, D) for one cell.
 ReadRows = Callable[[int, int], np.ndarray]
 
@@ -89,17 +92,24 @@ class ForeignVideo:
 
     def blocks(self) -> Iterator[dict[str, np.ndarray]]:
         """Yield the rows that a store keeps."""
-        times = (
-            row_times(self.timing, self.shape[0]) if self.read_times is None else self.read_times()
-        )
-        row_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        read = None if self.read_times is None else self.read_times()
         with self.open_rows() as read_rows:
-            for start, stop in row_blocks(0, self.shape[0], row_bytes):
+            for start, stop in row_blocks(0, self.shape[0], self.row_bytes + _TIMES_BYTES):
+                pts_seconds, frame_index = (
+                    row_times(self.timing, start, stop)
+                    if read is None
+                    else (times[start:stop] for times in read)
+                )
                 yield {
                     ARRAY: read_rows(start, stop).reshape(-1, *self.shape[1:]),
-                    "pts_seconds": times[0][start:stop],
-                    "frame_index": times[1][start:stop],
+                    "pts_seconds": pts_seconds,
+                    "frame_index": frame_index,
                 }
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row's cube."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def imported(self) -> ImportedVideo:
         """Return the video with a record in which what nobody knows is 0, nan or `UNKNOWN`."""
@@ -145,6 +155,7 @@ def foreign_features(
                 f"{first.shape[1:]} of {first.dtype}; one store holds one kind of features, "
                 "import the others into another"
             )
+    check_row_bytes(first.row_bytes, first.where)
     _check_ids(videos)
     return Features(
         videos=[video.imported() for video in videos],
@@ -154,6 +165,15 @@ def foreign_features(
         timings=frozenset(video.timing for video in videos),
         warnings=[*(warnings or []), *unknown_splits(video.row.split for video in videos)],
     )
+
+
+def check_row_bytes(num_bytes: int, where: str) -> None:
+    """Raise `StoreError` for rows that are too large for a store to be read again."""
+    if num_bytes > MAX_CHUNK_BYTES:
+        raise StoreError(
+            f"{where} has rows of {num_bytes} bytes; a store's may have {MAX_CHUNK_BYTES}, "
+            "pool or cut them first"
+        )
 
 
 def _check_ids(videos: Sequence[ForeignVideo]) -> None:

@@ -55,7 +55,7 @@ def identify(features: Features, *, name: str, dtype: str | None) -> tuple[Store
     dtype = dtype or features.dtype.name
     if dtype not in DTYPES:
         raise UsageError(
-            f"cubes of {dtype} cannot be imported as they are; give `dtype` float16 or float32"
+            f"cubes of {dtype!r} cannot be imported as they are; give `dtype` float16 or float32"
         )
     videos = []
     for video in features.videos:
@@ -96,8 +96,8 @@ def _digest(video: ImportedVideo, source: np.dtype, target: np.dtype) -> str:
 def _require_finite(cubes: np.ndarray, dtype: np.dtype, video_id: str) -> None:
     if not np.isfinite(cubes).all():
         raise ContractError(
-            f"video {video_id!r} has values that are nan or infinite; "
-            "remove the video or mend its features, a store holds finite numbers"
+            f"video {video_id!r} has values that are nan or infinite, and a store holds finite "
+            "numbers; give it such, or leave the video out"
         )
     largest = float(np.abs(cubes).max())
     if largest > np.finfo(dtype).max:

@@ -15,8 +15,14 @@ from features_store.exchange.formats.registry import find_format
 from features_store.exchange.imported_spec import identify
 from features_store.exchange.options import OF_FORMATS, ImportOptions
 from features_store.format.layout import split_units
-from features_store.manifest import extend_store_manifest
+from features_store.manifest import (
+    MAX_BYTES,
+    MAX_LINES,
+    extend_store_manifest,
+    manifest_bytes,
+)
 from features_store.metadata import StoreHeader, is_store, read_header
+from features_store.paths import FEATURES
 from features_store.plain import PlainError, from_plain, to_plain
 from features_store.runs import new_run_id, write_run
 from features_store.session import StoreSession
@@ -70,8 +76,7 @@ def import_features(
     """
     layout = find_format(kind)
     source, out = Path(source), Path(out)
-    if not source.exists():
-        raise UsageError(f"no source {str(source)!r}; give the folder or file to import")
+    FEATURES.require(source)
     said = _read_said(source, kind)
     options = _complete(options, said, kind)
     with layout.open_features(source, options) as features:
@@ -96,6 +101,11 @@ def import_features(
 def _check_texts(features: Features, header: StoreHeader, source: Path) -> None:
     """Raise `ContractError` for texts that cannot be written, or not be read again."""
     rows: list[Any] = [asdict(row) for row in features.manifest]
+    if len(rows) >= MAX_LINES:
+        raise ContractError(
+            f"{source} is of {len(rows)} videos, and a manifest has at most {MAX_LINES} lines; "
+            "divide it over several stores"
+        )
     for where in [*rows, asdict(header)]:
         for name, value in flatten(where).items():
             try:
@@ -106,6 +116,11 @@ def _check_texts(features: Features, header: StoreHeader, source: Path) -> None:
                 raise ContractError(
                     f"{source}: the {name} of {where['video_id']!r} is too long for a manifest"
                 )
+    if (num_bytes := len(manifest_bytes(features.manifest))) > MAX_BYTES:
+        raise ContractError(
+            f"{source}: what is said of its videos has {num_bytes} bytes, and a manifest at most "
+            f"{MAX_BYTES}; divide it over several stores"
+        )
 
 
 def _complete_terms(given: dict[str, str | None], said: Sequence[Terms]) -> dict[str, str | None]:
@@ -178,11 +193,16 @@ def _write(features: Features, header: StoreHeader, out: Path) -> ImportReport:
         if differing := extend_store_manifest(out, features.manifest):
             report.warnings.append(
                 f"the source says otherwise of {len(differing)} videos than {out}/manifest.csv, "
-                f"which was kept; first: {differing[0]!r}"
+                f"which was kept; first: {differing[0]!r}; 'cubereel manifest apply' takes over "
+                "what a manifest says"
             )
         report.num_done_before = len(features.videos) - len(missing)
-        row_bytes = sum(array.row_bytes for array in header.arrays)
-        for unit in split_units([video.num_rows for video in missing], row_bytes=row_bytes):
+        units = split_units(
+            [video.num_rows for video in missing],
+            row_bytes=sum(array.row_bytes for array in header.arrays),
+            most_videos=header.max_unit_videos,
+        )
+        for unit in units:
             _write_unit([missing[i] for i in unit], writer, report)
         if missing:
             write_run(out, run_id, {"verb": "import", **to_plain(report)})

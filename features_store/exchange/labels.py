@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features_store.errors import ContractError, UsageError
-from features_store.format.safety import MAX_JSON_BYTES, check_own
+from features_store.format.inputs import MAX_JSON_BYTES, read_text
+from features_store.format.safety import check_own
 from features_store.labels import SEPARATOR, check_class_name, classes_of, join_label
 from features_store.manifest import SPLITS, ManifestRow
 
 UNLABELLED = -1
 MAX_LINES_BYTES = 2**28
+MAX_VIDEOS = 2**18  # of one file: each takes about 2 kB of memory
+MAX_CLASSES = 2**16
+MAX_LABEL_BYTES = 2**26  # of all videos with several labels, written out
 NUM_CLASSES = "num_classes"  # column of the manifest: of a set with several labels a video
 
 
@@ -23,13 +27,19 @@ def read_lines(path: Path) -> list[str]:
     if not path.is_file():
         raise ContractError(f"{path} is missing or no file; it must have one line a video")
     try:
-        num_bytes = path.stat().st_size
-        if num_bytes > MAX_JSON_BYTES:
-            raise ContractError(f"{path} has {num_bytes} bytes, more than {MAX_JSON_BYTES}")
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as err:
-        raise ContractError(f"{path} is not UTF-8 text: {err}") from err
+        text = read_text(path, most_bytes=MAX_JSON_BYTES)
+    except ValueError as err:
+        raise ContractError(f"{path} is not UTF-8 text, or too much of it: {err}") from err
+    check_num_videos(text.count("\n"), str(path))
     return [line.strip() for line in text.rstrip("\r\n").split("\n")]
+
+
+def check_num_videos(number: int, where: str) -> None:
+    """Raise `ContractError` for more videos than a file of many can have."""
+    if number > MAX_VIDEOS:
+        raise ContractError(
+            f"{where} is of {number} videos; a file may be of {MAX_VIDEOS}, divide it into several"
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,9 @@ def parse_labels(path: Path, classes_path: Path) -> list[tuple[str, Mapping[str,
     lines = read_lines(path)
     is_multi = any("," in line for line in lines)
     width = lines[0].count(",") + 1
+    if width > MAX_CLASSES:
+        raise ContractError(f"{path} is of {width} classes, more than {MAX_CLASSES}")
+    of_all, num_bytes = {NUM_CLASSES: str(width)}, 0
     labels: list[tuple[str, Mapping[str, str]]] = []
     for number, line in enumerate(lines, 1):
         where = f"{path}, line {number}"
@@ -98,7 +111,10 @@ def parse_labels(path: Path, classes_path: Path) -> list[tuple[str, Mapping[str,
             for i, flag in enumerate(flags)
             if flag == "1"
         ]
-        labels.append((join_label(names) if is_known else "", {NUM_CLASSES: str(width)}))
+        num_bytes += sum(map(len, names))
+        if num_bytes > MAX_LABEL_BYTES:
+            raise ContractError(f"{where}: the labels come to more than {MAX_LABEL_BYTES} bytes")
+        labels.append((join_label(names) if is_known else "", of_all))
     return labels
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from features_store.paths import ANNOTATIONS
+
 # Of these a format takes those that it names in its `options`.
 OF_FORMATS = ("fps", "feat_stride", "feat_num_frames", "grid_size", "annotations")
 
@@ -24,7 +26,9 @@ class ImportOptions:
     feat_stride: Annotated[float | None, "Frames from one row of features to the next."] = None
     feat_num_frames: Annotated[int | None, "Frames behind a row of features [1]."] = None
     grid_size: Annotated[int | None, "sharma: K of the K×K cells of a row [7]."] = None
-    annotations: Annotated[Path | None, "npy, npz: JSON with fps, stride, labels of videos."] = None
+    annotations: Annotated[
+        Path | None, "npy, npz: JSON with fps, stride, labels of videos.", ANNOTATIONS
+    ] = None
     licence: Annotated[str, "Licence of the videos, kept in the store."] = ""
     origin: Annotated[str, "Where videos and features are from."] = ""
     citation: Annotated[str, "What users of the store are to cite."] = ""

@@ -46,9 +46,9 @@ class Timing:
             if not 2**-53 < value < 2**53:
                 raise UsageError(f"{name} must be positive and no more than 2**53, got {value}")
 
-    def frame_positions(self, num_rows: int) -> np.ndarray:
-        """Return where rows lie (num_rows,), in frames."""
-        return np.arange(num_rows) * self.feat_stride + (self.feat_num_frames - 1) / 2
+    def frame_positions(self, start: int, stop: int) -> np.ndarray:
+        """Return where rows lie (stop - start,), in frames."""
+        return np.arange(start, stop) * self.feat_stride + (self.feat_num_frames - 1) / 2
 
 
 def timing_from(
@@ -65,17 +65,17 @@ def timing_from(
     return Timing(fps, feat_stride, 1 if feat_num_frames is None else feat_num_frames)
 
 
-def row_times(timing: Timing | None, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+def row_times(timing: Timing | None, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
     """Return pts_seconds and frame_index of rows; where nothing is known, both count rows.
 
-    >>> row_times(Timing(30, 4, 16), 3)[0].round(3).tolist()
+    >>> row_times(Timing(30, 4, 16), 0, 3)[0].round(3).tolist()
     [0.25, 0.383, 0.517]
     """
     if timing is None:
-        return np.arange(num_rows, dtype=np.float64), np.arange(num_rows)
-    positions = timing.frame_positions(num_rows)
+        return np.arange(start, stop, dtype=np.float64), np.arange(start, stop)
+    positions = timing.frame_positions(start, stop)
     if not max(positions[-1], positions[-1] / timing.fps) < 2**53:
-        raise UsageError(f"the last of {num_rows} rows would be at no time that can be: {timing}")
+        raise UsageError(f"row {stop - 1} would be at no time that can be: {timing}")
     return positions / timing.fps, np.floor(positions).astype(np.int64)
 
 

@@ -1,25 +1,17 @@
-"""Files that are on the disk when we say so: fsync, reserved space, whole-or-nothing writes."""
+"""Files that are on the disk when we say so: fsync, reserved space, checksums."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import secrets
 import shutil
-import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
-import xxhash
-
-from features_store.errors import MachineError, UsageError
-
-LEFTOVER_SECONDS = 3600.0
-HASH_BYTES = 2**20
+from features_store.errors import MachineError
+from features_store.format.regular_file import RegularFile
 
 
 def fsync_path(path: Path) -> None:
@@ -109,8 +101,9 @@ class Reservation:
 def require_space(folder: Path, num_bytes: int) -> None:
     """Raise `MachineError` unless a file of this size fits into a folder."""
     probe = folder / f".space.{secrets.token_hex(4)}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
-        with open_new(probe) as file:
+        with os.fdopen(os.open(probe, flags, 0o666), "wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(num_bytes, 1))
     except OSError as err:
         if err.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -131,19 +124,6 @@ def no_space(path: Path, num_bytes: int) -> MachineError:
     )
 
 
-def check_folder(path: Path) -> None:
-    """Raise `UsageError` unless a path is a folder or can become one."""
-    there = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
-    if os.path.lexists(there) and not there.is_dir():
-        raise UsageError(f"{there} is not a folder; give a new folder")
-
-
-def open_new(path: Path) -> IO[bytes]:
-    """Open a file for writing that is not there yet; a link that waits under its name is none."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    return os.fdopen(os.open(path, flags, 0o666), "wb")
-
-
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
@@ -151,12 +131,9 @@ def file_sha256(path: Path) -> str:
 
 
 def file_checksum(path: Path) -> str:
-    """Return xxh3-128 of a file, in hex: it finds any damage at the speed of reading."""
-    hasher = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(HASH_BYTES):
-            hasher.update(block)
-    return hasher.hexdigest()
+    """Return xxh3-128 of a regular file, in hex; no link is followed."""
+    with RegularFile(path) as file:
+        return file.checksum()
 
 
 def fsync_and_check(path: Path) -> str:
@@ -166,46 +143,3 @@ def fsync_and_check(path: Path) -> str:
         checksum = file_checksum(path)
         on_disk.result()
     return checksum
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left of their whole-or-nothing writes, once it is an hour old."""
-    for path in folder.glob(".*.new"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.lstat().st_mtime > LEFTOVER_SECONDS:
-                path.unlink()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that it is either the old one or the new one, whole."""
-    with _written_aside(path, content) as temporary:
-        temporary.replace(path)
-    fsync_path(path.parent)
-
-
-def link_new(path: Path, content: bytes) -> bool:
-    """Write a small file whole, unless there is one of that name; return whether it was written.
-
-    Of all who try only one succeeds, on network disks too.
-    """
-    try:
-        with _written_aside(path, content) as temporary:
-            os.link(temporary, path)
-    except FileExistsError:
-        return False
-    fsync_path(path.parent)
-    return True
-
-
-@contextlib.contextmanager
-def _written_aside(path: Path, content: bytes) -> Iterator[Path]:
-    """Write a file under another name, which it loses at the end."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        with open_new(temporary) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,13 +14,16 @@ from features_store.format.encodings import Compression, Encoding, find_encoding
 from features_store.format.plain import Plain
 
 FORMAT_VERSION = 2
+LIBVER = ("earliest", "v110")  # of HDF5: what `hdf5` reads, whatever libhdf5 comes to prefer
 DIFF_GRID = 14
 CHUNK_BYTES = 2**20  # chunks of 0.5 to 4 MB: one or a few reads per training window
 SHARD_BYTES = 2 * 2**30
 BLOCK_BYTES = 2**24  # rows are copied and checked in blocks of this size
 
 
-_NAME = re.compile(r"[A-Za-z0-9_.]+(@(avg|max)[0-9]+)?")
+_NAME = re.compile(r"[A-Za-z0-9_.]{1,150}(@(avg|max)[0-9]{1,4})?")
+MAX_CUBE_VALUES = 2**26  # so that a row of them is no larger than a chunk may be
+MAX_ARRAYS = 2**10  # of a shard
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,15 @@ class LayerShape:
         if not _NAME.fullmatch(self.name) or self.name in (".", ".."):
             raise UsageError(
                 f"layer name {self.name!r} cannot stand in a store; "
-                "letters, digits, '_' and '.' can, with '@avg7' or '@max7' at the end"
+                "up to 150 letters, digits, '_' and '.' can, with '@avg7' or '@max7' at the end"
             )
         if self.grid_size < 1 or self.dim < 1:
             raise StoreError(f"layer {self.name!r} has an empty cube {self.cube_shape}")
+        if self.grid_size**2 * self.dim > MAX_CUBE_VALUES:
+            raise StoreError(
+                f"layer {self.name!r} has cubes {self.cube_shape} of more than {MAX_CUBE_VALUES} "
+                "values, the most that a store takes"
+            )
 
     @property
     def cube_shape(self) -> tuple[int, int, int]:
@@ -151,6 +159,11 @@ def shard_arrays(
     encoding, known = find_encoding(dtype), get_args(Compression)
     if compression not in known:
         raise UsageError(f"no compression named {compression!r}; there are: {', '.join(known)}")
+    if len(layers) * len(views) > MAX_ARRAYS:
+        raise StoreError(f"{len(layers)} layers in {len(views)} views are more than {MAX_ARRAYS}")
+    for what, names in (("layer", [layer.name for layer in layers]), ("view", list(views))):
+        if len(set(names)) < len(names):
+            raise StoreError(f"a {what} is listed twice: {', '.join(names)[:200]}")
     is_compressed = compression == "zstd"
     arrays = []
     for view in views:
@@ -191,9 +204,15 @@ def row_blocks(offset: int, length: int, row_bytes: int) -> list[tuple[int, int]
 
 
 def split_units(
-    row_counts: Sequence[int], *, row_bytes: int, shard_bytes: int = SHARD_BYTES
+    row_counts: Sequence[int],
+    *,
+    row_bytes: int,
+    shard_bytes: int = SHARD_BYTES,
+    most_videos: int | None = None,
 ) -> list[range]:
     """Cut a list of videos into consecutive units of at most `shard_bytes` where videos allow it.
+
+    No unit has more than `most_videos` (`records.max_videos`).
 
     The ranges cover every position exactly once, in order; no unit is empty. There are as few as
     possible, and of those cuts it is the one whose largest unit is smallest.
@@ -203,12 +222,12 @@ def split_units(
     >>> split_units([1, 1, 1, 1], row_bytes=SHARD_BYTES // 3)
     [range(0, 2), range(2, 4)]
     """
-    most = shard_bytes // row_bytes
-    units = list(_filled_units(row_counts, most))
+    most, videos = shard_bytes // row_bytes, most_videos or max(len(row_counts), 1)
+    units = list(_filled_units(row_counts, most, videos))
     low, high = max(row_counts, default=0), most
     while low < high:
         middle = (low + high) // 2
-        smaller = list(_filled_units(row_counts, middle))
+        smaller = list(_filled_units(row_counts, middle, videos))
         if len(smaller) > len(units):
             low = middle + 1
         else:
@@ -216,12 +235,13 @@ def split_units(
     return units
 
 
-def _filled_units(row_counts: Sequence[int], most: int) -> Iterator[range]:
-    """Fill one unit after the other with at most so many rows; a longer video is alone."""
+def _filled_units(row_counts: Sequence[int], most: int, videos: int) -> Iterator[range]:
+    """Fill one unit after the other with at most so many rows and videos; a long one is alone."""
     start = 0
     rows_in_unit = 0
     for position, rows in enumerate(row_counts):
-        if position > start and rows_in_unit + rows > most:
+        is_full = rows_in_unit + rows > most or position - start == videos
+        if position > start and is_full:
             yield range(start, position)
             start, rows_in_unit = position, 0
         rows_in_unit += rows

@@ -7,18 +7,21 @@ by a kill is not mistaken for a commit.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from math import nan
+from math import inf, isfinite, isinf, isnan, nan
 from typing import Any
 
 import numpy as np
 import xxhash
 
-from features_store.errors import UsageError
+from features_store.errors import DamageError, UnsafeStoreError, UsageError
 
 MAX_ID_BYTES = 1024
+MAX_TABLE_BYTES = 2**28  # of one shard's records, which a reader may take whole
 _NO_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")  # an empty part of a path, '.' or '..'
 _FORBIDDEN = re.compile(r"[\0\n\r\\]")
+_SUSPICIOUS = (b"\n/", b"/\n", b"//", b"\n.", b"/.", b"\0", b"\r", b"\\")  # between line ends
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,12 @@ def record_dtype(
     )
 
 
+def max_videos(num_arrays: int, draws_shape: tuple[int, int] | None) -> int:
+    """Return how many videos a shard may have, however long their ids are."""
+    table = record_dtype(id_bytes=MAX_ID_BYTES, num_arrays=num_arrays, draws_shape=draws_shape)
+    return MAX_TABLE_BYTES // table.itemsize
+
+
 def check_id(video_id: str) -> bytes:
     """Return an id as it is stored; raise `UsageError` for one that could leave a store."""
     try:
@@ -105,6 +114,49 @@ def check_id(video_id: str) -> bytes:
             f"or more than {MAX_ID_BYTES} bytes; rename the file or give it a video_id"
         )
     return encoded
+
+
+def check_ids(ids: Sequence[bytes]) -> list[str]:
+    """Return ids as texts; raise `UsageError` for the first that could leave a store."""
+    joined = b"\n" + b"\n".join(ids) + b"\n"
+    is_plain = joined.count(b"\n") == len(ids) + 1 and not any(s in joined for s in _SUSPICIOUS)
+    try:
+        texts = [video_id.decode() for video_id in ids]
+    except UnicodeDecodeError as err:
+        raise UsageError(f"video id {err.object!r} is no UTF-8 text") from None
+    if not is_plain or b"" in ids or max(map(len, ids), default=0) > MAX_ID_BYTES:
+        for text in texts:
+            check_id(text)
+    return texts
+
+
+def wrong_field(record: VideoRecord) -> str | None:
+    """Return the first field of a record that no extraction and no import could have written."""
+    counts = ("media_bytes", "num_frames", "width", "height")
+    is_right = {
+        "status": record.status in ("ok", "partial"),
+        "media_sha256": re.fullmatch("[0-9a-f]{64}", record.media_sha256),
+        "crop": all(map(isfinite, record.crop)) and min(record.crop[2:]) >= 0,
+        "source_fps": isnan(record.source_fps) or 0 <= record.source_fps < inf,
+        "duration_seconds": not isinf(record.duration_seconds),
+        "start_seconds": not isinf(record.start_seconds),
+        "end_seconds": not isinf(record.end_seconds),
+        **{name: getattr(record, name) >= 0 for name in counts},
+        "height": record.height >= 0 and (record.height > 0) == (record.width > 0),
+    }
+    return next((name for name, is_so in is_right.items() if not is_so), None)
+
+
+def check_record(record: VideoRecord, where: str) -> None:
+    """Raise `UnsafeStoreError` for an id that could leave a store, `DamageError` for other lies."""
+    try:
+        check_id(record.id)
+    except UsageError as err:
+        raise UnsafeStoreError(f"{where} has a video id that could leave the store: {err}") from err
+    if wrong := wrong_field(record):
+        raise DamageError(
+            f"{where} says that {wrong} is {getattr(record, wrong)!r}, which no video has"
+        )
 
 
 def pack_record(record: VideoRecord, dtype: np.dtype) -> np.ndarray:
@@ -149,6 +201,12 @@ def unpack_record(row: np.ndarray) -> VideoRecord:
         else:
             values[field.name] = value.item()
     return VideoRecord(**values)
+
+
+def wrong_times(times: np.ndarray) -> str:
+    """Say which of some times, in seconds, no frame can have; "" where there is none."""
+    wrong = times[~np.isfinite(times)]
+    return f"pts_seconds has a time of {wrong[0]}, which no frame has" if len(wrong) else ""
 
 
 def update_checksum(hasher: xxhash.xxh3_64, rows: np.ndarray) -> None:

@@ -1,23 +1,22 @@
 """What a shared store may not do: reach outside itself, lie about sizes, run code, eat memory.
 
-A store from elsewhere is untrusted input. Everything here is checked before memory is taken or
-mapped, and each refusal says what was found.
+A store from elsewhere is untrusted input. Everything here is checked before memory is taken, and
+each refusal says what was found.
 """
 
 from __future__ import annotations
 
-import json
-import stat
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
-
 from features_store.errors import DamageError, UnsafeStoreError
+from features_store.format.hdf5.datasets import Dataset
+from features_store.format.hdf5.file import Hdf5File
+from features_store.format.inputs import MAX_JSON_BYTES, parse_json
 from features_store.format.layout import ArraySpec
+from features_store.format.regular_file import RegularFile
+from features_store.format.regular_file import check_own as check_own
 
-MAX_JSON_BYTES = 2**26
 MAX_CHUNK_BYTES = 2**28
 MAX_COMPRESSION = 20_000  # cubes come to 8; what zstd makes of nothing but zeros is below
 ZSTD = 32015  # registered number of the filter, as hdf5plugin has it
@@ -25,106 +24,50 @@ ZSTD = 32015  # registered number of the filter, as hdf5plugin has it
 
 def read_json(path: Path) -> Any:
     """Return the document in a JSON file of bounded size; `ValueError` when it is none."""
-    check_own(path)
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"it has {path.stat().st_size} bytes, more than {MAX_JSON_BYTES}")
-    try:
-        return json.loads(path.read_bytes())
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    with RegularFile(path) as file:
+        if file.num_bytes > MAX_JSON_BYTES:
+            raise ValueError(f"it has {file.num_bytes} bytes, more than {MAX_JSON_BYTES}")
+        return parse_json(file.content())
 
 
-def check_own(path: Path) -> None:
-    """Raise `UnsafeStoreError` unless a path is nothing yet, a regular file or a folder: no link.
-
-    Reading a device or a pipe would not end, and a link can lead anywhere.
-    """
-    try:
-        mode = path.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if stat.S_ISLNK(mode):
-        raise UnsafeStoreError(
-            f"{path} is a link to {path.readlink()}, maybe outside the store; a store holds no "
-            "links: put what it points to in its place, or do not use it"
-        )
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise UnsafeStoreError(f"{path} is neither a file nor a folder; do not use this store")
-
-
-def check_links(group: h5py.Group, path: Path, seen: set[int] | None = None) -> None:
-    """Raise `UnsafeStoreError` for a soft or external link anywhere below `group`."""
-    seen = set() if seen is None else seen
-    address = h5py.h5o.get_info(group.id).addr
-    if address in seen:
-        return  # groups may be linked in circles
-    seen.add(address)
-    for name in group:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise UnsafeStoreError(
-                f"{path}: {group.name}/{name} is a {type(link).__name__}; "
-                "a store may not point outside its own data, do not use this file"
-            )
-        if group.get(name, getclass=True) is h5py.Group:
-            check_links(group[name], path, seen)
-
-
-def checked_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
-    """Return a dataset whose data lie in this file, of plain numbers, in chunks of bounded size."""
-    dataset = file.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise DamageError(f"{path} has no dataset {name!r}")
-    if dataset.external or dataset.is_virtual:
-        raise UnsafeStoreError(f"{path}: the data of {name!r} lie in another file; do not use it")
-    if dataset.dtype.hasobject:
-        raise UnsafeStoreError(
-            f"{path}: {name!r} holds objects of variable size, where fixed-size numbers belong"
-        )
-    chunk_bytes = np.prod(dataset.chunks or (), dtype=float) * dataset.dtype.itemsize
-    if chunk_bytes > MAX_CHUNK_BYTES:
-        raise UnsafeStoreError(f"{path}: {name!r} has chunks {dataset.chunks}, too large to read")
-    return dataset
-
-
-def check_filters(dataset: h5py.Dataset, path: Path, *, is_compressed: bool) -> None:
+def check_filters(dataset: Dataset, path: Path, *, is_compressed: bool) -> None:
     """Raise `UnsafeStoreError` unless the filters are those that store.json announces."""
-    properties = dataset.id.get_create_plist()
-    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
-    if filters != ([ZSTD] if is_compressed else []):
+    if dataset.filters != ((ZSTD,) if is_compressed else ()):
         said = "zstd alone" if is_compressed else "none"
         raise UnsafeStoreError(
-            f"{path}: {dataset.name!r} goes through HDF5 filters {filters}, "
+            f"{path}: {dataset.name!r} goes through HDF5 filters {list(dataset.filters)}, "
             f"store.json announces {said}; do not use this file"
         )
 
 
 def check_size(
-    dataset: h5py.Dataset, path: Path, file_bytes: int, *, is_compressed: bool = False
+    dataset: Dataset, path: Path, file_bytes: int, *, is_compressed: bool = False
 ) -> None:
     """Raise `UnsafeStoreError` for a dataset that its file cannot hold, or hardly can."""
-    declared = int(np.prod(dataset.shape, dtype=float)) * dataset.dtype.itemsize
+    declared = dataset.num_bytes
     if declared > file_bytes * (MAX_COMPRESSION if is_compressed else 1):
         raise UnsafeStoreError(
             f"{path}: {dataset.name!r} claims {declared} bytes, the file has {file_bytes}"
             + (f"; more than {MAX_COMPRESSION} to 1 is not believed" if is_compressed else "")
         )
+    if dataset.chunk_bytes > MAX_CHUNK_BYTES:
+        raise UnsafeStoreError(
+            f"{path}: {dataset.name!r} has chunks {dataset.chunks}, too large to read"
+        )
 
 
-def text_attribute(holder: h5py.File | h5py.Dataset, name: str) -> str | None:
-    """Return an attribute of fixed length; None when there is none.
-
-    Texts of variable length lie in a heap of the file, and HDF5 crashes where that is damaged.
-    """
-    if name not in holder.attrs:
-        return None
-    kind = holder.attrs.get_id(name).get_type()
-    if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
-        raise UnsafeStoreError(f"attribute {name!r} of {holder.name} is not a text of fixed length")
-    return bytes(holder.attrs[name]).decode()
+def contiguous_place(dataset: Dataset, path: Path, file_bytes: int) -> int:
+    """Return where contiguous values lie; raise `DamageError` unless all lie in the file."""
+    if dataset.chunks is not None or dataset.filters:
+        raise DamageError(f"{path}: {dataset.name!r} is not contiguous")
+    if dataset.offset is None and not dataset.num_bytes:
+        return 0
+    if dataset.offset is None or dataset.offset > file_bytes - dataset.num_bytes:
+        raise DamageError(f"{path}: the values of {dataset.name!r} do not lie in the file")
+    return dataset.offset
 
 
-def check_rows(dataset: h5py.Dataset, path: Path, array: ArraySpec) -> None:
+def check_rows(hdf5: Hdf5File, dataset: Dataset, path: Path, array: ArraySpec) -> None:
     """Raise `DamageError` unless the rows are those of `array`."""
     shape, dtype = dataset.shape, dataset.dtype
     if shape[1:] != array.stored_row_shape or dtype not in array.encoding.stored:
@@ -134,6 +77,22 @@ def check_rows(dataset: h5py.Dataset, path: Path, array: ArraySpec) -> None:
         )
     if dataset.chunks is None or dataset.chunks[1:] != shape[1:]:
         raise DamageError(f"{path}: {array.path} has chunks {dataset.chunks}, not whole rows")
-    axes = text_attribute(dataset, "axes")
+    axes = hdf5.text("axes", of=dataset) if array.axes else None
     if axes != array.axes:
         raise DamageError(f"{path}: {array.path} has axes {axes!r}, expected {array.axes!r}")
+
+
+def check_explained(
+    explained: int, path: Path, file_bytes: int, *, num_datasets: int, num_chunks: int
+) -> None:
+    """Raise `UnsafeStoreError` for a file that is mostly nothing: reading it would have no end.
+
+    A dataset has a header and a node of a tree of chunks, which is written whole; trees that are
+    half full have some hundred bytes a chunk.
+    """
+    most = explained + 2**20 + 2**13 * num_datasets + 2**8 * num_chunks
+    if file_bytes > most:
+        raise UnsafeStoreError(
+            f"{path} has {file_bytes} bytes, of which its datasets have {explained}; what else "
+            "it holds is not a store's, do not use this file"
+        )

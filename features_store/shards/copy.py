@@ -18,7 +18,12 @@ from features_store.errors import DamageError
 from features_store.format.disk import Reservation
 from features_store.format.encodings import StoredAs
 from features_store.format.layout import ArraySpec, row_blocks
-from features_store.format.records import VideoRecord, pack_record, update_checksum
+from features_store.format.records import (
+    VideoRecord,
+    pack_record,
+    update_checksum,
+    wrong_times,
+)
 from features_store.shards.reader import ShardReader
 from features_store.shards.writer import (
     MARGIN_BYTES,
@@ -100,7 +105,6 @@ def _rows(array: str, videos: Sequence[StoredVideo]) -> Iterator[np.ndarray]:
     for video in videos:
         for start, stop in _blocks(video):
             yield video.shard.rows(array, start, stop)
-        video.shard.release()
 
 
 def _copy_array(
@@ -120,11 +124,12 @@ def _copy_array(
         for start, stop in _blocks(video):
             block = shard.stored_rows(array.path, start, stop)
             update_checksum(stored, block)
+            if array.path == "pts_seconds" and (wrong := wrong_times(block)):
+                raise DamageError(f"video {video.record.id!r} in {shard.path}: {wrong}")
             if not is_kept:
                 block = encode_rows(shard.decode(array.path, block), array, stored_as)
             update_checksum(copied, block)
             target.append(block)
-        shard.release()
         if array.path in shard.scales:
             update_checksum(stored, shard.scales[array.path])
         _require(video, array.path, stored.intdigest())

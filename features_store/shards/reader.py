@@ -1,46 +1,41 @@
 """Reading one shard: refuse what is unsafe, then hand out rows and records.
 
-Uncompressed shards are read through a memory map, so any number of threads and forked processes
-may share a reader; compressed ones go through HDF5 and belong to the process that opened them.
+No file is read by HDF5, so any number of threads and forked processes may share a reader.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
-import h5py
 import numpy as np
 import xxhash
 
 from features_store.errors import DamageError, StoreError, UnsafeStoreError
-from features_store.format.chunks import CompressedRows, MappedRows
+from features_store.format.chunks import CompressedRows, RawRows
+from features_store.format.hdf5.file import Hdf5File
 from features_store.format.layout import FORMAT_VERSION, ArraySpec, other_version, row_blocks
 from features_store.format.records import (
+    MAX_TABLE_BYTES,
     VideoRecord,
+    check_record,
     is_committed,
     record_dtype,
     unpack_record,
     update_checksum,
+    wrong_times,
 )
+from features_store.format.regular_file import RegularFile
 from features_store.format.safety import (
+    check_explained,
     check_filters,
-    check_links,
-    check_own,
     check_rows,
     check_size,
-    checked_dataset,
-    text_attribute,
+    contiguous_place,
 )
 from features_store.spec import Spec
-
-# What h5py raises when bytes of its structures are not what they were.
-_NOT_HDF5 = (
-    *(OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError),
-    *(MemoryError, OverflowError),
-)
 
 
 class ShardReader:
@@ -53,8 +48,8 @@ class ShardReader:
 
     Attributes:
         num_rows: of every array; rows that no record claims are unused.
-        table: the records, mapped; the unused ones at the end have an empty id.
-        table_place: where they lie in the file: offset and bytes.
+        table_place: where the records lie in the file: offset and bytes.
+        scales: path -> float32 scales of cubes that have any.
 
     Raises:
         DamageError: it is not a readable HDF5 file, or an array is missing or of another shape.
@@ -65,25 +60,20 @@ class ShardReader:
     def __init__(self, path: Path, arrays: Sequence[ArraySpec], *, spec: Spec) -> None:
         self.path = path
         self.arrays = {array.path: array for array in arrays}
-        check_own(path)
-        self._map = _map(path)
-        self._mapped = np.frombuffer(self._map, np.uint8)
-        try:
-            with _open(path) as file:
-                _check_file(file, path, arrays, spec)
-                self.table = self._map_table(file, spec)
-                self.num_rows = len(file["pts_seconds"])
-                self._rows = {array.path: self._open_rows(file, array) for array in arrays}
-                with_scales = [array for array in arrays if array.scales_shape is not None]
-                self.scales = {a.path: _read_scales(file, path, a) for a in with_scales}
-        except _NOT_HDF5 as err:
-            if isinstance(err, OSError) and err.errno is not None:
-                raise  # the machine: no permission, no memory, a disk that fails
-            raise DamageError(f"{path} cannot be read as a shard: {err}") from err
+        self._file = _open(path)
+        hdf5 = Hdf5File(self._file, str(path))
+        _check_file(hdf5, path, arrays, spec)
+        self._record_dtype, self.table_place = self._find_table(hdf5, spec)
+        self.num_rows = len(hdf5.dataset("pts_seconds"))
+        self._rows = {array.path: self._open_rows(hdf5, array) for array in arrays}
+        with_scales = [array for array in arrays if array.scales_shape is not None]
+        self.scales = {array.path: self._read_scales(hdf5, array) for array in with_scales}
+        self._check_size()
 
-    def release(self) -> None:
-        """Let go of the memory that reading has mapped; for those who read a shard once through."""
-        self._map.madvise(mmap.MADV_DONTNEED)
+    @cached_property
+    def table(self) -> np.ndarray:
+        """The records; the unused ones at the end have an empty id."""
+        return np.frombuffer(self._file.read(*self.table_place), self._record_dtype)
 
     @property
     def num_videos(self) -> int:
@@ -91,15 +81,21 @@ class ShardReader:
         return int(np.count_nonzero(self.table["id"]))
 
     def record(self, position: int) -> VideoRecord:
-        """Return a record; raise `DamageError` when it is torn or its rows are not in the shard."""
-        row = self.table[position : position + 1]
+        """Return a record.
+
+        Raises:
+            DamageError: it is torn, its rows are not in the shard, or it says what cannot be.
+            UnsafeStoreError: its id is none, and could lead out of a store.
+        """
+        row = self._row(position)
+        where = f"{self.path.name}: the record of video number {position}"
         if not is_committed(row):
-            raise DamageError(f"{self.path.name}: the record of video number {position} is damaged")
+            raise DamageError(f"{where} is damaged")
         try:
             record = unpack_record(row)
         except UnicodeDecodeError as err:
-            where = f"{self.path.name}: the record of video number {position}"
             raise DamageError(f"{where} holds text that is not UTF-8: {err}") from err
+        check_record(record, where)
         if record.offset < 0 or record.length < 1 or record.offset > self.num_rows - record.length:
             raise DamageError(
                 f"{self.path.name}: video {record.id!r} claims rows {record.offset} to "
@@ -115,11 +111,17 @@ class ShardReader:
         """Yield the records in use, in the order of rows."""
         return map(self.record, range(self.num_videos))
 
+    def check_records(self) -> None:
+        """Raise `StoreError` for the first record that cannot be read."""
+        for _ in self.records():
+            pass
+
     def place(self, position: int, video_id: bytes) -> tuple[int, int]:
         """Return offset and length of a video whose record is expected at `position`."""
-        if position < len(self.table) and self.table["id"][position] == video_id:
-            offset, length = (int(self.table[name][position]) for name in ("offset", "length"))
-            if 0 <= offset <= self.num_rows - length and length >= 1:
+        if 0 <= position < self._num_records:
+            row = self._row(position)
+            offset, length = (int(row[name][0]) for name in ("offset", "length"))
+            if row["id"][0] == video_id and 0 <= offset <= self.num_rows - length and length >= 1:
                 return offset, length
         raise DamageError(
             f"{self.path.name} does not hold video {video_id.decode()!r} where index.h5 says; "
@@ -131,12 +133,15 @@ class ShardReader:
         return self._rows[array].chunk_rows
 
     def stored_rows(self, array: str, start: int, stop: int) -> np.ndarray:
-        """Return rows as they lie in the file; they may be a read-only view of it."""
+        """Return rows as they lie in the file; they may be a read-only view of what is kept."""
         return self._rows[array][start:stop]
 
     def rows(self, array: str, start: int, stop: int) -> np.ndarray:
-        """Return rows as they are read; they may be a read-only view of the file."""
-        return self.decode(array, self.stored_rows(array, start, stop))
+        """Return rows as they are read; they may be a read-only view of the file.
+
+        Such a view must be used at once: where the file is cut before, the process dies.
+        """
+        return self.decode(array, self._rows[array].window(slice(start, stop)))
 
     def decode(self, array: str, stored: np.ndarray) -> np.ndarray:
         """Return rows as they are read, of rows as they lie in the file."""
@@ -161,90 +166,98 @@ class ShardReader:
                     problems.append(f"{array} is not what was written")
             except StoreError as err:
                 problems.append(str(err))
-        self.release()
-        return problems
+        times = row_blocks(record.offset, record.length, 8)
+        found = (wrong_times(self.stored_rows("pts_seconds", *block)) for block in times)
+        return problems or list(filter(None, found))
 
-    def _map_table(self, file: h5py.File, spec: Spec) -> np.ndarray:
-        table = checked_dataset(file, self.path, "videos")
-        check_size(table, self.path, len(self._mapped))
+    @property
+    def _num_records(self) -> int:
+        return self.table_place[1] // self._record_dtype.itemsize
+
+    def _row(self, position: int) -> np.ndarray:
+        """Return a one-row slice of the table."""
+        offset, size = self.table_place[0], self._record_dtype.itemsize
+        if "table" in vars(self):
+            return self.table[position : position + 1]
+        return np.frombuffer(self._file.read(offset + position * size, size), self._record_dtype)
+
+    def _find_table(self, hdf5: Hdf5File, spec: Spec) -> tuple[np.dtype, tuple[int, int]]:
+        table = hdf5.dataset("videos")
+        check_size(table, self.path, self._file.num_bytes)
+        names = table.dtype.names or ()
         expected = record_dtype(
-            id_bytes=_id_bytes(table),
+            id_bytes=table.dtype["id"].itemsize if "id" in names else 0,
             num_arrays=len(self.arrays),
             draws_shape=spec.sampling.draws_shape,
         )
-        if table.dtype != expected:
+        if table.dtype != expected or len(table.shape) != 1:
             raise DamageError(f"{self.path}: the table 'videos' has other columns than FORMAT.md")
-        offset, num_bytes = table.id.get_offset(), table.size * table.dtype.itemsize
-        if table.ndim != 1 or offset is None or offset > len(self._mapped) - num_bytes:
-            raise DamageError(f"{self.path}: the table 'videos' is not a contiguous table")
-        self.table_place = offset, num_bytes
-        return self._mapped[offset : offset + num_bytes].view(table.dtype)
+        if table.num_bytes > MAX_TABLE_BYTES:
+            raise UnsafeStoreError(
+                f"{self.path}: the table 'videos' has {table.num_bytes} bytes, more than the "
+                f"{MAX_TABLE_BYTES} that a shard may have"
+            )
+        offset = contiguous_place(table, self.path, self._file.num_bytes)
+        return expected, (offset, table.num_bytes)
 
-    def _open_rows(self, file: h5py.File, array: ArraySpec) -> MappedRows | CompressedRows:
-        dataset = checked_dataset(file, self.path, array.path)
+    def _open_rows(self, hdf5: Hdf5File, array: ArraySpec) -> RawRows | CompressedRows:
+        dataset = hdf5.dataset(array.path)
         check_filters(dataset, self.path, is_compressed=array.is_compressed)
-        check_size(dataset, self.path, len(self._mapped), is_compressed=array.is_compressed)
-        check_rows(dataset, self.path, array)
+        num_bytes = self._file.num_bytes
+        check_size(dataset, self.path, num_bytes, is_compressed=array.is_compressed)
+        check_rows(hdf5, dataset, self.path, array)
         if len(dataset) != self.num_rows:
             raise DamageError(
                 f"{self.path}: {array.path} has {len(dataset)} rows, pts_seconds {self.num_rows}"
             )
-        if array.is_compressed:
-            return CompressedRows(self._mapped, dataset, self.path)
-        return MappedRows(self._mapped, dataset, self.path)
+        kind = CompressedRows if array.is_compressed else RawRows
+        return kind(self._file, hdf5, dataset)
+
+    def _read_scales(self, hdf5: Hdf5File, array: ArraySpec) -> np.ndarray:
+        dataset = hdf5.dataset(array.scales_path)
+        if dataset.shape != array.scales_shape or dataset.dtype != np.float32:
+            raise DamageError(
+                f"{self.path}: {array.scales_path} is {dataset.shape} of {dataset.dtype}, "
+                f"expected {array.scales_shape} of float32"
+            )
+        offset = contiguous_place(dataset, self.path, self._file.num_bytes)
+        return np.frombuffer(self._file.read(offset, dataset.num_bytes), np.float32)
+
+    def _check_size(self) -> None:
+        """Refuse a file that is mostly nothing."""
+        explained = self.table_place[1] + sum(scales.nbytes for scales in self.scales.values())
+        explained += sum(rows.num_bytes for rows in self._rows.values())
+        num_chunks = sum(-(-self.num_rows // rows.chunk_rows) for rows in self._rows.values())
+        check_explained(
+            explained,
+            self.path,
+            self._file.num_bytes,
+            num_datasets=1 + len(self._rows) + len(self.scales),
+            num_chunks=num_chunks,
+        )
 
 
-def _id_bytes(table: h5py.Dataset) -> int:
-    names = table.dtype.names or ()
-    return int(table.dtype["id"].itemsize) if "id" in names else 0
-
-
-def _map(path: Path) -> mmap.mmap:
+def _open(path: Path) -> RegularFile:
     try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        file = RegularFile(path)
     except FileNotFoundError:
         raise DamageError(f"{path} is missing; run 'cubereel store repair'") from None
-    except ValueError:
-        raise DamageError(f"{path} is empty; run 'cubereel store verify'") from None
-    except IsADirectoryError:
-        raise DamageError(f"{path} is a folder, no shard; run 'cubereel store repair'") from None
+    if not file.num_bytes:
+        raise DamageError(f"{path} is empty; run 'cubereel store verify'")
+    return file
 
 
-def _open(path: Path) -> h5py.File:
-    try:
-        # No lock: sealed shards never change, and file systems that cannot lock must be readable.
-        return h5py.File(path, "r", locking=False)
-    except OSError as err:
-        if err.errno is not None:
-            raise  # the machine: no permission, too many open files
-        raise DamageError(
-            f"{path} cannot be read as HDF5: {err}; run 'cubereel store verify'"
-        ) from err
-
-
-def _check_file(file: h5py.File, path: Path, arrays: Sequence[ArraySpec], spec: Spec) -> None:
-    version = file.attrs.get("format_version")
-    if version != FORMAT_VERSION:
-        raise StoreError(f"{path} {other_version(None if version is None else int(version))}")
-    if text_attribute(file, "spec_digest") != spec.digest:
+def _check_file(hdf5: Hdf5File, path: Path, arrays: Sequence[ArraySpec], spec: Spec) -> None:
+    version = hdf5.attribute("format_version")
+    number = version.item() if version is not None and version.size == 1 else None
+    if number != FORMAT_VERSION:
+        raise StoreError(f"{path} {other_version(number)}")
+    if hdf5.text("spec_digest") != spec.digest:
         raise StoreError(f"{path} was written under another spec than its store.json says")
-    if file.userblock_size:
-        raise UnsafeStoreError(f"{path} begins with {file.userblock_size} bytes that are not HDF5")
-    check_links(file, path)
-    names = json.loads(text_attribute(file, "arrays") or "")
-    if names != [array.path for array in arrays]:
-        raise DamageError(f"{path} lists arrays {names}, store.json {[a.path for a in arrays]}")
-    checked_dataset(file, path, "pts_seconds")
-
-
-def _read_scales(file: h5py.File, path: Path, array: ArraySpec) -> np.ndarray:
-    dataset = checked_dataset(file, path, array.scales_path)
-    if dataset.shape != array.scales_shape or dataset.dtype != np.float32:
-        raise DamageError(
-            f"{path}: {array.scales_path} is {dataset.shape} of {dataset.dtype}, "
-            f"expected {array.scales_shape} of float32"
-        )
-    check_filters(dataset, path, is_compressed=False)
-    scales: np.ndarray = dataset[:]
-    return scales
+    wanted, said = [array.path for array in arrays], hdf5.text("arrays") or ""
+    try:
+        names = json.loads(said)
+    except (ValueError, RecursionError):
+        names = said
+    if names != wanted:
+        raise DamageError(f"{path} lists arrays {str(names)[:200]}, store.json {wanted}")

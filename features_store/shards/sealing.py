@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from features_store.catalogue import PARTIAL, SEALING, ShardEntry
-from features_store.errors import StoreError, UsageError
+from features_store.errors import StoreError, UnsafeStoreError, UsageError
 from features_store.format.disk import fsync_and_check, fsync_path
 from features_store.format.layout import ArraySpec
-from features_store.format.records import check_id, is_committed
+from features_store.format.records import check_ids, is_committed
 from features_store.listing import identify
 from features_store.shards.copy import StoredVideo, write_shard
 from features_store.shards.reader import ShardReader
@@ -44,7 +44,10 @@ class NewShard:
         shown = [array.raw for array in arrays] if is_raw else arrays
         reader = ShardReader(folder / self.content, shown, spec=spec)
         rows = (reader.table[place : place + 1] for place in range(reader.num_videos))
-        return [row["id"][0].decode() for row in rows if is_committed(row)]
+        try:
+            return check_ids([row["id"][0] for row in rows if is_committed(row)])
+        except UsageError as err:
+            raise UnsafeStoreError(f"{self.content}: {err}") from err
 
     def publish(
         self,
@@ -125,9 +128,8 @@ def open_sound_videos(
     videos = []
     # Of all records: one that lost its id may have sound ones behind it.
     for position in range(len(reader.table)):
-        with suppress(StoreError, UsageError):
+        with suppress(StoreError):
             record = reader.record(position)
-            check_id(record.id)
             if not reader.damaged_arrays(record):
                 videos.append(StoredVideo(record, lambda: reader))
     yield videos
@@ -144,6 +146,7 @@ def describe_shard(path: Path, arrays: Sequence[ArraySpec], *, name: str, spec: 
     """
     checksum = fsync_and_check(path)
     reader = ShardReader(path, arrays, spec=spec)
+    reader.check_records()
     offset, table_bytes = reader.table_place
     identity = identify(path, offset=offset, table_bytes=table_bytes)
     return ShardEntry(name, path.stat().st_size, checksum, identity)

@@ -21,11 +21,20 @@ import xxhash
 
 from features_store.catalogue import PARTIAL, SEALING
 from features_store.errors import StoreError
-from features_store.format.chunks import PlacedRows, write_at
+from features_store.format.chunks import chunk_runs
 from features_store.format.disk import EarlySync, Reservation, fsync_path, require_space
 from features_store.format.encodings import StoredAs
-from features_store.format.layout import BLOCK_BYTES, FORMAT_VERSION, ArraySpec, chunk_rows
+from features_store.format.hdf5.file import Hdf5File
+from features_store.format.layout import (
+    BLOCK_BYTES,
+    FORMAT_VERSION,
+    LIBVER,
+    ArraySpec,
+    chunk_rows,
+)
+from features_store.format.placed import PlacedRows, write_at
 from features_store.format.records import VideoRecord, pack_record, record_dtype, update_checksum
+from features_store.format.regular_file import RegularFile
 from features_store.format.shard_size import chunk_bytes_of
 from features_store.spec import Spec
 
@@ -57,7 +66,7 @@ def create_shard_file(
     raw_bytes = sum(rows * array.stored_row_bytes for array in arrays if not array.is_compressed)
     require_space(path.parent, raw_bytes + videos * table.itemsize + MARGIN_BYTES)
     # No chunk cache: whole chunks pass through, and what is written is in the file at once.
-    file = h5py.File(path, "x", libver=("earliest", "v110"), rdcc_nbytes=0)
+    file = h5py.File(path, "x", libver=LIBVER, rdcc_nbytes=0)
     file.attrs["format_version"] = FORMAT_VERSION
     # Of fixed length: see `safety.text_attribute`.
     file.attrs["spec_digest"] = np.bytes_(spec.digest)
@@ -170,12 +179,18 @@ class ShardWriter:
         self._record_dtype = self._file["videos"].dtype
         self._first_record = self._file["videos"].id.get_offset()
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        self._places = [PlacedRows(self._descriptor, data, path) for data in self._datasets]
+        self._places = list(self._find_places())
         self._sync = EarlySync(self._descriptor)
         self._rows, self._id_bytes = rows, id_bytes
         self._committed_rows = self._next_row = 0
         self.video_ids: list[str] = []
         self._hashers = [xxhash.xxh3_64() for _ in self.arrays]
+
+    def _find_places(self) -> Iterator[PlacedRows]:
+        with RegularFile(self.path) as file:
+            hdf5 = Hdf5File(file, str(self.path))
+            for array in self.arrays:
+                yield PlacedRows(self._descriptor, chunk_runs(file, hdf5, hdf5.dataset(array.path)))
 
     @property
     def free_rows(self) -> int:

@@ -26,9 +26,10 @@ from features_store.catalogue import (
     read_catalogue,
     write_catalogue,
 )
-from features_store.errors import DamageError, StoreError
+from features_store.errors import DamageError, StoreError, UnsafeStoreError
 from features_store.format.disk import file_checksum, fsync_path
 from features_store.format.records import is_committed
+from features_store.index import FILE_NAME as INDEX_NAME
 from features_store.index import StoreIndex, read_index
 from features_store.listing import check_identity, list_shards, size_problem
 from features_store.metadata import StoreHeader
@@ -36,6 +37,8 @@ from features_store.shards.copy import StoredVideo
 from features_store.shards.reader import ShardReader
 from features_store.shards.sealing import describe_shard, open_sound_videos, write_copies
 from features_store.verbs.verify import verify_shard
+
+MOST_LENGTHENED = 2**10  # times its bytes: what was cut to less has nothing sound
 
 
 class Mender:
@@ -54,7 +57,7 @@ class Mender:
         self.adopted: list[str] = []
         self._store, self._header, self._run_id = store, header, run_id
         self._shards = store / "shards"
-        self._before: StoreIndex | None = read_index(store)
+        self._before = _sound_index(store)
         # Then copies of a video tell by the names of their shards which is newer: by the time.
         self._has_no_catalogue = False
         try:
@@ -104,8 +107,9 @@ class Mender:
         self.lost |= self._ids_before(name)
         # Not through a link: what it leads to is not the store's, and would be made longer.
         if path.is_file() and not path.is_symlink() and not self._is_other(path, entry):
-            if path.stat().st_size < entry.bytes:
-                os.truncate(path, entry.bytes)  # HDF5 opens no file that was cut off
+            size = path.stat().st_size
+            if size < entry.bytes <= MOST_LENGTHENED * size:
+                os.truncate(path, entry.bytes)  # no reader opens a file that was cut off
             dead = self.catalogue.superseded.get(name, set())
             self._keep_sound(path, entry.name, is_kept=lambda video_id: video_id not in dead)
         self._announce(ShardEntry(entry.name))
@@ -157,12 +161,13 @@ class Mender:
             return ids, None, [f"{path.name} is no name of a shard"]
         try:
             reader = self._open(path)
-            ids = [text.decode() for text in reader.table["id"][: reader.num_videos].tolist()]
+            found = reader.table["id"][: reader.num_videos].tolist()
+            ids = [text.decode(errors="replace") for text in found]
             entry = describe_shard(
                 path, self._header.arrays, name=path.stem, spec=self._header.spec
             )
             problems = verify_shard(path, self._header, entry, full=True).problems
-        except (StoreError, UnicodeDecodeError) as err:
+        except StoreError as err:
             return ids, None, [str(err)]
         known = {} if self._has_no_catalogue else self._known
         twice = [video_id for video_id in ids if video_id in known]
@@ -189,6 +194,13 @@ class Mender:
 
     def _is_of_a_source(self, video: StoredVideo) -> bool:
         return any(source.id == video.record.source for source in self._header.sources)
+
+    def drop_index(self) -> None:
+        """Remove the index, to be made anew."""
+        path = self._store / INDEX_NAME
+        if path.is_dir():
+            self._set_aside(path)
+        path.unlink(missing_ok=True)
 
     def check_partial(self, partial: Path) -> None:
         """Set a partial aside that cannot be salvaged."""
@@ -253,6 +265,15 @@ class Mender:
         path.rename(next(folder / name for name in free if not (folder / name).exists()))
         fsync_path(folder)
         fsync_path(self._shards)
+
+
+def _sound_index(store: Path) -> StoreIndex | None:
+    """Return the index as it was, which tells what is lost; None where its ids are none."""
+    index = read_index(store)
+    with suppress(UnsafeStoreError):
+        if index is not None and len(index.video_ids) == len(index.ids):
+            return index
+    return None
 
 
 def _is_listed(path: Path, entry: ShardEntry) -> bool:

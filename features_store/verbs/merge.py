@@ -26,7 +26,7 @@ def append_stores(
             different videos; nothing was copied.
     """
     header = read_header(Path(target))
-    return _join(Path(target), header, sources, on_videos=on_videos, verb="append")
+    return _join(Path(target), header, sources, like=target, on_videos=on_videos, verb="append")
 
 
 def merge_stores(
@@ -39,7 +39,7 @@ def merge_stores(
     if not sources:
         raise UsageError("nothing to merge; name at least one store")
     header = read_header(Path(sources[0]))
-    return _join(Path(out), header, sources, on_videos=on_videos, verb="merge")
+    return _join(Path(out), header, sources, like=sources[0], on_videos=on_videos, verb="merge")
 
 
 def _join(
@@ -47,11 +47,14 @@ def _join(
     header: StoreHeader,
     sources: Sequence[str | Path],
     *,
+    like: str | Path,
     on_videos: OnVideos,
     verb: str,
 ) -> TransferReport:
+    """Copy videos of stores whose headers agree with that of the store `like`."""
     with ExitStack() as stack:
         stores = [stack.enter_context(Store(source)) for source in sources]
         for store in stores:
-            reconcile(header, replace(store.header, compression=header.compression), store=target)
+            encoded = replace(store.header, compression=header.compression)
+            reconcile(header, encoded, store=Path(like), added=store.path)
         return transfer(stores, target, header, verb=verb, on_videos=on_videos)

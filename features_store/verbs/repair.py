@@ -7,8 +7,8 @@ from pathlib import Path
 
 from features_store.appending import with_claimed
 from features_store.catalogue import PARTIAL, read_catalogue, write_catalogue
-from features_store.format.safety import check_own
-from features_store.index import FILE_NAME, load_index
+from features_store.format.regular_file import check_own_folder
+from features_store.index import load_index
 from features_store.listing import list_shards
 from features_store.locking import lock_store
 from features_store.metadata import read_header
@@ -47,7 +47,8 @@ def repair_store(store: Path) -> RepairReport:
     header = read_header(store)
     report = RepairReport(new_run_id(), str(store))
     with lock_store(store):
-        check_own(store / "damaged")
+        for name in ("damaged", "shards", "runs"):
+            check_own_folder(store / name)
         mender = Mender(store, header, report.run_id)
         mender.catalogue = with_claimed(store, mender.catalogue)
         # First: what is listed after a pending shard would hide that it is one.
@@ -63,7 +64,7 @@ def repair_store(store: Path) -> RepairReport:
         write_catalogue(store, mender.catalogue)
         for partial in sorted((store / "shards").glob(f"*{PARTIAL}")):
             mender.check_partial(partial)
-        (store / FILE_NAME).unlink(missing_ok=True)
+        mender.drop_index()
     with StoreSession(store, header, run_id=report.run_id) as writer:
         report.damaged, report.adopted = mender.damaged, mender.adopted
         report.salvaged = [shard.name for shard in finished + writer.salvaged]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from features_store.errors import ContractError, UsageError
+from features_store.errors import ContractError, UsageError, nearest_name
 from features_store.format.encodings import COMPACT
 from features_store.manifest import ManifestRow, side_of
 from features_store.sources import SourceTerms
@@ -28,7 +28,7 @@ def subset_store(
     """Copy the videos that meet every condition given into the store `out`; safe to run again.
 
     Raises:
-        StoreError: an id is not in the source.
+        UsageError: there is no such id, label, group or split.
         ContractError: no video meets the conditions.
     """
     said = {"label": set(labels), "group": set(groups), "split": set(splits)}
@@ -47,14 +47,16 @@ def choose_videos(store: Store, wanted: set[str], said: Mapping[str, set[str]]) 
     """Return the wanted videos, or all, of which the manifest says one of the values of each.
 
     Raises:
-        ContractError: the manifest has no such value, or no video is left.
+        UsageError: the manifest has no such value.
+        ContractError: no video is left.
     """
     manifest = store.manifest if said else {}
     for name, values in said.items():
         there = {_said_of(row, name) for row in manifest.values()}
         unknown = sorted(value for value in values if _meaning(name, value) not in there)
         if unknown:
-            raise ContractError(f"the manifest of {store.path} has no {name} {unknown[0]!r}")
+            hint = nearest_name(unknown[0], sorted(there - {""}))
+            raise UsageError(f"the manifest of {store.path} has no {name} {unknown[0]!r}; {hint}")
     meant = {name: {_meaning(name, value) for value in values} for name, values in said.items()}
     chosen = [
         video_id
@@ -99,13 +101,13 @@ def repack_store(
     """Copy a store, encoded otherwise, without some layers or views; safe to run again.
 
     Raises:
-        StoreError: a layer or view that is not there, or values that the dtype cannot hold.
+        UsageError: a layer or view that is not there.
+        StoreError: values that the dtype cannot hold.
     """
     with Store(source) as store:
         old = store.header
-        unknown = sorted(set(options.views) - set(old.views))
-        if unknown:
-            raise UsageError(f"no view {unknown[0]!r} in {source}; there are: {old.views}")
+        for view in options.views:
+            old.require_view(view)
         kept = {old.layer(name).name for name in options.layers} or {
             layer.name for layer in old.layers
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ class TransferReport:
 
     Attributes:
         num_there_before: videos that the target had already, from the same files.
+        num_repeated: that several sources have, beyond the first of each.
         differing: ids of which the target's manifest said otherwise; it was kept.
     """
 
@@ -40,6 +42,7 @@ class TransferReport:
     num_videos: int = 0
     num_frames: int = 0
     num_there_before: int = 0
+    num_repeated: int = 0
     num_shards: int = 0
     differing: list[str] = field(default_factory=list)
 
@@ -87,7 +90,9 @@ def transfer(
         if ids is None:  # else the header says those of the chosen videos
             for store in sources:
                 writer.add_sources(store.header.sources)
-        report.num_there_before = len(places) - len(wanted)
+        ids_there = {place.video_id for place in places}
+        report.num_there_before = len(ids_there) - len(wanted)
+        report.num_repeated = len(places) - len(ids_there)
         report.differing = extend_store_manifest(target, _manifest_rows(places, sources))
         for unit in _units(wanted, sources, writer.header, shard_bytes=shard_bytes):
             videos = [sources[place.source].stored_video(place.video_id) for place in unit]
@@ -104,11 +109,11 @@ def transfer(
 
 def _places(store: Store, position: int, ids: Sequence[str] | None) -> Iterator[_Place]:
     """Yield the videos of a store in the order in which they lie, so that reads are sequential."""
-    index = store.index
+    index, names = store.index, store.ids
     chosen = np.arange(len(store)) if ids is None else np.array([store.position(i) for i in ids])
     for i in chosen[np.lexsort((index.row[chosen], index.shard[chosen]))] if len(chosen) else []:
         shard, length = int(index.shard[i]), int(index.length[i])
-        yield _Place(position, shard, length, index.ids[i].decode())
+        yield _Place(position, shard, length, names[i])
 
 
 def _missing(
@@ -160,10 +165,14 @@ def _units(
     shard_bytes: int,
 ) -> Iterator[Sequence[_Place]]:
     """Cut the videos into shards; those with scales are not joined, as each has its own."""
-    row_bytes = sum(array.stored_row_bytes for array in header.arrays)
+    cut = partial(
+        split_units,
+        row_bytes=sum(array.stored_row_bytes for array in header.arrays),
+        shard_bytes=shard_bytes,
+        most_videos=header.max_unit_videos,
+    )
     for group in _groups(places, sources):
-        lengths = [place.length for place in group]
-        for positions in split_units(lengths, row_bytes=row_bytes, shard_bytes=shard_bytes):
+        for positions in cut([place.length for place in group]):
             yield group[positions.start : positions.stop]
 
 

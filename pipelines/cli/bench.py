@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from features_store.paths import SOURCE, STORE
 from pipelines.cli.arguments import AsJson
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json, print_table
 from pipelines.extraction.options import ComputeOptions
+from pipelines.machine.choices import require_device
 
 app = typer.Typer(help="Measure this machine against its own floors.", no_args_is_help=True)
 
@@ -18,7 +20,9 @@ app = typer.Typer(help="Measure this machine against its own floors.", no_args_i
 @app.command("extract")
 @expand_options
 def extract(
-    source: Annotated[Path, typer.Argument(help="As for 'cubereel extract'; whole videos.")],
+    source: Annotated[
+        Path, typer.Argument(help="As for 'cubereel extract'; whole videos.", **SOURCE.checked)
+    ],
     options: ComputeOptions,
     num_videos: Annotated[
         int, typer.Option("--videos", help="How many, evenly chosen from the source.")
@@ -59,7 +63,10 @@ def extract(
 
 @app.command("train")
 def train(
-    store: Annotated[Path, typer.Argument(help="Its clips are trained on; labels do not matter.")],
+    store: Annotated[
+        Path,
+        typer.Argument(help="Its clips are trained on; labels do not matter.", **STORE.checked),
+    ],
     heads: Annotated[
         list[str], typer.Option("--head", help="NAME or NAME:option=value,…; repeat.")
     ],
@@ -67,20 +74,27 @@ def train(
     clip_frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 16,
     batch_size: Annotated[int, typer.Option(help="Clips per step.")] = 32,
     seconds: Annotated[float, typer.Option(help="For each measurement.")] = 4.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or auto.", callback=require_device)
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Training steps beside their floors and a plain loop, in clips per second on one core."""
+    from features_store.metadata import read_header
+    from pipelines.training.request import check_features, check_request, read_table
     from train.fitting.config import parse_config
 
+    rows = read_table(heads, None, ())
+    check_request(rows, folds=None, seeds=1)
     config = parse_config(
         {"layers": tuple(layers or ()), "clip_frames": clip_frames, "batch_size": batch_size}
     )
+    check_features(rows, read_header(store), layers=config.layers, view=config.view)
     from pipelines.measure.bench_train import bench_train
 
-    rows = bench_train(store, heads, config=config, device=device, seconds=seconds)
+    rates = bench_train(store, heads, config=config, device=device, seconds=seconds)
     if as_json:
-        print_json(rows)
+        print_json(rates)
         return
     columns = {
         "one": "one fit", "together": "three fits", "plain": "plain loop", "by_bytes": "by bytes",
@@ -88,7 +102,7 @@ def train(
     }  # fmt: skip
     shown = [
         [row["head"], *("–" if row[name] is None else _figure(row[name]) for name in columns)]
-        for row in rows
+        for row in rates
     ]
     print_table(["head", *columns.values()], shown)
 

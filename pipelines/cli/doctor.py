@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from features_store.paths import FOLDER
 from pipelines.cli.arguments import AsJson
 from pipelines.cli.flags import with_flags
 from pipelines.cli.show import print_json
@@ -20,16 +21,15 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     folder: Annotated[
-        Path, typer.Option(help="Where a store would be written; its disk is timed.")
+        Path,
+        typer.Option(help="Where a store would be written; its disk is timed.", **FOLDER.checked),
     ] = Path(),
     as_json: AsJson = False,
 ) -> None:
     """Check the installation and the machine. Needs neither network nor GPU."""
-    from features_store.errors import ContractError, MachineError, UsageError
+    from features_store.errors import ContractError, MachineError
     from pipelines.measure.doctor import examine
 
-    if not folder.is_dir():
-        raise UsageError(f"no folder {str(folder)!r}; give --folder one that exists")
     checks = [replace(check, found=with_flags(check.found)) for check in examine(folder)]
     if as_json:
         print_json([asdict(check) for check in checks])

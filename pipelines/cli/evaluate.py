@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.arguments import AsJson
+from features_store.paths import STORE
+from pipelines.cli.arguments import AsJson, CheckpointPath
 from pipelines.cli.show import print_json, print_table
+from pipelines.machine.choices import require_device
 from train.data.kinds import FrameOrder
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run folder (.json).")],
-    store: Annotated[Path, typer.Argument(help="The store to test on.")],
+    checkpoint: CheckpointPath,
+    store: Annotated[Path, typer.Argument(help="The store to test on.", **STORE.checked)],
     split: Annotated[
         str | None,
         typer.Option(help="A split of the manifest; by default the checkpoint's test videos."),
@@ -35,7 +37,9 @@ def evaluate(
             help="Of cubes and stored differences within a clip: is the right one needed?"
         ),
     ] = "forward",
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or auto.", callback=require_device)
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint on the videos it was not fitted on, or on a split of the manifest."""

@@ -9,7 +9,8 @@ import typer
 
 from features_store.exchange.formats.registry import FORMATS
 from features_store.exchange.options import ImportOptions
-from pipelines.cli.arguments import AsJson
+from features_store.paths import FEATURES, NEW_FOLDER
+from pipelines.cli.arguments import AsJson, NewStore, StorePath
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_result
 
@@ -24,8 +25,11 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    store: Annotated[Path, typer.Argument(help="A store.")],
-    folder: Annotated[Path, typer.Argument(help="A new folder, or one that a run was killed in.")],
+    store: StorePath,
+    out: Annotated[
+        Path,
+        typer.Option(help="A new folder, or one that a run was killed in.", **NEW_FOLDER.checked),
+    ],
     kind: Kind,
     layer: Annotated[
         str | None, typer.Option(help="The layer to export. The top one if none; folder: all.")
@@ -41,7 +45,7 @@ def export(
     """Write a store's videos in a layout that other programs read. Safe to run again."""
     from features_store.exchange import export_store
 
-    report = export_store(store, folder, kind=kind, layer=layer, video=video, pool=pool)
+    report = export_store(store, out, kind=kind, layer=layer, video=video, pool=pool)
     done = (
         f"{report.num_videos} videos, {report.num_frames} frames are in {report.folder} "
         f"({report.kind}); {report.num_files_written} files written now"
@@ -50,8 +54,10 @@ def export(
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="The folder or file with features.")],
-    out: Annotated[Path, typer.Option(help="The store; made, or extended where it was left.")],
+    source: Annotated[
+        Path, typer.Argument(help="The folder or file with features.", **FEATURES.checked)
+    ],
+    out: NewStore,
     kind: Kind,
     options: ImportOptions,
     as_json: AsJson = False,

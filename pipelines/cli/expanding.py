@@ -10,12 +10,14 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typer import Option
 
+from features_store.paths import PathKind
+
 
 def expand_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Return a verb with the fields of its parameter `options` as flags, where that one stands.
 
     A field is ``name: Annotated[type, typer.Option(...)] = default``, or has the help alone, as a
-    text, where the options are those of a room that knows no command line.
+    text, where the options are those of a room that knows no command line; of a path also its kind.
     """
     signature = inspect.signature(verb, eval_str=True)
     kind = signature.parameters["options"].annotation
@@ -44,11 +46,7 @@ def flags_of(options: Any) -> list[str]:
         value = getattr(options, field.name)
         if value == field.default:
             continue
-        _, *extras = get_args(_as_flag(field.name, hints[field.name]))
-        # typer has the first name where the default would stand without `Annotated`.
-        names = [name for extra in extras for name in (extra.default, *(extra.param_decls or ()))]
-        flags = [name for name in names if isinstance(name, str) and name.startswith("--")]
-        flag = flags[0] if flags else f"--{field.name.replace('_', '-')}"
+        flag = _flag_of(field.name, hints[field.name])
         if isinstance(value, Path):
             value = value.absolute()
         if isinstance(value, bool):
@@ -58,6 +56,20 @@ def flags_of(options: Any) -> list[str]:
         else:
             said += [flag, str(value)]
     return said
+
+
+def flag_names(kind: Any, names: Sequence[str]) -> dict[str, str]:
+    """Return flag without dashes before it -> name, of some fields of a dataclass of options."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {_flag_of(name, hints[name]).removeprefix("--"): name for name in names}
+
+
+def _flag_of(name: str, hint: Any) -> str:
+    _, *extras = get_args(_as_flag(name, hint))
+    # typer has the first name where the default would stand without `Annotated`.
+    said = [each for extra in extras for each in (extra.default, *(extra.param_decls or ()))]
+    flags = [each for each in said if isinstance(each, str) and each.startswith("--")]
+    return flags[0] if flags else f"--{name.replace('_', '-')}"
 
 
 def _flags(kind: Any) -> list[inspect.Parameter]:
@@ -80,5 +92,10 @@ def _as_flag(name: str, hint: Any) -> Any:
     if kind is not bare:
         name = name.removesuffix("s")  # --layer, which is given several times
     flag = f"--{name.replace('_', '-')}"  # said, so that there is no --no-… of a bool
-    options = [Option(flag, help=each) if isinstance(each, str) else each for each in extras]
+    check = next((each.checked for each in extras if isinstance(each, PathKind)), {})
+    options = [
+        Option(flag, help=each, **check) if isinstance(each, str) else each
+        for each in extras
+        if not isinstance(each, PathKind)
+    ]
     return Annotated[kind, *options]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.arguments import AsJson
-from pipelines.cli.show import print_json
+from features_store.paths import FOLDER, NEW_FILE, NEW_FOLDER, STORE, VIDEO, WEIGHTS
+from pipelines.cli.arguments import AsJson, CheckpointPath
+from pipelines.cli.show import print_json, print_table
+from pipelines.machine.choices import require_device
+from pipelines.terminal import in_a_line
 
-CheckpointPath = Annotated[Path, typer.Argument(help="A checkpoint of a run folder (.json).")]
+if TYPE_CHECKING:
+    from pipelines.training.evaluate import Prediction
 
 
 def register(app: typer.Typer) -> None:
@@ -22,15 +26,16 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     checkpoint: CheckpointPath,
-    store: Annotated[Path, typer.Argument(help="The store that holds the video.")],
+    store: Annotated[Path, typer.Argument(help="The store that holds the video.", **STORE.checked)],
     video: Annotated[str, typer.Option(help="Its id, as 'cubereel store ls' shows it.")],
-    out: Annotated[Path, typer.Option(help="The picture: .mp4 or .png.")],
+    out: Annotated[Path, typer.Option(help="The picture: .mp4 or .png.", **NEW_FILE.checked)],
     root: Annotated[
-        Path | None, typer.Option(help="Where the videos are now, if they moved.")
+        Path | None,
+        typer.Option(help="Where the videos are now, if they moved.", **FOLDER.checked),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw over a video's frames where a head looks."""
+    """Draw over a video's frames where a head looks, and under them what it says of each."""
     from features_store.metadata import read_header
 
     read_header(store)
@@ -40,39 +45,64 @@ def explain(
     if as_json:
         print_json(result)
     else:
+        right = {True: "right", False: "wrong"}
         said = f", labelled {result.label}" if result.label else ""
-        typer.echo(f"{result.video_id}: {result.verdict}{said}")
+        judged = "" if result.is_right is None else f": {right[result.is_right]}"
+        typer.echo(f"{result.video_id}: {result.verdict}{said}{judged}")
         typer.echo(result.path)
 
 
 def predict(
     checkpoint: CheckpointPath,
-    videos: Annotated[list[Path], typer.Argument(help="Video files.")],
+    videos: Annotated[list[Path], typer.Argument(help="Video files.", **VIDEO.checked)],
     weights: Annotated[
-        Path | None, typer.Option(help="The backbone's weights, if it has no download.")
+        Path | None,
+        typer.Option(help="The backbone's weights, if it has no download.", **WEIGHTS.checked),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    top: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="The K likeliest classes of each.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or auto.", callback=require_device)
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Say what new videos show, end to end."""
     from features_store.errors import CoverageError
+    from pipelines.training.evaluate import FailedVideo
     from pipelines.training.evaluate import predict as run
 
-    predictions, failed = run(checkpoint, videos, weights=weights, device=device)
+    found = run(checkpoint, videos, weights=weights, device=device)
+    failed = [each for each in found if isinstance(each, FailedVideo)]
+    predictions = [each for each in found if not isinstance(each, FailedVideo)]
     if as_json:
-        print_json({"predictions": [vars(p) for p in predictions], "failed": failed})
+        said = [
+            vars(each) | ({} if top is None else {"probs": each.likeliest(top)})
+            for each in predictions
+        ]
+        print_json({"predictions": said, "failed": [vars(each) for each in failed]})
     else:
-        for prediction in predictions:
-            probs = ";".join(f"{prob:.3f}" for prob in prediction.predicted_probs)
-            typer.echo(f"{prediction.video}\t{prediction.prediction}\t{probs}")
+        rows = [row for each in predictions for row in _rows(each, top)]
+        print_table(["video", "prediction", "probability"], rows)
+        for each in failed:
+            typer.echo(in_a_line(f"failed  {each.video}  [{each.reason}]  {each.error}"))
     if failed:
-        raise CoverageError(f"{len(failed)} of {len(videos)} videos failed: {failed[0]['error']}")
+        raise CoverageError(f"{len(failed)} of {len(videos)} videos failed; see above")
+
+
+def _rows(said: Prediction, top: int | None) -> list[list[str]]:
+    """Return a video's line, or those of its likeliest classes."""
+    if top is not None:
+        return [[said.video, name, f"{prob:.3f}"] for name, prob in said.likeliest(top).items()]
+    probs = ";".join(f"{prob:.3f}" for prob in said.predicted_probs)
+    return [[said.video, said.prediction, probs]]
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
-        "cubereel-demo"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for everything the demo makes.", **NEW_FOLDER.checked),
+    ] = Path("cubereel-demo"),
 ) -> None:
     """Extract, train, test and explain on real clips that are installed here; no download."""
     from pipelines.cli.train import print_report

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from features_store.errors import CoverageError
-from pipelines.cli.arguments import AsJson, Source
+from pipelines.cli.arguments import AsJson, NewStore, Source
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.flags import with_flags
 from pipelines.cli.show import print_json
 from pipelines.cli.stopping import Stopped, time_limit
 from pipelines.extraction.options import ExtractionOptions
+from pipelines.terminal import in_a_line
 
 if TYPE_CHECKING:
     from pipelines.extraction.run import ExtractionReport
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 @expand_options
 def extract(
     source: Source,
-    out: Annotated[Path, typer.Option(help="The store; made, or extended where it was left.")],
+    out: NewStore,
     options: ExtractionOptions,
     max_failed: Annotated[
         int,
@@ -81,15 +81,14 @@ def _show(report: ExtractionReport) -> None:
     ):
         for failure in failures:
             error = with_flags(failure["error"])
-            typer.echo(f"{title}  {failure['video_id']}  [{failure['reason']}]  {error}")
+            said = f"{title}  {failure['video_id']}  [{failure['reason']}]  {error}"
+            typer.echo(in_a_line(said))
 
 
 def _too_many_failed(report: ExtractionReport, max_failed: int) -> CoverageError:
     before = len(report.failed_before)
     in_earlier = f" ({before} of them in earlier runs; `retry_failed` tries again)"
-    first = (report.failed + report.failed_before)[0]
     return CoverageError(
         f"{report.num_failed} of {report.num_videos} videos failed{in_earlier if before else ''}, "
-        f"`max_failed` allows {max_failed}; first: {first['video_id']}: {first['error']}. "
-        f"Full list: {report.store}/failures"
+        f"`max_failed` allows {max_failed}; they are named above and in {report.store}/failures"
     )

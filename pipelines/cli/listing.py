@@ -10,7 +10,7 @@ from pipelines.cli.arguments import AsJson
 from pipelines.cli.flags import with_flags
 from pipelines.cli.show import print_json, print_table
 
-What = Literal["heads", "backbones", "grids", "papers"]
+What = Literal["heads", "backbones", "tables", "papers"]
 
 
 def register(app: typer.Typer) -> None:
@@ -19,16 +19,16 @@ def register(app: typer.Typer) -> None:
 
 
 def list_what(
-    what: Annotated[What, typer.Argument(help="heads, backbones, grids or papers.")],
+    what: Annotated[What, typer.Argument(help="heads, backbones, tables or papers.")],
     as_json: AsJson = False,
 ) -> None:
-    """List heads with their options, backbones, grids of heads, or numbers of papers."""
+    """List heads with their options, backbones, tables of heads, or numbers of papers."""
     if what == "heads":
         _list_heads(as_json)
     elif what == "papers":
         _list_papers(as_json)
     else:
-        entries = _backbones() if what == "backbones" else _grids()
+        entries = _backbones() if what == "backbones" else _tables()
         if as_json:
             print_json(entries)
             return
@@ -64,10 +64,10 @@ def _list_heads(as_json: bool) -> None:
             typer.echo(f"    {option}={said} [{head.defaults[option]}]")
 
 
-def _grids() -> dict[str, str]:
-    from train.protocol.grid import grid_names
+def _tables() -> dict[str, str]:
+    from train.protocol.table import table_names
 
-    return grid_names()
+    return table_names()
 
 
 def _backbones() -> dict[str, str]:

@@ -29,11 +29,19 @@ from pipelines.cli import (
 from pipelines.cli.app import app
 from pipelines.cli.flags import FlagFormatter, with_flags
 from pipelines.cli.stopping import Stopped, stop_at_signals
+from pipelines.terminal import printable_streams
 
 EXIT_INTERNAL, EXIT_MACHINE, EXIT_STOPPED = 1, 5, 75
-MACHINE_ERRNOS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOMEM,
-    errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ESTALE, errno.ETIMEDOUT,
+_SPACE, _PERMISSION = "free some space", "get the permission, or take another path"
+_FILES = "let this process have more open files ('ulimit -n')"
+_DISK = "look after the disk or the network that it is on"
+WHAT_TO_DO = {  # where the machine failed, by the number of its error
+    errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE,
+    errno.EACCES: _PERMISSION, errno.EPERM: _PERMISSION,
+    errno.EROFS: "write to a disk that is not read-only",
+    errno.EIO: _DISK, errno.ENOLCK: _DISK, errno.ESTALE: _DISK, errno.ETIMEDOUT: _DISK,
+    errno.ENOMEM: "give smaller batches or fewer processes",
+    errno.EMFILE: _FILES, errno.ENFILE: _FILES,
 }  # fmt: skip
 
 plan.register(app)
@@ -56,9 +64,10 @@ app.add_typer(runs.app, name="runs")
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    _log_to_stderr()
-    stop_at_signals()
-    sys.exit(_run())
+    with printable_streams():
+        _log_to_stderr()
+        stop_at_signals()
+        sys.exit(_run())
 
 
 def _run() -> int:
@@ -69,8 +78,10 @@ def _run() -> int:
     except Stopped as err:
         return _say(f"{err}; run the same command again to go on", EXIT_STOPPED)
     except OSError as err:
-        if err.errno in MACHINE_ERRNOS:
-            return _say(f"{err}; mend it and run the same command again", EXIT_MACHINE)
+        if err.errno in WHAT_TO_DO:
+            advice = WHAT_TO_DO[err.errno]
+            said = f"{err.strerror}: {err.filename!r}" if err.filename else err.strerror
+            return _say(f"{said}; {advice} and run the same command again", EXIT_MACHINE)
         traceback.print_exc()
     except MemoryError:
         return _say("out of memory; give smaller batches and run again", EXIT_MACHINE)

@@ -2,26 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.arguments import AsJson
+from features_store.paths import FOLDER, MANIFEST, NEW_FILE
+from pipelines.cli.arguments import AsJson, StorePath
 from pipelines.cli.show import print_json, print_table
 
 if TYPE_CHECKING:
+    from pipelines.manifests.apply import ApplyReport
     from pipelines.manifests.counts import Tally
     from pipelines.manifests.splits import SideCounts
 
-app = typer.Typer(help="Check a manifest, split it, count what it says.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make a manifest, check it, split it, count what it says.", no_args_is_help=True
+)
 MultiLabel = Annotated[
     bool, typer.Option("--multi-label", help="As of 'cubereel train': labels such as 'sit;talk'.")
 ]
 ManifestPath = Annotated[
-    Path, typer.Argument(help="A manifest CSV, a folder with a manifest.csv, or a store.")
+    Path,
+    typer.Argument(
+        help="A manifest CSV, a folder with a manifest.csv, or a store.", **MANIFEST.checked
+    ),
 ]
+
+
+@app.command()
+def make(
+    folder: Annotated[Path, typer.Argument(help="A folder of class folders.", **FOLDER.checked)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The CSV, a new file; else manifest.csv in the folder.", **NEW_FILE.checked
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the manifest of a folder of class folders, for you to fill in groups and splits."""
+    from pipelines.manifests.make import make as run
+
+    report = run(folder, out=out)
+    if as_json:
+        print_json(report)
+        return
+    for note in report.notes:
+        typer.echo(note, err=True)
+    classes = ", ".join(f"{_NAMES.get(name, name)} {n}" for name, n in report.labels.items())
+    typer.echo(f"{report.num_videos} videos are in {report.manifest}: {classes}")
+
+
+@app.command()
+def apply(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="What says it anew: a manifest CSV, a folder, or a store.", **MANIFEST.checked
+        ),
+    ],
+    store: StorePath,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="What ids are relative to, as of 'cubereel extract'.", **FOLDER.checked),
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Change the store's manifest.csv.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a new manifest says otherwise of a store's videos; with --write take it over."""
+    from pipelines.manifests.apply import apply as run
+
+    report = run(source, store, root=root, write=write)
+    if as_json:
+        print_json(report)
+        return
+    for line in _summary(report):
+        typer.echo(line)
+    if report.changes:
+        rows = [[each.video_id, each.column, each.was, each.becomes] for each in report.changes]
+        print_table(["video_id", "column", "was", "becomes"], rows)
+        typer.echo("written" if report.written else "not written; give --write")
+
+
+def _summary(report: ApplyReport) -> Iterator[str]:
+    num_videos = len({each.video_id for each in report.changes})
+    of_columns = Counter(each.column for each in report.changes)
+    said = ", ".join(f"{name} of {count}" for name, count in of_columns.items())
+    yield (
+        f"{num_videos} of {report.num_rows} videos change in {report.manifest}"
+        + (f" ({said})" if said else "")
+        + f"; looked at: {', '.join(report.columns) or 'no column'}"
+    )
+    if report.num_not_said:
+        yield f"{report.num_not_said} videos of the store have no row and stay as they are"
+    if report.not_stored:
+        first = report.not_stored[0]
+        yield f"{len(report.not_stored)} rows are of no video of the store; first: {first}"
 
 
 @app.command()
@@ -38,6 +119,8 @@ def validate(path: ManifestPath, as_json: AsJson = False) -> None:
             typer.echo(
                 f"line {problem.line}: {problem.message}" if problem.line else problem.message
             )
+        for doubt in report.doubts:
+            typer.echo(f"perhaps a slip: {doubt}")
         unsaid = ", ".join(f"{count} without {name}" for name, count in report.unsaid.items())
         typer.echo(f"{report.num_rows} rows, {len(report.problems)} problems ({unsaid})")
     if report.problems:

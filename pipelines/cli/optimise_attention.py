@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.arguments import AsJson
+from features_store.paths import STORE
+from pipelines.cli.arguments import AsJson, CheckpointPath
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_json, print_table
 from pipelines.explain.options import OptimiseOptions
@@ -33,8 +34,10 @@ def register(app: typer.Typer) -> None:
 
 
 def optimise_attention(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run folder (.json).")],
-    store: Annotated[Path, typer.Argument(help="The store that holds the videos.")],
+    checkpoint: CheckpointPath,
+    store: Annotated[
+        Path, typer.Argument(help="The store that holds the videos.", **STORE.checked)
+    ],
     options: OptimiseOptions,
     as_json: AsJson = False,
 ) -> None:

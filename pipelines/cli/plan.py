@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from features_store.errors import ContractError, CoverageError, UsageError
+from features_store.paths import NEW_FOLDER
 from pipelines.cli.arguments import AsJson, Source
 from pipelines.cli.expanding import expand_options, flags_of
 from pipelines.cli.flags import with_flags
 from pipelines.cli.show import format_bytes, format_seconds, print_json, print_table
 from pipelines.extraction.options import StoreOptions
+from pipelines.terminal import in_a_line, print_program
 
 if TYPE_CHECKING:
     from pipelines.extraction.estimate import PlanReport
@@ -31,7 +33,8 @@ def plan(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="A store; made, or taken, and given the plan of what is to be extracted."
+            help="A store; made, or taken, and given the plan of what is to be extracted.",
+            **NEW_FOLDER.checked,
         ),
     ] = None,
     slurm: Annotated[
@@ -67,9 +70,7 @@ def plan(
     if report.backbone_problem:
         raise ContractError(report.backbone_problem)
     if not report.frames:
-        raise CoverageError(
-            f"no frame would be kept of {report.videos} videos: {report.problems[0][1]}"
-        )
+        raise CoverageError(f"no frame would be kept of {report.videos} videos; see above")
     if out is not None:
         _write(source, out, options, report, slurm=slurm, as_json=as_json)
 
@@ -100,15 +101,14 @@ def _write(
     typer.echo(line if num_units else f"plan     nothing is to do in {out}", err=slurm is not None)
     if slurm is not None and plan is not None:
         arguments = ["extract", str(source.absolute()), "--out", str(out.absolute())]
-        typer.echo(
+        print_program(
             slurm_script(
                 [*arguments, *flags_of(options)],
                 num_tasks=min(slurm, num_units),
                 num_units=num_units,
                 workers=options.workers,
                 has_gpu=options.device != "cpu",
-            ),
-            nl=False,
+            )
         )
 
 
@@ -132,7 +132,7 @@ def _show(report: PlanReport) -> None:
             "frames, or frames do not come evenly"
         )
     for video_id, problem in report.problems:
-        typer.echo(f"problem  {video_id}  {with_flags(problem)}")
+        typer.echo(in_a_line(f"problem  {video_id}  {with_flags(problem)}"))
     if report.backbone_problem:
         typer.echo("bytes    not known without the backbone, nor is the time")
         return

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.arguments import AsJson
+from features_store.paths import NEW_FOLDER, RUN
+from pipelines.cli.arguments import AsJson, RunFolder
 from pipelines.cli.show import OF_INTERVALS, bracketed, print_result, signed, table_lines
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ app = typer.Typer(help="Read run folders of 'cubereel train' again.", no_args_is
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="A run folder.")],
-    b: Annotated[Path, typer.Argument(help="Another, tested on the same splits.")],
+    a: Annotated[Path, typer.Argument(help="A run folder.", **RUN.checked)],
+    b: Annotated[Path, typer.Argument(help="Another, tested on the same splits.", **RUN.checked)],
     head_a: Annotated[
         str | None, typer.Option(help="A head of A, compared with one of B. Else all in both.")
     ] = None,
@@ -36,8 +37,8 @@ def compare(
 
 @app.command()
 def plot(
-    run: Annotated[Path, typer.Argument(help="A run folder; it need not be finished.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.", **NEW_FOLDER.checked)],
 ) -> None:
     """Draw each head's learning curves, and its confusion matrix where the table is there."""
     from pipelines.training.pictures import draw_run
@@ -48,8 +49,8 @@ def plot(
 
 @app.command()
 def tensorboard(
-    run: Annotated[Path, typer.Argument(help="A run folder; it need not be finished.")],
-    out: Annotated[Path, typer.Option(help="Folder for the event files.")],
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the event files.", **NEW_FOLDER.checked)],
 ) -> None:
     """Write each fit's learning curves for TensorBoard; needs the extra 'tensorboard'."""
     from pipelines.training.event_files import write_event_files

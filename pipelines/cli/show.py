@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.cells import cell_len
+
+from pipelines.terminal import in_a_line
 
 OF_INTERVALS = (
     "s.e. and intervals are over groups, of these fits: how another training would differ is not "
@@ -29,7 +32,7 @@ def print_result(result: Any, lines: Iterable[str], *, as_json: bool) -> None:
         print_json(result)
         return
     for line in lines:
-        typer.echo(line)
+        typer.echo(in_a_line(line))
 
 
 def _plain(value: Any) -> Any:
@@ -50,14 +53,24 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table, aligned likewise."""
-    table = [list(columns), *map(list, rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+    table = [[in_a_line(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(cell_len(row[i]) for row in table) for i in range(len(columns))]
     for row in table:
         cells = [
-            c.rjust(w) if i else c.ljust(w)
-            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            padded(cell, width, to_the_right=i > 0)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()
+
+
+def padded(text: str, width: int, *, to_the_right: bool = False) -> str:
+    """Return a text with spaces up to a width as a terminal shows it.
+
+    >>> padded("行走", 5), padded("walk", 5, to_the_right=True)
+    ('行走 ', ' walk')
+    """
+    spaces = " " * (width - cell_len(text))
+    return spaces + text if to_the_right else text + spaces
 
 
 def number(value: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from features_store.paths import NEW_FILE
 from pipelines.cli.arguments import AsJson, StorePath
 from pipelines.cli.show import print_result
 
@@ -31,7 +32,10 @@ def statistics(
     pca_of: Annotated[
         Literal["cells", "frames"], typer.Option(help="Of every cell, or of the mean of a frame's.")
     ] = "cells",
-    out: Annotated[Path | None, typer.Option(help="A .safetensors file for all numbers.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .safetensors file for all numbers.", **NEW_FILE.checked),
+    ] = None,
     memory: Annotated[
         str, typer.Option(help="What this process may take, such as 500MB or 8GB.")
     ] = "2GB",

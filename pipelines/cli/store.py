@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 
+from features_store.paths import STORE
 from pipelines.cli.arguments import AsJson, StorePath
-from pipelines.cli.show import format_bytes, print_result, table_lines
+from pipelines.cli.show import format_bytes, padded, print_result, table_lines
 
 if TYPE_CHECKING:
     from features_store.store import Store
@@ -42,12 +44,12 @@ def ls(path: StorePath, as_json: AsJson = False) -> None:
 
 
 def _rows(store: Store) -> Iterator[str]:
-    width = max(store.index.ids.dtype.itemsize, len("video_id"))
-    yield f"{'video_id':<{width}}  frames    seconds  status   label"
+    width = max(map(cell_len, ["video_id", *store.ids]))
+    yield f"{padded('video_id', width)}  frames    seconds  status   label"
     for video in _listed(store):
         numbers = f"{video['frames']:>6}  {video['seconds']:>9}"
         said = f"{video['status']:<7}  {video['label']}"
-        yield f"{video['video_id']:<{width}}  {numbers}  {said}".rstrip()
+        yield f"{padded(video['video_id'], width)}  {numbers}  {said}".rstrip()
 
 
 def _listed(store: Store) -> Iterator[dict[str, Any]]:
@@ -113,7 +115,7 @@ def _repaired(path: Path, report: RepairReport) -> Iterator[str]:
 @app.command()
 def diff(
     a: StorePath,
-    b: Annotated[Path, typer.Argument(help="Another store.")],
+    b: Annotated[Path, typer.Argument(help="Another store.", **STORE.checked)],
     as_json: AsJson = False,
 ) -> None:
     """Compare two stores video by video; exit 3 when they are not the same features."""
@@ -129,23 +131,36 @@ def diff(
 
 
 def _differences(result: StoreDiff) -> Iterator[str]:
+    """Yield what came of it, then what differs: nothing of two stores that are the same."""
+    differing = [video for video in result.videos if not video.equal]
+    verdict = "identical" if result.identical else "equal" if result.equal else "different"
+    yield f"{verdict}: {len(result.videos)} videos compared, {len(differing)} differ"
+    if result.videos and not result.identical:
+        worst = min(result.videos, key=lambda video: video.worst_cosine)
+        largest = max(video.max_abs for video in result.videos)
+        yield (
+            f"worst cosine {worst.worst_cosine:.6f} ({worst.video_id}), largest difference "
+            f"{largest:g}"
+        )
     for name, ours, theirs in result.spec:
         yield f"spec  {name}: {ours!r} in A, {theirs!r} in B"
-    for which, ids in (("A", result.only_in_a), ("B", result.only_in_b)):
-        yield from (f"only in {which}  {video_id}" for video_id in ids)
-    yield from table_lines(
-        ["video_id", "frames", "worst cosine", "mean cosine", "max abs", "note"],
-        [
+    of_a, of_b = map(set, result.contents)
+    for which, names in (
+        ("A", [*sorted(of_a - of_b), *result.only_in_a]),
+        ("B", [*sorted(of_b - of_a), *result.only_in_b]),
+    ):
+        yield from (f"only in {which}  {name}" for name in names)
+    if differing:
+        yield from table_lines(
+            ["video_id", "frames", "worst cosine", "mean cosine", "max abs", "note"],
             [
-                video.video_id, str(video.num_frames), f"{video.worst_cosine:.6f}",
-                f"{video.mean_cosine:.6f}", f"{video.max_abs:g}", video.note,
-            ]
-            for video in result.videos
-        ],
-    )  # fmt: skip
-    differing = sum(not video.equal for video in result.videos)
-    verdict = "identical" if result.identical else "equal" if result.equal else "different"
-    yield f"{verdict}: {len(result.videos)} videos compared, {differing} differ"
+                [
+                    video.video_id, str(video.num_frames), f"{video.worst_cosine:.6f}",
+                    f"{video.mean_cosine:.6f}", f"{video.max_abs:g}", video.note,
+                ]
+                for video in differing
+            ],
+        )  # fmt: skip
 
 
 @app.command()

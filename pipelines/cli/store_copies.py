@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from features_store.paths import ID_LIST, STORE
 from features_store.verbs.options import RepackOptions
-from pipelines.cli.arguments import AsJson, StorePath
+from pipelines.cli.arguments import AsJson, NewStore, StorePath, StorePaths
 from pipelines.cli.expanding import expand_options
 from pipelines.cli.show import print_result
 
 if TYPE_CHECKING:
     from features_store.verbs.transfer import OnVideos, TransferReport
 
-Out = Annotated[Path, typer.Option(help="The new store; made, or extended where it was left.")]
+MAX_IDS_BYTES = 2**26
 
 
 def register(app: typer.Typer) -> None:
@@ -26,8 +27,8 @@ def register(app: typer.Typer) -> None:
 
 
 def append(
-    path: Annotated[Path, typer.Argument(help="The store that grows.")],
-    sources: Annotated[list[Path], typer.Argument(help="Stores of the same spec.")],
+    path: Annotated[Path, typer.Argument(help="The store that grows.", **STORE.checked)],
+    sources: StorePaths,
     as_json: AsJson = False,
 ) -> None:
     """Add the videos of other stores to a store; safe to run again."""
@@ -37,8 +38,8 @@ def append(
 
 
 def merge(
-    sources: Annotated[list[Path], typer.Argument(help="Stores of the same spec.")],
-    out: Out,
+    sources: StorePaths,
+    out: NewStore,
     as_json: AsJson = False,
 ) -> None:
     """Join stores into a new one; safe to run again."""
@@ -49,21 +50,22 @@ def merge(
 
 def subset(
     path: StorePath,
-    out: Out,
-    ids: Annotated[Path | None, typer.Option(help="Text file with a video id a line.")] = None,
+    out: NewStore,
+    ids: Annotated[
+        Path | None,
+        typer.Option(help="Text file with a video id a line.", **ID_LIST.checked),
+    ] = None,
     label: Annotated[list[str] | None, typer.Option(help="Labels to keep; repeat.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="Groups to keep; repeat.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Splits to keep; repeat.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy some videos into a new store: those that meet every condition; safe to run again."""
-    from features_store.errors import UsageError
+    from features_store.text_files import read_text
     from features_store.verbs.reshape import subset_store
 
-    try:
-        lines = ids.read_text().splitlines() if ids is not None else []
-    except (OSError, UnicodeDecodeError) as err:
-        raise UsageError(f"the list of ids cannot be read: {err}") from err
+    text = "" if ids is None else read_text(ids, what="list of ids", most_bytes=MAX_IDS_BYTES)
+    lines = text.split("\n")
 
     def copy(on_videos: OnVideos) -> TransferReport:
         return subset_store(
@@ -75,7 +77,7 @@ def subset(
 
 
 @expand_options
-def repack(path: StorePath, out: Out, options: RepackOptions, as_json: AsJson = False) -> None:
+def repack(path: StorePath, out: NewStore, options: RepackOptions, as_json: AsJson = False) -> None:
     """Copy a store, encoded otherwise or without some layers; safe to run again."""
     from features_store.verbs.reshape import repack_store
 
@@ -96,8 +98,11 @@ def _lines(report: TransferReport) -> Iterator[str]:
         f"{report.num_videos} videos ({report.num_frames} frames) in {report.num_shards} shards "
         f"added to {report.target}; {report.num_there_before} were there before"
     )
+    if report.num_repeated:
+        yield f"{report.num_repeated} videos stand in several of these stores, and once in this one"
     if report.differing:
         yield (
             f"its manifest.csv says otherwise of {len(report.differing)} videos and was kept; "
-            f"first: {report.differing[0]}"
+            f"first: {report.differing[0]}; 'cubereel manifest apply SOURCE {report.target}' takes "
+            "over what a store says"
         )

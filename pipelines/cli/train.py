@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from features_store.paths import STORE
 from pipelines.cli.arguments import AsJson
-from pipelines.cli.expanding import expand_options
+from pipelines.cli.expanding import expand_options, flag_names
 from pipelines.cli.show import OF_INTERVALS, bracketed, number, print_json, print_table, signed
 from pipelines.cli.stopping import time_limit
-from pipelines.training.options import TrainOptions
+from pipelines.training.options import OF_TRAINING, TrainOptions
 
 if TYPE_CHECKING:
     from pipelines.training.report import TrainReport
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    store: Annotated[Path, typer.Argument(help="The store to train on.")],
+    store: Annotated[Path, typer.Argument(help="The store to train on.", **STORE.checked)],
     options: TrainOptions,
     deadline: Annotated[
         str | None,
@@ -40,20 +41,21 @@ def train(
     from pipelines.configuration import merge_settings, parse_settings
     from pipelines.executors.deadline import Deadline, seconds_until_deadline
     from pipelines.executors.registry import require_executor
-    from pipelines.training.request import check_request, read_table
+    from pipelines.training.request import check_features, check_request, read_table
 
     seconds = seconds_until_deadline(deadline, environment=os.environ, now=time.time())
     countdown = Deadline(seconds)
     # What is wrong is said before seconds of importing: pydantic comes late, torch last.
-    merged = merge_settings(options.config, options.of_training())
-    rows = read_table(options.heads, options.grid, parse_settings(options.settings))
+    keys = flag_names(TrainOptions, OF_TRAINING)
+    merged = merge_settings(options.config, options.of_training(), keys=keys)
+    rows = read_table(options.heads, options.table, parse_settings(options.settings))
     check_request(rows, folds=options.folds, seeds=options.seeds)
     require_executor(options.cluster)
     from features_store.metadata import read_header
     from train.fitting.config import parse_config
 
     config = parse_config(merged)
-    read_header(store)
+    check_features(rows, read_header(store), layers=config.layers, view=config.view)
     # What is done is kept, fit by fit; what is in work is begun again by the next run.
     with time_limit(countdown.seconds_left):
         from pipelines.training.train import train as run

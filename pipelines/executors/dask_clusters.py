@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from features_store.errors import MachineError, UsageError
@@ -50,11 +49,6 @@ def open_client(where: str, processes: int) -> Iterator[Any]:
         try:
             if where.startswith(SCHEDULER_FILE):
                 arguments = {"scheduler_file": where.removeprefix(SCHEDULER_FILE)}
-                if not Path(arguments["scheduler_file"]).exists():  # Dask would wait for it
-                    raise MachineError(
-                        f"there is no scheduler file {arguments['scheduler_file']!r}; start a "
-                        "scheduler with 'dask scheduler', and tell it to write one"
-                    )
             elif is_address(where):
                 arguments = {"address": where}
             else:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from features_store.errors import UsageError, nearest_name
+from features_store.paths import SCHEDULER
 from pipelines.executors.work import Say, Work
 
 DASK = "pipelines.executors.dask:DaskExecutor"
@@ -45,9 +46,11 @@ def is_needed(name: str, processes: int) -> bool:
 
 
 def require_executor(name: str) -> None:
-    """Raise `UsageError` where there is no executor of that name."""
+    """Raise `UsageError` where there is no executor of that name, or no file of its scheduler."""
     if name not in EXECUTORS and not is_address(name):
         raise UsageError(f"no `cluster` {name!r}; {nearest_name(name, PLACES)}")
+    if name.startswith(SCHEDULER_FILE):
+        SCHEDULER.require(name.removeprefix(SCHEDULER_FILE))  # Dask would wait for it
 
 
 def is_address(name: str) -> bool:

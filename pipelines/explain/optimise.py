@@ -14,9 +14,13 @@ import numpy as np
 import torch
 
 from features_store.errors import UsageError, nearest_name
-from pipelines.explain.explain import path_of, read_attended
+from pipelines.explain.drawing import Drawing
+from pipelines.explain.explain import subtitle_of
+from pipelines.explain.frames import ClipFrames, path_of
+from pipelines.explain.maps import DrawnMap
 from pipelines.explain.options import OptimiseOptions
-from pipelines.explain.overlay import check_picture, write_picture
+from pipelines.explain.picture_file import check_picture, write_picture
+from pipelines.explain.scale import scaled
 from pipelines.training.fitted import Fitted, open_fitted
 from train.attention.optimise import (
     Attended,
@@ -28,6 +32,7 @@ from train.attention.optimise import (
 from train.data.clips import Clips
 from train.fitting.checkpoint import Checkpoint
 from train.fitting.losses import clip_probabilities
+from train.heads import Head
 from train.scores.metrics import aggregate
 
 ATTENTIONS = ("own", "random", "optimised")
@@ -87,22 +92,20 @@ def optimise_video(
     if (out := options.out) is not None:
         check_picture(out)
     with _open(checkpoint, store) as fitted:
-        path = None if out is None else path_of(fitted.store, video, options.root)
+        if out is not None:
+            path_of(fitted.store, video, options.root)
         labels = np.array([_class_of(fitted, video, options.label)])
         clips = fitted.clips_of([video], device=options.device)
         (result,), first = optimise_videos(fitted, clips, labels, seed=options.seed)
-        if out is None or path is None:
+        if out is None:
             return result
-        view, shown = fitted.description.config.view, clips.clips[0].rows
-        frames = read_attended(path, fitted.store, video, shown, first["own"], view=view)
-    rows = {
-        f"{name}: {getattr(result, name).prediction}": [
-            replace(frame, weights=weights)
-            for frame, weights in zip(frames, first[name], strict=True)
-        ]
-        for name in ATTENTIONS
-    }
-    write_picture(out, rows, title=f"{video}: attention optimised for {result.label}")
+        description, rows = fitted.description, clips.clips[0].rows
+        view = description.config.view
+        frames = ClipFrames(fitted.store, video, rows, root=options.root, view=view)
+        title = f"Where would the head have to look to say {result.label}?"
+        subtitle = subtitle_of(description, video, frames.times, len(clips))
+        maps = _drawn(result, first, fitted.head)
+    write_picture(out, Drawing(title, subtitle, frames, maps))
     return replace(result, path=str(out))
 
 
@@ -159,6 +162,19 @@ def optimise_videos(
         OptimisedVideo(video_id, description.classes[label], *of_video)
         for video_id, label, of_video in of_videos
     ], first
+
+
+def _drawn(result: OptimisedVideo, first: dict[str, np.ndarray], head: Head) -> list[DrawnMap]:
+    """Return the attentions of a clip, with what the head says under each."""
+    drawn = []
+    for name in ATTENTIONS:
+        said: Verdict = getattr(result, name)
+        words = (
+            f"{name} attention, under which it says {said.prediction} "
+            f"(probability of {result.label} {said.label_prob:.2f})"
+        )
+        drawn.append(DrawnMap(name, words, scaled(first[name], head.meaning_of("spatial"))))
+    return drawn
 
 
 def _measure(attended: Attended, mask: torch.Tensor, last_n: int | None) -> np.ndarray:

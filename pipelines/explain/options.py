@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from features_store.errors import UsageError
+from features_store.paths import FOLDER, NEW_FILE
+from pipelines.machine.choices import require_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +26,22 @@ class OptimiseOptions:
     ] = None
     out: Annotated[
         Path | None,
-        typer.Option(help="Draw .png or .mp4: frames, own, random and optimised attention."),
+        typer.Option(
+            help="Draw .png or .mp4: frames, own, random and optimised attention.",
+            **NEW_FILE.checked,
+        ),
     ] = None
-    root: Annotated[Path | None, typer.Option(help="Where the videos are now, if they moved.")] = (
-        None
-    )
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Where the videos are now, if they moved.", **FOLDER.checked),
+    ] = None
     split: Annotated[
         str | None, typer.Option(help="A split of the manifest instead of the test videos.")
     ] = None
     seed: Annotated[int, typer.Option(help="Of the random attention that it starts from.")] = 0
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto"
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.", callback=require_device)] = (
+        "auto"
+    )
 
     def check(self) -> None:
         """Raise `UsageError` for options that do not go together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from extract.video.counts import FrameCount
 from features_store.errors import ContractError
 from features_store.format.encodings import Dtype
 from features_store.format.layout import ArraySpec, LayerShape, shard_arrays, split_units
+from features_store.format.records import max_videos
 from features_store.format.shard_size import UnitRows, shard_bytes
 from features_store.spec import Sampling
 from pipelines.extraction.header_cache import open_header_cache
@@ -30,6 +32,7 @@ from pipelines.machine.calibration import Clip, TimeEstimate, estimate_time
 from pipelines.machine.compiling import choose_compiled
 from pipelines.machine.devices import build_computer, choose_device, require_decoder
 
+logger = logging.getLogger("cubereel")
 NUM_TIMED = 64  # videos that decoding is timed on, as far as the seconds for it reach
 NUM_NAMED = 5  # videos with problems that a report names
 DEFAULTS = CubeOptions()
@@ -102,6 +105,8 @@ def plan(
     gpu = require_decoder(options.decoder, choose_device(options.device))
     network = _load(report, options)
     videos = read_source(Path(source), root=options.root)
+    for note in videos.notes:
+        logger.warning("%s", note)
     cache = open_header_cache(options.header_cache, root=videos.root)
     read = partial(probe_in_workers, workers=options.workers)
     survey = survey_headers(videos.root, videos.rows, cache=cache, read=read, sample=sample)
@@ -195,16 +200,16 @@ def _bytes(
     counts: Sequence[FrameCount], report: PlanReport, arrays: list[ArraySpec], *, id_bytes: int
 ) -> dict[str, int]:
     """Return the bytes of a store: of each layer in all views, of differences, of the rest."""
-    room = rooms(counts, arrays)
+    room, draws = rooms(counts, arrays), report.sampling.draws_shape
+    most_videos = max_videos(len(arrays), draws)
     units = (
         UnitRows(
             reserved=sum(room[unit.start : unit.stop]),
             filled=sum(count.kept for count in counts[unit.start : unit.stop]),
             videos=len(unit),
         )
-        for unit in split_units(room, row_bytes=row_bytes_of(arrays))
+        for unit in split_units(room, row_bytes=row_bytes_of(arrays), most_videos=most_videos)
     )
-    draws = report.sampling.draws_shape
     size = shard_bytes(arrays, units, id_bytes=id_bytes, draws_shape=draws)
     cubes = {
         layer.name: sum(size.arrays[a.path] for a in arrays if a.path.split("/")[-1] == layer.name)

@@ -65,6 +65,8 @@ def extract(
     if not is_planned:
         require_turn(store, wait=options.wait)
     request = understand(Path(source), store, options)
+    for note in request.videos.notes:
+        logger.warning("%s", note)
     with ExitStack() as stack:
         if is_planned:
             begun = _join(store, request, options, run_id)

@@ -21,11 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from extract.video.header import VideoHeader
+from features_store.errors import ContractError, UnsafeStoreError, UsageError
 from features_store.format.collector import paused_collector
+from features_store.format.inputs import read_file
+from features_store.format.outputs import append_lines, write_atomically
+from features_store.format.safety import check_own
 from features_store.plain import to_plain
 from pipelines.machine.cache_folder import cache_folder
 
 logger = logging.getLogger("cubereel")
+MAX_BYTES = 2**28
 FIRST_LINE = b'{"format": "cubereel headers", "version": 1}\n'
 _FRACTION = re.compile(r"[0-9]{1,19}(/[1-9][0-9]{0,18})?")
 _TYPES = (str, int, int, int, int, str, str, float, int, bool, str)
@@ -69,12 +74,11 @@ class HeaderCache:
         text = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-            if self._start == FIRST_LINE:
-                flags |= os.O_TRUNC  # what was there is not ours to read
-            with os.fdopen(os.open(self.path, flags, 0o600), "ab") as file:
-                file.write(self._start + text)
-        except OSError as err:
+            if self._start == FIRST_LINE:  # what was there is not ours to read
+                write_atomically(self.path, self._start + text, mode=0o600)
+            else:
+                append_lines(self.path, self._start + text, below=self.path.parent)
+        except (OSError, ContractError, UsageError) as err:
             logger.warning("headers are not remembered for the next time: %s", err)
             return
         self._start = b""
@@ -83,12 +87,12 @@ class HeaderCache:
     @paused_collector()
     def _load(self) -> None:
         try:
-            with os.fdopen(os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-                content = file.read()
+            check_own(self.path)
+            content = read_file(self.path, most_bytes=MAX_BYTES)
         except FileNotFoundError:
             content = b""
-        except OSError as err:
-            logger.warning("headers read before cannot be used: %s", err)
+        except (OSError, ValueError, UnsafeStoreError) as err:
+            logger.warning("headers read before cannot be used: %s: %s", self.path, err)
             content = b""
         if not content.startswith(FIRST_LINE):
             self._start = FIRST_LINE

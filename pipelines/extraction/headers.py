@@ -133,14 +133,16 @@ def check_said(rows: Sequence[ManifestRow]) -> None:
 
 def said_header(row: ManifestRow) -> VideoHeader | None:
     """Return what a manifest says of a row's file; None when that is not enough."""
-    fps = row.extra.get("fps", "")
-    frames, duration = row.extra.get("num_frames", ""), row.extra.get("duration_seconds", "")
+    said = (row.extra.get(name, "").strip() for name in ("fps", "num_frames", "duration_seconds"))
+    fps, frames, duration = said
     if not fps or not (frames or duration):
         return None
     try:
         return _said(frames, fps, duration, row.path[-5:].rpartition(".")[2].lower())
     except ValueError as err:
-        raise ContractError(f"video {row.video_id!r}: {err}; mend the manifest") from None
+        raise ContractError(
+            f"video {row.video_id!r}: {err}; correct the manifest, or leave these fields empty"
+        ) from None
 
 
 @lru_cache(2**17)

@@ -16,10 +16,11 @@ from typer import Option
 from extract.video.decoders.names import DecoderName
 from features_store.errors import UsageError
 from features_store.format.encodings import COMPACT, Compression, Dtype
+from features_store.paths import FOLDER, NEW_FOLDER, WEIGHTS
 from features_store.spec import Fit, Sampling
 from features_store.views import VIEWS, choose_views
 from pipelines.executors.registry import PLACES
-from pipelines.machine.choices import AskedPrecision, Compile
+from pipelines.machine.choices import AskedPrecision, Compile, require_device
 
 Partial = Literal["keep", "drop"]
 PATHS = ("weights", "root", "header_cache")
@@ -34,7 +35,10 @@ class ComputeOptions:
     )
     weights: Annotated[
         Path | None,
-        Option(help="Weights file; else the library's own, in 'plan' and 'bench' random ones."),
+        Option(
+            help="Weights file; else the library's own, in 'plan' and 'bench' random ones.",
+            **WEIGHTS.checked,
+        ),
     ] = None
     layers: Annotated[
         Sequence[str],
@@ -53,7 +57,9 @@ class ComputeOptions:
             "more than 10 minutes of computing, where it is seen to be faster."
         ),
     ] = "auto"
-    device: Annotated[str, Option(help="cpu, cuda, cuda:1, …, or auto.")] = "auto"
+    device: Annotated[
+        str, Option(help="cpu, cuda, cuda:1, …, or auto.", callback=require_device)
+    ] = "auto"
     decoder: Annotated[
         DecoderName, Option(help="nvdec: the GPU's, which is another spec than the CPU's.")
     ] = "cpu"
@@ -110,9 +116,15 @@ class CubeOptions(ComputeOptions):
     compact: Annotated[
         bool, Option("--compact", help="Short for --dtype 8bit --compression zstd.")
     ] = False
-    root: Annotated[Path | None, Option(help="Folder that video ids are relative to.")] = None
+    root: Annotated[
+        Path | None, Option(help="Folder that video ids are relative to.", **FOLDER.checked)
+    ] = None
     header_cache: Annotated[
-        Path | None, Option(help="Folder of headers read before; below ~/.cache/cubereel if none.")
+        Path | None,
+        Option(
+            help="Folder of headers read before; below ~/.cache/cubereel if none.",
+            **NEW_FOLDER.checked,
+        ),
     ] = None
 
     def __post_init__(self) -> None:

@@ -125,7 +125,10 @@ def _cut(
     if frame_seconds is not None:
         shard_bytes = min(shard_bytes, max(1, int(row_bytes * UNIT_SECONDS / frame_seconds)))
     units = []
-    for positions in split_units(lengths, row_bytes=row_bytes, shard_bytes=shard_bytes):
+    most_videos = store.header.max_unit_videos
+    for positions in split_units(
+        lengths, row_bytes=row_bytes, shard_bytes=shard_bytes, most_videos=most_videos
+    ):
         videos = tuple(jobs[i] for i in positions)
         num_frames = sum(job.max_frames for job in videos)
         seconds = None if frame_seconds is None else round(num_frames * frame_seconds, 1)

@@ -15,8 +15,8 @@ from typing import Any
 from extract.unit import Unit, VideoJob
 from features_store.catalogue import UNIT
 from features_store.errors import ContractError, UsageError
-from features_store.format.disk import write_atomically
-from features_store.format.safety import MAX_JSON_BYTES
+from features_store.format.inputs import MAX_JSON_BYTES
+from features_store.format.outputs import write_atomically
 from features_store.leases import MAX_LEASE_SECONDS
 from features_store.metadata import StoreHeader
 from features_store.plain import PlainError, from_plain, to_plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,10 +13,11 @@ from pathlib import Path
 
 from extract.backbones import load_backbone
 from extract.compute.computer import CubeComputer
+from features_store.checks import refuse_faults
 from features_store.errors import BusyError, ContractError
 from features_store.ledger import read_failures
 from features_store.locking import require_free
-from features_store.manifest import extend_store_manifest
+from features_store.manifest import extend_store_manifest, read_store_manifest
 from features_store.metadata import StoreHeader, is_store, read_header
 from features_store.runs import new_run_id
 from features_store.session import StoreSession
@@ -27,6 +29,7 @@ from pipelines.extraction.plan_file import StoredPlan, new_plan, write_plan
 from pipelines.extraction.retries import Attempts
 from pipelines.extraction.sources import Source, read_source
 from pipelines.extraction.store_header import new_header, precision_for
+from pipelines.extraction.twins import find_twins, say_twins
 from pipelines.machine.devices import build_computer, require_decoder
 
 logger = logging.getLogger("cubereel")
@@ -41,6 +44,7 @@ class Request:
         header: of the store, as it is made or extended.
     """
 
+    source: Path
     options: StoreOptions
     videos: Source
     computer: CubeComputer
@@ -55,6 +59,8 @@ def understand(source: Path, out: Path, options: StoreOptions) -> Request:
     """
     videos = read_source(source, root=options.root)
     check_said(videos.rows)
+    if is_store(out):  # the source may spell a class in another way than the store does
+        refuse_faults([*read_store_manifest(out).values(), *videos.rows], where=out)
     network = load_backbone(options.backbone, weights=options.weights, layers=options.layers)
     stored = read_header(out) if is_store(out) else None
     computer = build_computer(
@@ -63,7 +69,7 @@ def understand(source: Path, out: Path, options: StoreOptions) -> Request:
     )  # fmt: skip
     require_decoder(options.decoder, computer.device)  # before anything is written
     header = new_header(computer, network, options, root=videos.root, stored=stored)
-    return Request(options, videos, computer, header)
+    return Request(source, options, videos, computer, header)
 
 
 def require_turn(out: Path, *, wait: bool) -> None:
@@ -114,7 +120,10 @@ def make_plan(
         frame_seconds=frame_seconds,
     )
     _check_replaced(plan, store, videos)
-    _record_manifest(store, videos)
+    _record_manifest(store, videos, request.source)
+    jobs = [job for unit in plan.units for job in unit.videos]
+    if twins := find_twins(jobs, store) if jobs else []:
+        logger.warning("%s", say_twins(twins))
     if not plan.units:
         return plan, None
     stored = new_plan(
@@ -163,12 +172,14 @@ def settle(out: Path, header: StoreHeader, *, run_id: str) -> None:
         pass
 
 
-def _record_manifest(store: StoreSession, videos: Source) -> None:
-    differing = extend_store_manifest(store.path, videos.rows)
+def _record_manifest(store: StoreSession, videos: Source, source: Path) -> None:
+    differing = extend_store_manifest(store.path, videos.rows, columns=videos.columns - {"path"})
     if differing:
         logger.warning(
-            "the source says otherwise of %d videos than the store's manifest.csv, which was kept; "
-            "first: %s", len(differing), differing[0],
+            "%s says otherwise of %d videos than the store's manifest.csv, which was kept; first: "
+            "%s; 'cubereel manifest apply %s %s' shows it and takes it over",
+            source, len(differing), differing[0], shlex.quote(str(source)),
+            shlex.quote(str(store.path)),
         )  # fmt: skip
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf
 from pathlib import Path
 
 from extract.backbones.sources import split_name
 from features_store.errors import UsageError
 from features_store.leases import MAX_LEASE_SECONDS
+from features_store.paths import SOURCE, WEIGHTS
 from pipelines.executors.registry import require_executor
 from pipelines.extraction.options import (
     ComputeOptions,
@@ -15,32 +15,37 @@ from pipelines.extraction.options import (
     ExtractionOptions,
     StoreOptions,
 )
-from pipelines.extraction.sources import require_source
 
 MIN_LEASE_SECONDS = 1.0
+MOST_PROCESSES, MOST_FRAMES, MOST_SECONDS = 4096, 65536, 1e7
 
 
 def check_request(source: str | Path, options: ComputeOptions) -> None:
     """Raise `UsageError` for what cannot be; said before seconds are spent on importing."""
     options.sampling  # noqa: B018  # checks what is said of it
-    if options.workers < 1:
-        raise UsageError(f"`workers` must be at least 1, got {options.workers}")
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UsageError(f"`batch_size` must be at least 1, got {options.batch_size}")
+    _require_number("workers", options.workers, most=MOST_PROCESSES)
+    if options.batch_size is not None:
+        _require_number("batch_size", options.batch_size, most=MOST_FRAMES)
     if isinstance(options, CubeOptions):
         options.chosen_views  # noqa: B018  # checks their names
     if isinstance(options, StoreOptions):
         _check_store_options(options)
     if isinstance(options, ExtractionOptions):
-        if options.processes < 1:
-            raise UsageError(f"`processes` must be at least 1, got {options.processes}")
+        _require_number("processes", options.processes, most=MOST_PROCESSES)
         require_executor(options.cluster)
         if options.join and options.unit is not None:
             raise UsageError("give `unit`, a share of the plan, or `join`, all of it; not both")
         if options.unit is not None:
             parse_share(options.unit)
-    require_source(Path(source))
+    SOURCE.require(source)
+    if options.weights is not None:
+        WEIGHTS.require(options.weights)
     split_name(options.backbone)
+
+
+def _require_number(name: str, value: int, *, most: int) -> None:
+    if not 1 <= value <= most:
+        raise UsageError(f"`{name}` must be at least 1 and at most {most}, got {value}")
 
 
 def _check_store_options(options: StoreOptions) -> None:
@@ -49,9 +54,10 @@ def _check_store_options(options: StoreOptions) -> None:
             f"`lease_seconds` must be {MIN_LEASE_SECONDS:g} to {MAX_LEASE_SECONDS:g}, got "
             f"{options.lease_seconds:g}"
         )
-    if not 0 < options.timeout_seconds < inf:
+    if not 0 < options.timeout_seconds <= MOST_SECONDS:
         raise UsageError(
-            f"`timeout_seconds` must be a number of seconds above 0, got {options.timeout_seconds}"
+            f"`timeout_seconds` must be above 0 and at most {MOST_SECONDS:g}, got "
+            f"{options.timeout_seconds}"
         )
     if options.partial == "keep" and options.sampling.is_sparse:
         raise UsageError(
@@ -94,7 +100,7 @@ def check_plan(
         )
     if sample is not None and sample < 1:
         raise UsageError(f"`sample` must be at least 1, got {sample}")
-    if not 0 <= calibrate_seconds < inf:
+    if not 0 <= calibrate_seconds <= MOST_SECONDS:
         raise UsageError(
             f"`calibrate_seconds` must be a number of seconds, got {calibrate_seconds}"
         )

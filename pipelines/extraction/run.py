@@ -98,7 +98,7 @@ class Run:
             if not self._num_ended:
                 logger.warning(
                     "no video was done in %.0f s; %s, the first, is dropped and needs more time",
-                    self._report.extracting_seconds, self._units[0].videos[0].video_id,
+                    self._report.extracting_seconds, self._units[0].videos[0].file,
                 )  # fmt: skip
 
     def _settle(self) -> None:

@@ -238,7 +238,7 @@ class UnitWork(Work):
             end_seconds=job.end_seconds,
         )
         append_failure(self._store, self._unit.name, line)
-        logger.warning("%s %s: %s", line.outcome, job.video_id, error)
+        logger.debug("%s %s: %s", line.outcome, job.video_id, error)
         self._say(VideoFailed(job.video_id, line.outcome, error.reason, str(error)))
 
     def _on_video(self, record: VideoRecord | None) -> None:
@@ -292,6 +292,7 @@ def _load_computer(header: StoreHeader, settings: UnitSettings) -> CubeComputer:
     require_same_spec(
         spec,
         build_spec(computer, network, spec.sampling, decoder_of(spec.decoder)),
-        store=settings.store,
-    )
+        of=settings.store, than="comes of this machine",
+        advice="give its workers the weights and the versions that it was made with",
+    )  # fmt: skip
     return use_compiled(computer) if settings.is_compiled else computer

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -22,8 +21,11 @@ from extract.compute.compiled import (
 )
 from extract.compute.computer import CubeComputer
 from extract.compute.lanes import ComputeLanes
+from extract.compute.own_folder import require_own_folder
 from extract.compute.precision import MIN_COSINE, compare_computers
 from features_store.errors import MachineError, UsageError
+from features_store.format.inputs import parse_json, read_file
+from features_store.format.outputs import write_atomically
 from features_store.plain import from_plain, to_plain
 from pipelines.machine.cache_folder import cache_folder
 from pipelines.machine.calibration import time_backbone
@@ -101,6 +103,7 @@ def _folder_of(computer: CubeComputer) -> Path:
 
 def _choose(asked: Compile, computer: CubeComputer, num_frames: float) -> tuple[CubeComputer, str]:
     folder = _folder_of(computer)
+    require_own_folder(folder)
     verdict_file = folder / f"{compiling_digest(computer)}.json"
     verdict = read_verdict(verdict_file)
     if asked == "auto" and verdict is None and _is_short(computer, num_frames):
@@ -132,6 +135,7 @@ def _try_to_compile(computer: CubeComputer, folder: Path) -> Verdict:
         MachineError: for a reason that may be gone the next time, such as a missing compiler.
     """
     try:
+        require_own_folder(folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         compile_in_child(computer, folder, seconds=COMPILE_SECONDS)
     except CompilingTooLongError as err:
@@ -156,9 +160,9 @@ def _try_to_compile(computer: CubeComputer, folder: Path) -> Verdict:
 def read_verdict(path: Path) -> Verdict | None:
     """Return what was written down; None where nothing is that can be understood."""
     try:
-        said = json.loads(path.read_text())
+        said = parse_json(read_file(path, most_bytes=2**16))
         verdict = from_plain(Verdict, said)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return None
     numbers = (verdict.worst_cosine, verdict.compiled_rate, verdict.eager_rate)
     is_whole = len(said) == len(fields(Verdict))  # a field that is missing is not the default
@@ -170,8 +174,6 @@ def _write_verdict(path: Path, verdict: Verdict) -> None:
     if verdict.problem and other is not None and not other.problem:
         return  # of a run beside this one
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(to_plain(verdict), file)
-        Path(file.name).rename(path)
+        write_atomically(path, json.dumps(to_plain(verdict)).encode())
     except OSError as err:
         logger.warning("what came of compiling is not remembered: %s", err)

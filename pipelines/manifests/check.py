@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from features_store.checks import doubts_of, faults_of
 from features_store.errors import ContractError, UsageError
 from features_store.labels import split_label
 from features_store.manifest import SPLITS, ManifestLine, scan_manifest
@@ -24,11 +25,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class ValidateReport:
-    """What is wrong with a manifest, and how many of its rows do not say what they may."""
+    """What is wrong with a manifest, and how many of its rows do not say what they may.
+
+    Attributes:
+        doubts: what may be a slip.
+    """
 
     manifest: str
     num_rows: int
     problems: list[Problem]
+    doubts: list[str]
     unsaid: dict[str, int]
 
 
@@ -42,12 +48,17 @@ def validate(path: Path) -> ValidateReport:
     lines = scan_manifest(manifest)
     found = [Problem(line.number, text) for line in lines for text in line.problems]
     found += _check_columns(lines)
-    found += _check_files(manifest, lines) if store is None else _check_stored(store, lines)
     rows = [line.row for line in lines if line.row]
+    found += [Problem(None, fault) for fault in faults_of(rows)]
+    if store is None:
+        found += _check_files(manifest, lines, is_sound=not found)
+    else:
+        found += _check_stored(store, lines)
     return ValidateReport(
         manifest=str(manifest),
         num_rows=len(lines),
         problems=sorted(found, key=lambda p: (p.line is None, p.line or 0)),
+        doubts=doubts_of(rows),
         unsaid={
             name: sum(1 for row in rows if not getattr(row, name))
             for name in ("label", "group", "split")
@@ -65,11 +76,13 @@ def _check_columns(lines: Sequence[ManifestLine]) -> Iterator[Problem]:
             yield Problem(number, str(err))
 
 
-def _check_files(manifest: Path, lines: Sequence[ManifestLine]) -> Iterator[Problem]:
+def _check_files(
+    manifest: Path, lines: Sequence[ManifestLine], *, is_sound: bool
+) -> Iterator[Problem]:
     for number, row, _ in lines:
         if row and not (file := manifest.parent / row.path).is_file():
             yield Problem(number, f"there is no file {str(file)!r}")
-    if not any(line.problems for line in lines):
+    if is_sound:
         try:
             read_source(manifest)
         except (ContractError, UsageError) as err:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from features_store.errors import ContractError, UsageError
 from features_store.format.disk import file_sha256
-from features_store.manifest import FILE_NAME, ManifestRow, read_manifest
+from features_store.manifest import FILE_NAME, ManifestRow, is_csv, read_manifest
 from features_store.metadata import FILE_NAME as STORE_FILE
+from features_store.paths import MANIFEST
 from features_store.store import Store
 from pipelines.extraction.sources import Source, read_source
 
@@ -25,6 +26,7 @@ def locate(path: Path) -> tuple[Path, Path | None]:
         UsageError: it is none of them.
         ContractError: a store without a manifest.
     """
+    MANIFEST.require(path)
     if path.name == FILE_NAME and (path.parent / STORE_FILE).is_file():
         path = path.parent  # its paths are relative to the store's root, not to the store
     manifest = path / FILE_NAME if path.is_dir() else path
@@ -34,7 +36,7 @@ def locate(path: Path) -> tuple[Path, Path | None]:
                 f"{path} has no {FILE_NAME}; write one with the columns video_id, path, label"
             )
         return manifest, path
-    if manifest.suffix != ".csv" or not manifest.is_file():
+    if not is_csv(manifest) or not manifest.is_file():
         raise UsageError(
             f"no manifest in {str(path)!r}; give a CSV, a folder with a {FILE_NAME}, or a store"
         )

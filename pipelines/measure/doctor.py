@@ -68,7 +68,8 @@ def _run(name: str, check: Callable[[], Check]) -> Check:
         advice = "install cubereel and its dependencies again, in an environment of their own"
         return Check(name, "failed", f"{type(err).__name__}: {err}", advice)
     except Exception as err:  # whatever is wrong with a machine, the other checks go on
-        return Check(name, "failed", str(err), "mend what it names and run 'cubereel doctor' again")
+        advice = "change what it names and run 'cubereel doctor' again"
+        return Check(name, "failed", str(err), advice)
 
 
 def check_versions() -> Check:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from extract.backbones.weights import read_state_dict
 from extract.video.header import probe
 from features_store.errors import ContractError, UsageError
+from features_store.format.outputs import write_atomically
 from features_store.manifest import ManifestRow, span_id, write_manifest
 from pipelines.explain.explain import explain
 from pipelines.extraction.extract import extract
@@ -127,4 +128,5 @@ def convert_weights(target: Path) -> None:
         names = list(timm.create_model(NETWORK).state_dict())
     if len(names) != len(state):
         raise ContractError(f"the packaged weights have {len(state)} tensors, not {len(names)}")
-    save_file({n: t.contiguous() for n, t in zip(names, state.values(), strict=True)}, target)
+    tensors = {n: t.contiguous() for n, t in zip(names, state.values(), strict=True)}
+    write_atomically(target, save(tensors))

@@ -78,9 +78,7 @@ def read_block(blocks: np.ndarray, *, place: Place) -> np.ndarray:
     groups = reads_of(block.runs, chunk_rows=shard.chunk_rows_of(place.array))
     pieces = [piece for group in groups for piece in _read_group(shard, place.array, group)]
     rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    rows = rows if rows.flags.owndata else rows.copy()
-    shard.release()  # else the pages of every shard that was read count as this process's
-    return rows
+    return rows if rows.flags.owndata else rows.copy()
 
 
 def _read_group(shard: ShardReader, array: str, group: list[Run]) -> Iterator[np.ndarray]:

@@ -15,11 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from features_store.errors import ContractError, UsageError
-from features_store.format.disk import write_atomically
+from features_store.format.inputs import open_regular, parse_json
+from features_store.format.outputs import write_atomically
 from features_store.plain import from_plain, to_plain
 from pipelines.statistics.memory import PcaOf
 from pipelines.statistics.pca import PcaBasis
 
+MAX_BYTES = 2**29
 SUFFIX = ".safetensors"
 KEY = "cubereel_statistics"  # of the text in the file's metadata
 
@@ -80,10 +82,11 @@ def load_statistics(path: Path) -> StoreStatistics:
         ContractError: it is not there, or is no such file.
     """
     try:
+        open_regular(path, most_bytes=MAX_BYTES).close()
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(KEY, "")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        document = from_plain(_Document, json.loads(text))
+        document = from_plain(_Document, parse_json(text.encode()))
         pca = None
         if document.pca is not None:
             found = {name: arrays[f"pca.{name}"] for name in _PCA_ARRAYS}

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from features_store.errors import ContractError, DamageError, UsageError, nearest_name
+from features_store.errors import ContractError, DamageError
 from features_store.format.layout import ArraySpec, cube_path
 from features_store.index import open_shard
 from features_store.shards.reader import ShardReader
@@ -65,12 +65,9 @@ def cubes_of(store: Store, *, layer: str | None = None, view: str = CENTER) -> A
     Raises:
         UsageError: the store holds no such layer or view.
     """
-    layers = [each.name for each in store.header.layers]
-    for kind, name, known in (("layer", layer, layers), ("view", view, store.header.views)):
-        if name is not None and name not in known:
-            hint = nearest_name(name, list(known))
-            raise UsageError(f"no {kind} {name!r} in {store.path}; {hint}")
-    path = cube_path(view, layers[-1] if layer is None else layer)
+    header = store.header
+    name = header.layers[-1].name if layer is None else header.layer(layer).name
+    path = cube_path(header.require_view(view), name)
     return next(array for array in store.header.arrays if array.path == path)
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from features_store.errors import DecodeError, UsageError
+import numpy as np
+
+from features_store.errors import UsageError
+from features_store.format.records import check_id
 from features_store.labels import split_label
+from features_store.manifest import ManifestRow, write_manifest
+from features_store.paths import VIDEO
 from features_store.spec import Spec, require_same_spec
 from features_store.store import Store
 from pipelines.extraction.extract import extract
@@ -19,6 +25,7 @@ from pipelines.training.fitted import Fitted, open_fitted
 from pipelines.training.tails import open_checkpoint
 from pipelines.training.verdict import predicted_label
 from train.data.kinds import FrameOrder
+from train.fitting.checkpoint import Checkpoint
 from train.fitting.tasks import task_of
 from train.scores.metrics import Metrics, score
 
@@ -56,7 +63,11 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a head says of a video: a label, and every class with its probability."""
+    """What a head says of a video: a label, and every class with its probability.
+
+    Attributes:
+        video: as it was given.
+    """
 
     video: str
     prediction: str
@@ -69,6 +80,19 @@ class Prediction:
             return [self.probs[self.prediction]]
         return [self.probs[name] for name in split_label(self.prediction)]
 
+    def likeliest(self, number: int) -> dict[str, float]:
+        """Return so many classes with their probabilities, the likeliest first."""
+        return dict(sorted(self.probs.items(), key=lambda each: -each[1])[:number])
+
+
+@dataclass(frozen=True)
+class FailedVideo:
+    """A video of which nothing can be said, as it was given, and why."""
+
+    video: str
+    reason: str
+    error: str
+
 
 def predict(
     checkpoint: Path,
@@ -76,24 +100,29 @@ def predict(
     *,
     weights: Path | None = None,
     device: str = "auto",
-) -> tuple[list[Prediction], list[dict[str, str]]]:
+) -> list[Prediction | FailedVideo]:
     """Extract new videos as the checkpoint's store was and classify them.
 
     Returns:
-        Predictions, and the videos that failed.
+        What is said of each video, in the order given.
 
     Raises:
+        UsageError: a video is not there, or none is given.
         ContractError: the weights are not those of the checkpoint's store.
     """
+    if not videos:
+        raise UsageError("give at least one video")
+    ids = [_id_of(VIDEO.require(path)) for path in videos]
     head, description = open_checkpoint(checkpoint)
     spec = Spec.from_json(description.spec)
-    missing = [path for path in videos if not path.exists()]
-    if missing or not videos:
-        raise UsageError(f"no video {str(missing[0])!r}" if missing else "give at least one video")
+    if spec.backbone.startswith("imported:"):
+        raise UsageError(
+            f"the features that {checkpoint} was fitted on were imported ({spec.backbone}), so "
+            "there is no network to extract new videos with; import theirs, and use 'cubereel eval'"
+        )
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "videos.txt"
-        source.write_text("\n".join(str(path.absolute()) for path in videos))
-        store = Path(folder) / "store"
+        source, store = Path(folder) / "videos.csv", Path(folder) / "store"
+        write_manifest(source, [ManifestRow(i, f"/{i}") for i in dict.fromkeys(ids)])
         options = ExtractionOptions(
             backbone=spec.backbone, weights=weights, layers=list(description.layers),
             fit=spec.preprocessing.fit, precision=spec.precision,
@@ -102,19 +131,32 @@ def predict(
         )  # fmt: skip
         report = extract(source, out=store, options=options)
         with Store(store) as opened:
-            require_same_spec(spec, opened.header.spec, store=f"the store of {checkpoint}")
-            ids = opened.ids
-            if not ids:
-                failure = report.failed[0]
-                raise DecodeError(failure["error"], reason=failure["reason"])
-            probs = Fitted(head, description, opened).probabilities(ids, device=device)
-    classes, task = description.classes, task_of(description.config)
-    predictions = [
-        Prediction(
-            f"/{video_id}",
-            predicted_label(row, classes, task, thresholds=description.thresholds),
-            dict(zip(classes, row.tolist(), strict=True)),
-        )
-        for video_id, row in zip(ids, probs, strict=True)
+            require_same_spec(
+                opened.header.spec, spec, of="what these videos were extracted to",
+                than=f"the store that {checkpoint} was fitted on",
+                advice="give `weights` the file that the backbone had in 'cubereel extract'",
+            )  # fmt: skip
+            stored = opened.ids
+            fitted = Fitted(head, description, opened)
+            probs = list(fitted.probabilities(stored, device=device)) if stored else []
+    probs_of = dict(zip(stored, probs, strict=True))
+    failures = {each["video_id"]: each for each in report.failed}
+    return [
+        _prediction(str(path), probs_of[i], description)
+        if i in probs_of
+        else FailedVideo(str(path), failures[i]["reason"], failures[i]["error"])
+        for path, i in zip(videos, ids, strict=True)
     ]
-    return predictions, report.failed
+
+
+def _id_of(path: Path) -> str:
+    """Return a video's id below the root of all paths; `UsageError` where it can have none."""
+    video_id = os.path.abspath(path).lstrip("/")  # noqa: PTH100 (links stay as they were given)
+    check_id(video_id)
+    return video_id
+
+
+def _prediction(video: str, probs: np.ndarray, description: Checkpoint) -> Prediction:
+    classes, task = description.classes, task_of(description.config)
+    label = predicted_label(probs, classes, task, thresholds=description.thresholds)
+    return Prediction(video, label, dict(zip(classes, probs.tolist(), strict=True)))

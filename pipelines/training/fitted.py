@@ -37,7 +37,18 @@ def open_fitted(checkpoint: Path, store: Path) -> Iterator[Fitted]:
     """
     head, description = open_checkpoint(checkpoint)
     with Store(store) as opened:
-        require_same_spec(opened.header.spec, Spec.from_json(description.spec), store=str(store))
+        require_same_spec(
+            opened.header.spec, Spec.from_json(description.spec), of=str(store),
+            than=f"the store that {checkpoint} was fitted on",
+            advice="give a store of the same backbone and options, or fit a head on this one",
+        )  # fmt: skip
+        for name, shape in description.layers.items():
+            layer = opened.header.layer(name)
+            if (layer.grid_size, layer.dim) != shape:
+                raise ContractError(
+                    f"layer {name!r} of {store} has cubes {layer.cube_shape}, the head of "
+                    f"{checkpoint} was fitted on K and D of {shape}"
+                )
         yield Fitted(head, description, opened)
 
 

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from features_store.paths import CONFIG, NEW_FOLDER, WEIGHTS
 from features_store.views import View
 from pipelines.executors.registry import PLACES
+from pipelines.machine.choices import require_device
 from train.data.kinds import Aggregate, ScheduleKind, WindowKind
 
 # Those of `train.fitting.config.TrainConfig`, under the same names; not given, its defaults hold.
@@ -34,9 +36,9 @@ class TrainOptions:
             "A head of your own is package.module:MyHead.",
         ),
     ] = ()
-    grid: Annotated[
+    table: Annotated[
         str | None,
-        typer.Option(help="Heads of a whole table: a .toml file, or see 'cubereel list grids'."),
+        typer.Option(help="Heads of a whole table: a .toml file, or see 'cubereel list tables'."),
     ] = None
     settings: Annotated[
         Sequence[str], typer.Option("--set", help="name=value, an option of every head.")
@@ -47,10 +49,17 @@ class TrainOptions:
     seeds: Annotated[int, typer.Option(help="Fits per fold.")] = 1
     out: Annotated[
         Path | None,
-        typer.Option(help="Run folder; by default a dated one. Fits that it holds are kept."),
+        typer.Option(
+            help="Run folder; by default a dated one. Fits that it holds are kept.",
+            **NEW_FOLDER.checked,
+        ),
     ] = None
     config: Annotated[
-        Path | None, typer.Option(help="TOML file with the options below; flags win.")
+        Path | None,
+        typer.Option(
+            help="TOML file whose keys are flags below, without dashes; flags win.",
+            **CONFIG.checked,
+        ),
     ] = None
     multi_label: Annotated[
         bool | None,
@@ -118,7 +127,10 @@ class TrainOptions:
     last_n: Annotated[int | None, typer.Option(help="Average the last n steps only.")] = None
     weights: Annotated[
         Path | None,
-        typer.Option(help="The backbone's weights, for heads that train its last layers."),
+        typer.Option(
+            help="The backbone's weights, for heads that train its last layers.",
+            **WEIGHTS.checked,
+        ),
     ] = None
     processes: Annotated[
         int | None,
@@ -136,7 +148,9 @@ class TrainOptions:
         ),
     ] = None
     cluster: Annotated[str, typer.Option(help=f"Where they run: {', '.join(PLACES)}.")] = "local"
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto"
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.", callback=require_device)] = (
+        "auto"
+    )
     revision: Annotated[
         str | None,
         typer.Option(help="Of the store, by its first digits, as results.json has it; else now."),

@@ -12,10 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from features_store.errors import ContractError
-from train.protocol.grid import folder_name
-from train.protocol.run_folder import RunFolder, read_document, read_fit
+from features_store.format.outputs import new_file
+from features_store.paths import RUN
+from pipelines.lettering import letter
+from train.protocol.run_folder import RunFolder, read_fit
 from train.protocol.runs import Fit
+from train.protocol.table import folder_name
 
+LARGEST_SIDE = 40.0  # inches
 LARGEST_NUMBERED = 30  # classes of a matrix whose cells have numbers
 
 
@@ -25,20 +29,21 @@ def draw_run(run: Path, out: Path) -> Iterator[Path]:
     Raises:
         ContractError: no fit is done.
     """
-    records = RunFolder(run).records()
+    records = RunFolder(RUN.require(run)).records()
     if not records:
-        raise ContractError(f"{run} holds no fit of `cubereel train`; give its run folder")
+        raise ContractError(f"{run} holds no fit that is done yet; run 'cubereel train' on")
     out.mkdir(parents=True, exist_ok=True)
-    results = run / "results.json"
-    document = read_document(results) if results.exists() else {"heads": []}
+    results = RunFolder(run).results()
     for head, paths in records.items():
         figure = curves_figure(head, [read_fit(path) for path in paths])
         yield _saved(figure, out / f"{head}-curves.png")
-    for row in document["heads"]:
-        confusions = [seed["confusion"] for seed in row["seeds"]]
-        if None not in confusions:
-            figure = confusion_figure(row["head"], np.sum(confusions, axis=0), document["classes"])
-            yield _saved(figure, out / f"{folder_name(row['head'])}-confusion.png")
+    if results is None:
+        return
+    for row in results.heads:
+        confusions = [seed.confusion for seed in row.seeds if seed.confusion is not None]
+        if confusions:
+            figure = confusion_figure(row.head, np.sum(confusions, axis=0), results.classes)
+            yield _saved(figure, out / f"{folder_name(row.head)}-confusion.png")
 
 
 def curves_figure(head: str, fits: Sequence[Fit]) -> Figure:
@@ -80,14 +85,21 @@ def confusion_figure(head: str, counts: np.ndarray, classes: Sequence[str]) -> F
     """Return labels down, predictions across, shaded by the share of a label's videos."""
     totals = counts.sum(1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
-    side = max(4.0, 0.45 * len(classes) + 2)
+    side = min(max(4.0, 0.45 * len(classes) + 2), LARGEST_SIDE)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of a label's videos", shrink=0.8)
     places = range(len(classes))
-    axis.set_xticks(places, list(classes), rotation=45, ha="right")
-    axis.set_yticks(places, list(classes))
+    names = [letter(name) for name in classes]
+    families = list(dict.fromkeys(family for name in names for family in name.families))
+    shown: dict[str, Any] = {
+        "labels": [name.text for name in names],
+        "family": families,
+        "parse_math": False,
+    }
+    axis.set_xticks(places, rotation=45, ha="right", **shown)
+    axis.set_yticks(places, **shown)
     axis.set(xlabel="prediction", ylabel="label", title=f"{head}: {counts.sum()} tests")
     if len(classes) <= LARGEST_NUMBERED:
         for (i, j), count in np.ndenumerate(counts):
@@ -97,5 +109,6 @@ def confusion_figure(head: str, counts: np.ndarray, classes: Sequence[str]) -> F
 
 
 def _saved(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=120)
+    with new_file(path) as file:
+        figure.savefig(file, format="png", dpi=120)
     return path

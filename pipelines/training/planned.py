@@ -23,16 +23,16 @@ from train.fitting.config import TrainConfig, parse_config
 from train.fitting.state import Candidate, candidates
 from train.fitting.tasks import task_of
 from train.heads import HeadChoice, head_class, head_options
-from train.protocol.grid import Row
 from train.protocol.jobs import FitJob, verdict_thresholds
 from train.protocol.labelled import LoadedVideos, load_labelled, make_splits
 from train.protocol.runs import Labelled
 from train.protocol.splits import Split, split_hash
+from train.protocol.table import Row
 
 
 @dataclass(frozen=True)
 class RowSettings:
-    """A row as plain data; see `train.protocol.grid.Row`."""
+    """A row as plain data; see `train.protocol.table.Row`."""
 
     label: str
     head: str

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from features_store.errors import UsageError
-from train.protocol.grid import Row, folder_name, load_grid
+from train.protocol.table import Row, folder_name, load_table
+
+if TYPE_CHECKING:
+    from features_store.metadata import StoreHeader
+
+MOST_SEEDS = 10_000
 
 
 def read_table(
-    heads: Sequence[str], grid: str | None, options: Sequence[tuple[str, str]]
+    heads: Sequence[str], table: str | None, options: Sequence[tuple[str, str]]
 ) -> list[Row]:
-    """Return the rows of a table: `heads`, then those of a grid.
+    """Return the rows of a run: `heads`, then those of a table.
 
     Args:
         options: given to every head.
 
     Raises:
-        UsageError: no such grid, head or option.
+        UsageError: no such table, head or option.
     """
     rows = [Row.parse(head, options) for head in heads]
-    return rows + (load_grid(grid, options) if grid is not None else [])
+    return rows + (load_table(table, options) if table is not None else [])
+
+
+def check_features(
+    rows: Sequence[Row], header: StoreHeader, *, layers: Sequence[str], view: str
+) -> None:
+    """Raise `UsageError` for a layer or a view that the store does not have."""
+    header.require_view(view)
+    known = [header.layer(name).name for name in layers] or [each.name for each in header.layers]
+    for row in rows:
+        row.layer_names(known)
 
 
 def check_request(rows: Sequence[Row], *, folds: int | None, seeds: int) -> None:
     """Raise `UsageError` for what cannot be; said before seconds are spent on importing."""
-    if not rows or seeds < 1:
+    if not rows or not 1 <= seeds <= MOST_SEEDS:
         raise UsageError(
-            "at least one head (`heads`, or those of a `grid`) and one seed are needed, got "
+            f"at least one head (`heads`, or those of a `table`) and 1 to {MOST_SEEDS} seeds are "
+            "needed, got "
             f"{len(rows)} heads, {seeds} `seeds`"
         )
     if folds is not None and folds < 2:

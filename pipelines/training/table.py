@@ -23,7 +23,7 @@ from train.protocol.jobs import (
     verdict_thresholds,
 )
 from train.protocol.results import chosen_by_validation, differences, head_row, pool_tests
-from train.protocol.run_folder import RunFolder, read_document
+from train.protocol.run_folder import RunFolder, read_document, understood
 from train.protocol.runs import Fit, FoldResult, Labelled
 from train.protocol.splits import Split
 
@@ -58,7 +58,7 @@ class TableRow:
         path = folder.row(label)
         document = read_document(path)
         try:
-            candidates = [Candidate(**each) for each in document["candidates"]]
+            candidates = understood(list[Candidate], document["candidates"], path, "row of a run")
             return cls(label, candidates, parse_config(document["config"]), num_seeds)
         except (KeyError, TypeError, UsageError) as err:
             raise ContractError(f"{path} cannot be understood ({err}); remove it") from err
@@ -111,7 +111,8 @@ def rows_of_table(
     is as asked.
     """
     asked = {head.label: TableRow.of(head, num_seeds=num_seeds) for head in heads}
-    before = folder.results()
+    table = folder.results()
+    before = {row.head: len(row.seeds) for row in table.heads} if table else {}
     if all(label in asked for label in before):
         return list(asked.values())
     rows = [

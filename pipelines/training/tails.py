@@ -58,8 +58,7 @@ def _load(spec: Spec, layer: str, weights: str | Path | None) -> nn.Module:
     if tail.weights_sha256 != spec.weights_sha256:
         raise SpecMismatchError(
             f"weights {weights or 'of the download'} are not those that the store was made with\n"
-            f"  weights_sha256: store has {spec.weights_sha256!r}, "
-            f"caller has {tail.weights_sha256!r}\n"
+            f"  weights_sha256: {tail.weights_sha256!r}, not {spec.weights_sha256!r}\n"
             f"give `weights` the file that {spec.backbone} had in 'cubereel extract'"
         )
     return tail.module

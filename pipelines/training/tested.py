@@ -9,18 +9,23 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from features_store.errors import ContractError
+from features_store.format.inputs import open_regular
 from features_store.labels import split_label
+from features_store.paths import RUN
+from pipelines.training.spreadsheets import unquoted
 from train.data.labels import Labels
 from train.fitting.state import Candidate
 from train.fitting.tasks import MULTI_LABEL, SINGLE_LABEL, Task
 from train.protocol.jobs import FitJob
-from train.protocol.run_folder import RunFolder, read_document
+from train.protocol.run_folder import ResultRow, RunFolder, read_document
 
 
 @dataclass(frozen=True)
@@ -69,27 +74,33 @@ class TestedRun:
         Raises:
             ContractError: there is no table, as where a run was stopped, or a file is damaged.
         """
-        results = path / "results.json"
+        results = RUN.require(path) / "results.json"
         if not results.is_file():
             raise ContractError(
-                f"{path} has no results.json: it is no run folder of `cubereel train`, or its run "
-                "was stopped; run the same command again to finish it"
+                f"{path} has no results.json: its run was stopped; run the same 'cubereel train' "
+                "again to finish it"
             )
-        document = read_document(results)
-        try:
-            heads = [_tested_head(row) for row in document["heads"]]
-            return cls(
-                path=path,
-                identity=read_document(path / "run.json"),
-                classes=list(document["classes"]),
-                task=MULTI_LABEL if document["config"]["multi_label"] else SINGLE_LABEL,
-                heads={head.label: head for head in heads},
-                videos=_read_videos(path / "predictions.csv", head=heads[0].label),
-            )
-        except (KeyError, TypeError, IndexError) as err:
-            raise ContractError(
-                f"{results} is no table of results ({err!r}); remove it and run again"
-            ) from err
+        table = RunFolder(path).results()
+        if table is None or not table.heads:
+            raise ContractError(f"{results} is no table of results; remove it and run again")
+        heads = [_tested_head(row) for row in table.heads]
+        videos = _read_videos(path / "predictions.csv", head=heads[0].label)
+        task = MULTI_LABEL if table.config.multi_label else SINGLE_LABEL
+        for video in videos:
+            names = split_label(video.label) if task.multi_label else [video.label]
+            if unknown := [name for name in names if name not in table.classes]:
+                raise ContractError(
+                    f"{path / 'predictions.csv'}: {unknown[0]!r}, a label of {video.video_id!r}, "
+                    "is no class of results.json; remove both and run again"
+                )
+        return cls(
+            path=path,
+            identity=read_document(path / "run.json"),
+            classes=table.classes,
+            task=task,
+            heads={head.label: head for head in heads},
+            videos=videos,
+        )
 
     def labels(self, videos: Sequence[TestedVideo]) -> Labels:
         """Return the labels of videos in the classes of this run."""
@@ -116,27 +127,43 @@ class TestedRun:
                         f"{folder.record(job)} is of {probs.shape} videos and classes, the table "
                         f"of {(len(ids), len(self.classes))}; run the same command again"
                     )
+                if not ((probs >= 0) & (probs <= 1)).all():  # NaN is neither
+                    raise ContractError(
+                        f"{folder.record(job)} has a probability that is not between 0 and 1; "
+                        "remove it and run the same command again"
+                    )
                 tested |= {(seed, name): row for name, row in zip(ids, probs, strict=True)}
         return np.array([[tested[s, v.video_id] for v in videos] for s in range(row.num_seeds)])
 
 
-def _tested_head(row: dict[str, Any]) -> TestedHead:
-    chosen = [(Candidate(**each["candidate"]), each["epochs"]) for each in row["selections"]]
-    return TestedHead(row["head"], chosen, len(row["seeds"]))
+def _tested_head(row: ResultRow) -> TestedHead:
+    chosen = [(each.candidate, each.epochs) for each in row.selections]
+    return TestedHead(row.head, chosen, len(row.seeds))
+
+
+MAX_CSV_BYTES = 2**32  # read line by line
+_READ = ("head", "seed", "video_id", "fold", "set", "label")
 
 
 def _read_videos(path: Path, *, head: str) -> list[TestedVideo]:
     """Return the test videos, as the lines of a head's first seed have them."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [r for r in csv.DictReader(file) if (r["head"], r["seed"]) == (head, "0")]
+        with TextIOWrapper(
+            open_regular(path, most_bytes=MAX_CSV_BYTES), "utf-8", newline=""
+        ) as file:
+            lines = csv.reader(file, strict=True)
+            header = next(lines, [])
+            places = [header.index(name) for name in _READ]
+            rows = [[unquoted(line[i]) for i in places] for line in lines]
+        rows = [row for row in rows if row[:2] == [head, "0"]]
         first: dict[str, str] = {}
-        for row in sorted(rows, key=lambda row: row["video_id"]):
-            first.setdefault(row["set"], row["video_id"])
+        for _, _, video_id, _, ties, _ in sorted(rows, key=itemgetter(2)):
+            first.setdefault(ties, video_id)
         videos = [
-            TestedVideo(r["video_id"], int(r["fold"]), first[r["set"]], r["label"]) for r in rows
+            TestedVideo(video_id, int(fold), first[ties], label)
+            for _, _, video_id, fold, ties, label in rows
         ]
-    except (OSError, KeyError, ValueError, csv.Error) as err:
+    except (OSError, IndexError, ValueError, csv.Error) as err:
         raise ContractError(
             f"{path} cannot be read ({err!r}); run the same command again to write it anew"
         ) from err

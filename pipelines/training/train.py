@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from features_store.errors import MachineError, UsageError
-from features_store.format.disk import check_folder, write_atomically
+from features_store.format.outputs import write_atomically
+from features_store.paths import NEW_FOLDER
 from features_store.store import Store
 from pipelines.progress import ProgressLog
 from pipelines.training.budget import budgeted_epochs
@@ -28,10 +29,10 @@ from pipelines.training.work import FitWork
 from train.data.pages import SharedPages
 from train.fitting.config import TrainConfig
 from train.heads.registry import refuse_wrong_options
-from train.protocol.grid import Row
 from train.protocol.jobs import FitJob
 from train.protocol.run_folder import RunFolder, claim
 from train.protocol.run_log import RunLog
+from train.protocol.table import Row
 
 logger = logging.getLogger("cubereel")
 
@@ -54,8 +55,8 @@ def train(
     """Select, fit and test heads on the videos of a store; called again, it goes on.
 
     Args:
-        heads: as ``NAME`` or ``NAME:option=value,…``, or rows of a grid (`load_grid`); the first is
-            what others are compared with.
+        heads: as ``NAME`` or ``NAME:option=value,…``, or rows of a table (`load_table`); the first
+            is what others are compared with.
         folds: cross-validate over groups; None takes the column ``split`` of the manifest.
         out: run folder; by default a dated one below ``runs``. Fits that it holds are not done
             again, and heads of its table stay in it.
@@ -88,13 +89,13 @@ def train(
         processes, table = _load(opened, settings, pages, processes=processes)
         data, splits = table.loaded.data, table.splits
         report = begin_report(opened, table.loaded, splits, run=run, config=config, num_seeds=seeds)
-        check_folder(run)
+        NEW_FOLDER.require(run)
         folder = RunFolder(run)
-        claim(run / "run.json", identity(report, data))
+        claim(run / "run.json", identity(report, data), below=run)
         epochs = _epochs(folder, settings, table, store=opened, num_seeds=seeds)
         table, settings = table.with_epochs(epochs), replace(settings, epochs=epochs)
         for head in table.heads.values():
-            claim(folder.row(head.label), head.document)
+            claim(folder.row(head.label), head.document, below=run)
         if out is None:
             logger.info("run folder %s; with `out` %s a run that was stopped goes on", run, run)
         table_rows = rows_of_table(folder, list(table.heads.values()), num_seeds=seeds)

@@ -24,12 +24,13 @@ def verdict(
 
     >>> from train.fitting.tasks import MULTI_LABEL
     >>> verdict(np.array([0.6, 0.9, 0.1]), ["sit", "talk", "run"], MULTI_LABEL)
-    'talk (0.90), sit (0.60)'
+    'talk (probability 0.90), sit (probability 0.60)'
     >>> verdict(np.array([0.3, 0.2]), ["sit", "talk"], MULTI_LABEL)
-    'none of the classes (likeliest: sit, 0.30)'
+    'none of the classes (likeliest: sit, probability 0.30)'
     """
     found = sorted(task.predicted(probs, thresholds), key=lambda i: -probs[i])
     if not found:
         likeliest = int(probs.argmax())
-        return f"none of the classes (likeliest: {classes[likeliest]}, {probs[likeliest]:.2f})"
-    return ", ".join(f"{classes[i]} ({probs[i]:.2f})" for i in found)
+        said = f"{classes[likeliest]}, probability {probs[likeliest]:.2f}"
+        return f"none of the classes (likeliest: {said})"
+    return ", ".join(f"{classes[i]} (probability {probs[i]:.2f})" for i in found)

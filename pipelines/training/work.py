@@ -80,7 +80,8 @@ class FitWork(Work):
                 checkpoint = self._table.checkpoint(
                     job, self._store, probs_of=lambda other: self._folder.read(other).probs
                 )
-                save_checkpoint(self._folder.checkpoint(job), fitted, checkpoint)
+                place = self._folder.checkpoint(job)
+                save_checkpoint(place, fitted, checkpoint, below=self._folder.path)
             self._folder.keep(job, fit)
         return FitsDone(group)
 

@@ -94,10 +94,7 @@ class Clips:
             for video, video_id in enumerate(self.video_ids)
             for rows in self._rows_of(video_id)
         ]
-        if view not in store.header.views:
-            raise UsageError(
-                f"no view {view!r} in {store.path}; it holds: {', '.join(store.header.views)}"
-            )
+        store.header.require_view(view)
         arrays = {array.path: array for array in store.header.arrays}
         self.arrays = [
             arrays[cube_path(view, store.header.layer(name).name)] for name in self.layers
@@ -238,16 +235,10 @@ class Clips:
 
         def read(i: int) -> None:
             clip = self.clips[positions[i]]
-            first, last = int(clip.rows.min()), int(clip.rows.max())
+            video_id, number = self.video_ids[clip.video], len(clip.rows)
             for array, block in zip(self.arrays, blocks, strict=True):
-                # One slice that spans the clip; where it is a view, only the chosen rows are read.
-                span = self.store.read(
-                    self.video_ids[clip.video], array.path, start=first, stop=last + 1, copy=False
-                )
-                # Row by row: numpy holds Python's lock while it takes several by their numbers.
-                for step, row in enumerate(clip.rows - first):
-                    block[i, step] = span[row]
-                block[i, len(clip.rows) :] = 0
+                block[i, :number] = self.store.take(video_id, array.path, clip.rows)
+                block[i, number:] = 0
 
         self._threads.each(read, len(positions))
 

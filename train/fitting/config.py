@@ -1,6 +1,6 @@
 """What a training run is told, validated: unknown keys are refused with the nearest name."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -43,24 +43,24 @@ class TrainConfig(BaseModel):
     choose_layer: bool = False
     view: str = CENTER
     windows: WindowKind = "even"
-    clip_frames: int = Field(default=16, ge=1)
-    frame_stride: int = Field(default=1, ge=1)
-    window_stride: int = Field(default=1, ge=1)
-    epochs: int = Field(default=15, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    clip_frames: int = Field(default=16, ge=1, le=2**16)
+    frame_stride: int = Field(default=1, ge=1, le=2**16)
+    window_stride: int = Field(default=1, ge=1, le=2**31)
+    epochs: int = Field(default=15, ge=1, le=10**6)
+    batch_size: int = Field(default=32, ge=1, le=2**16)
     optimiser: Literal["adam", "adamw"] = "adamw"
     learning_rates: tuple[Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)], ...] = ()
-    weight_decays: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = ()
+    weight_decays: tuple[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)], ...] = ()
     class_weights: bool = True
     schedule: ScheduleKind = "cosine"
     clip_gradients: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    patience: int | None = Field(default=None, ge=1)
+    patience: int | None = Field(default=None, ge=1, le=10**6)
     split_seed: int = Field(default=0, ge=0, lt=2**32)
     order_seed: int = Field(default=0, ge=0, lt=2**32)
-    inner_folds: int = Field(default=1, ge=1)
+    inner_folds: int = Field(default=1, ge=1, le=2**16)
     aggregate: Aggregate = "mean"
-    last_n: int | None = Field(default=None, ge=1)
+    last_n: int | None = Field(default=None, ge=1, le=2**16)
 
     @property
     def window_plan(self) -> "WindowPlan":
@@ -79,6 +79,11 @@ class TrainConfig(BaseModel):
         refuse_votes(multi_label=self.multi_label, aggregate=self.aggregate)
 
 
+def _is_one_of_several(name: str, value: object) -> bool:
+    is_several = get_origin(TrainConfig.model_fields[name].annotation) is tuple
+    return is_several and not isinstance(value, list | tuple)
+
+
 def parse_config(values: dict[str, Any]) -> TrainConfig:
     """Return a validated configuration.
 
@@ -89,10 +94,17 @@ def parse_config(values: dict[str, Any]) -> TrainConfig:
     for name in values:
         if name not in known:
             raise UsageError(f"no training option {name!r}; {nearest_name(name, known)}")
+    several = {name: [value] for name, value in values.items() if _is_one_of_several(name, value)}
     try:
-        return TrainConfig(**values)
+        return TrainConfig(**values | several)
     except ValidationError as err:
-        problems = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in err.errors()
-        ]
-        raise UsageError("; ".join(problems)) from None
+        raise UsageError(validation_problems(err)) from None
+
+
+def validation_problems(error: ValidationError) -> str:
+    """Say in a line what is wrong, where, and what stands there."""
+    said = []
+    for each in error.errors(include_url=False, include_context=False):
+        name = ".".join(part for part in each["loc"] if isinstance(part, str))
+        said.append(f"`{name}`: {each['msg']}, got {each['input']!r:.200}")
+    return "; ".join(said)

@@ -18,6 +18,7 @@ from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import AttentionForm, AttentionMap, Head
 from train.heads.blocks.cells import CellSets
 from train.heads.blocks.masked import masked_softmax, zero_masked
+from train.heads.map_meanings import FRAMES_COUNT, MapMeaning, MapMeanings
 from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 
@@ -99,6 +100,10 @@ class AttentiveProbe(Head):
     takes_attention: ClassVar[bool] = True
     reads_cubes: ClassVar[bool] = True
     attention_form: AttentionForm = "clip"
+    map_meanings: ClassVar[MapMeanings] = {
+        "spatial": MapMeaning("where it looks, of all places in all frames", "share"),
+        "temporal": FRAMES_COUNT,
+    }
 
     def __init__(
         self,

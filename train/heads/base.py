@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from features_store.errors import UsageError
 from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.cell_inputs import CellInputs
+from train.heads.map_meanings import MapMeaning, MapMeanings
 from train.heads.options import check_option
 
 AttentionForm = Literal["frame", "clip", "cell"]
@@ -49,6 +50,7 @@ class Head(nn.Module, ABC):
         loss_weights: how much each of `HeadOutput.losses` counts beside the cross-entropy.
         inputs: how the stored cubes became the cells that the head sees; as they are by default.
         reported_maps: those whose mean over frames is told with the results of a run.
+        map_meanings: what each map says, in words, for pictures of it.
         reads_cubes: whether `forward` takes cubes beside what `condense` has returned of them.
         takes_tail: whether the constructor wants `tail`: what the network that the cubes came from
             has after the top layer, (n, D, K, K) to (n, D', K', K'), which the head trains.
@@ -61,6 +63,7 @@ class Head(nn.Module, ABC):
     takes_attention: ClassVar[bool] = False
     attention_form: AttentionForm = "frame"
     reported_maps: ClassVar[tuple[str, ...]] = ()
+    map_meanings: ClassVar[MapMeanings] = {}
     reads_cubes: ClassVar[bool] = False
     takes_tail: ClassVar[bool] = False
 
@@ -109,6 +112,15 @@ class Head(nn.Module, ABC):
         Where `takes_attention`, it has one more argument, ``*, attention: AttentionMap | None =
         None``; calling the head checks it first.
         """
+
+    def meaning_of(self, name: str) -> MapMeaning:
+        """Return what a map says; of one that is not declared, what is agreed of its name."""
+        if name in self.map_meanings:
+            return self.map_meanings[name]
+        if name == "spatial":
+            is_mask = self.attention_form == "cell"
+            return MapMeaning("where it looks", "level" if is_mask else "share")
+        return MapMeaning(f"map {name!r}")
 
     def condense(self, batch: Batch) -> dict[str, Tensor] | None:
         """Return what this head computes of clips before any parameter is in it; None for nothing.

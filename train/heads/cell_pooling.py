@@ -13,6 +13,7 @@ from train.heads.base import AttentionMap, Head
 from train.heads.blocks.cells import CellSets, Extent
 from train.heads.blocks.masked import masked_mean, masked_softmax
 from train.heads.blocks.standardise import PooledClassifier
+from train.heads.map_meanings import MapMeaning, MapMeanings
 from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 
@@ -25,6 +26,7 @@ class CellPooling(Head):
 
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True
+    map_meanings: ClassVar[MapMeanings] = {"spatial": MapMeaning("where it looks", "share")}
     extent: Extent
     classify: PooledClassifier
 

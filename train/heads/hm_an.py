@@ -39,7 +39,8 @@ from train.heads.blocks.hm_lstm import (
 from train.heads.blocks.masked import masked_mean, zero_masked
 from train.heads.blocks.readouts import build_read_out
 from train.heads.blocks.recurrent import InitialState
-from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
+from train.heads.map_meanings import LAYERS_LOOK, LOOKS, MapMeaning, MapMeanings
+from train.heads.options import Depth, Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -89,6 +90,23 @@ class HMAN(Head):
     takes_attention: ClassVar[bool] = True
     reported_maps: ClassVar[tuple[str, ...]] = ("boundary",)
     reads_cubes: ClassVar[bool] = True
+    map_meanings: ClassVar[MapMeanings] = {
+        "spatial": LOOKS,
+        "spatial_of_layers": LAYERS_LOOK,
+        "boundary": MapMeaning(
+            "where each layer ends a segment", "level", rows="layer", codes=("no", "yes")
+        ),
+        "operation": MapMeaning(
+            "what each layer does", rows="layer", codes=("copy", "update", "flush")
+        ),
+        "boundary_temperature": MapMeaning(
+            "temperature at which an end is chosen (0 is hard)", rows="layer"
+        ),
+        "attention_temperature": MapMeaning("temperature at which a place is chosen (0 is hard)"),
+        "attention_temperature_of_layers": MapMeaning(
+            "temperature at which each layer chooses a place (0 is hard)", rows="layer"
+        ),
+    }
 
     def __init__(
         self,
@@ -98,7 +116,7 @@ class HMAN(Head):
         attention: Literal["soft", "hard"] = "hard",
         attention_size: PositiveInt = 128,
         query: Literal["bottom", "top", "all"] = "bottom",
-        layers: PositiveInt = 3,
+        layers: Depth = 3,
         hidden: PositiveInt = 128,
         dropout: Dropout = 0.5,
         boundary: Literal["gumbel", "slope", "zeros", "ones"] = "gumbel",

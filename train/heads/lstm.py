@@ -8,7 +8,7 @@ from train.data.batch import Batch, HeadOutput, InputShape
 from train.heads.base import Head
 from train.heads.blocks.masked import masked_mean
 from train.heads.blocks.recurrent import InitialState, OutputModule, StackedLSTM
-from train.heads.options import Dropout, PositiveInt
+from train.heads.options import Depth, Dropout, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -28,7 +28,7 @@ class PooledLSTM(Head):
         shape: InputShape,
         num_classes: int,
         hidden: PositiveInt = 128,
-        layers: PositiveInt = 1,
+        layers: Depth = 1,
         dropout: Dropout = 0.5,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)

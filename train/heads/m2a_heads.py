@@ -18,6 +18,7 @@ from train.heads.blocks.m2a import LastMotion, M2ABlock, M2AOutput, Mechanism, S
 from train.heads.blocks.masked import zero_masked
 from train.heads.blocks.standardise import PooledClassifier
 from train.heads.consensus import ConsensusHead
+from train.heads.map_meanings import M2A_MAPS, MapMeanings
 from train.heads.options import Dropout, PositiveInt
 from train.heads.registry import register_head
 from train.heads.temporal_shift import check_can_shift, temporal_shift
@@ -37,6 +38,7 @@ class M2AHead(ConsensusHead):
 
     source: ClassVar[str] = "Gebotys, Wong, Clausi 2021, arXiv 2111.09976, abstract"
     weight_decay: ClassVar[float] = 1e-2
+    map_meanings: ClassVar[MapMeanings] = M2A_MAPS
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class M2ATail(ConsensusHead):
     source: ClassVar[str] = "Gebotys, Wong, Clausi 2021, arXiv 2111.09976, abstract"
     learning_rate: ClassVar[float] = 1e-4
     weight_decay: ClassVar[float] = 1e-2
+    map_meanings: ClassVar[MapMeanings] = M2A_MAPS
     takes_tail: ClassVar[bool] = True
 
     def __init__(

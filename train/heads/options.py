@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 
 from features_store.errors import UsageError, nearest_name
 from train.heads.input_options import INPUT_TYPES, InputOptions
 
-PositiveInt = Annotated[int, Ge(1)]
+PositiveInt = Annotated[int, Ge(1), Le(65536)]
+Depth = Annotated[int, Ge(1), Le(64)]  # layers, one upon the other
 NonNegativeFloat = Annotated[float, Ge(0)]
 Dropout = Annotated[float, Ge(0), Lt(1)]
 
@@ -95,7 +96,7 @@ def coerce_option(option: str, value: object, annotation: Any) -> Any:
     3
     >>> coerce_option("layers", "none", PositiveInt)
     Traceback (most recent call last):
-    features_store.errors.UsageError: option 'layers' must be a whole number, at least 1, got 'none'
+    features_store.errors.UsageError: option 'layers' must be a whole number, at least 1 ...
 
     Raises:
         UsageError: the value is not of that type, out of its bounds, or not among the choices.

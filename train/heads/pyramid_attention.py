@@ -25,6 +25,7 @@ from train.heads.blocks.interaction import (
 )
 from train.heads.blocks.masked import masked_mean
 from train.heads.blocks.standardise import PooledClassifier, Standardise
+from train.heads.map_meanings import MapMeaning, MapMeanings
 from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 
@@ -62,6 +63,10 @@ class PyramidAttention(Head):
     source: ClassVar[str] = "Du et al. 2018, arXiv 1808.01106, figure 1 and equation 6"
     weight_decay: ClassVar[float] = 1e-2
     takes_attention: ClassVar[bool] = True
+    map_meanings: ClassVar[MapMeanings] = {
+        "spatial": MapMeaning("where it looks, all bases together", "share"),
+        "bases": MapMeaning("where single bases look", "share", rows="basis"),
+    }
 
     def __init__(
         self,

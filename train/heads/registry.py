@@ -7,6 +7,7 @@ from importlib import import_module
 from inspect import isabstract
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from features_store.errors import UsageError
@@ -18,6 +19,7 @@ from train.heads.input_options import INPUT_DEFAULTS, INPUT_TYPES, InputOptions
 from train.heads.options import coerce_options, declared_options, declared_types
 from train.heads.own import find_own_head, not_a_head, own_name
 
+MAX_NUMBERS = 2**27  # 512 MB of float32
 _HeadClass = TypeVar("_HeadClass", bound=type[Head])
 
 
@@ -97,13 +99,29 @@ def build_head(
         )
     given = {"tail": tail} if cls.takes_tail else {}
     own = {option: value for option, value in values.items() if option not in INPUT_TYPES}
-    try:
+
+    def build() -> Head:
         inputs = CellInputs(shape, InputOptions.read(values))
         head = cls(shape=inputs.shape, num_classes=num_classes, **given, **own)
+        head.inputs = inputs
+        return head
+
+    try:
+        if name in names.MODULES and not cls.takes_tail:
+            with torch.device("meta"):  # where tensors have shapes and take no memory
+                _check_size(build())
+        return build()
     except UsageError as err:
         raise UsageError(f"head {name!r}: {err}") from None
-    head.inputs = inputs
-    return head
+
+
+def _check_size(head: Head) -> None:
+    number = sum(value.numel() for value in head.state_dict().values())
+    if number > MAX_NUMBERS:
+        raise UsageError(
+            f"it would have {number} numbers in its parameters and buffers, more than "
+            f"{MAX_NUMBERS}; give smaller options, or fewer layers of the store"
+        )
 
 
 def option_types(cls: type[Head]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from train.heads.blocks.penalties import (
 from train.heads.blocks.recurrent import Conv1x1, ConvLSTMCell
 from train.heads.blocks.saliency import LinearEnergy, conv_stack, saliency_mask
 from train.heads.blocks.valid_frames import last_valid, mean_over_time, padded
+from train.heads.map_meanings import FRAMES_COUNT, MapMeaning, MapMeanings
 from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 
@@ -68,6 +69,10 @@ class SaliencyConvLSTM(Head):
     weight_decay: ClassVar[float] = 1e-4
     takes_attention: ClassVar[bool] = True
     attention_form: AttentionForm = "cell"
+    map_meanings: ClassVar[MapMeanings] = {
+        "spatial": MapMeaning("how much of each place its mask lets through", "level"),
+        "temporal": FRAMES_COUNT,
+    }
 
     def __init__(
         self,

@@ -19,7 +19,8 @@ from train.heads.blocks.masked import masked_mean, zero_masked
 from train.heads.blocks.penalties import doubly_stochastic_penalty
 from train.heads.blocks.recurrent import InitialState, LSTMState, OutputModule, StackedLSTM
 from train.heads.blocks.together import refuse_together
-from train.heads.options import Dropout, NonNegativeFloat, PositiveInt
+from train.heads.map_meanings import LAYERS_LOOK, LOOKS, MapMeaning, MapMeanings
+from train.heads.options import Depth, Dropout, NonNegativeFloat, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -79,6 +80,12 @@ class SoftAttention(Head):
     weight_decay: ClassVar[float] = 1e-5
     takes_attention: ClassVar[bool] = True
     reads_cubes: ClassVar[bool] = True
+    map_meanings: ClassVar[MapMeanings] = {
+        "spatial": LOOKS,
+        "spatial_of_layers": LAYERS_LOOK,
+        "selector": MapMeaning("how much of what it sees is let in", "level"),
+        "selector_of_layers": MapMeaning("how much each layer lets in", "level", rows="layer"),
+    }
 
     def __init__(
         self,
@@ -88,15 +95,15 @@ class SoftAttention(Head):
         attention: Literal["location", "content"] = "location",
         attention_size: PositiveInt = 128,
         query: Literal["top", "bottom", "own"] = "top",
-        layers: PositiveInt = 1,
+        layers: Depth = 1,
         hidden: PositiveInt = 128,
         dropout: Dropout = 0.5,
         doubly_stochastic: NonNegativeFloat = 0.0,
         scaling: Literal["paper", "code"] = "paper",
         inverse_temperature: NonNegativeFloat = 1.0,
-        attention_layers: PositiveInt = 1,
+        attention_layers: Depth = 1,
         selector: bool = False,
-        output_layers: PositiveInt = 1,
+        output_layers: Depth = 1,
         context_to_output: bool = False,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)

@@ -13,7 +13,7 @@ from train.heads.attentive_probe import check_heads
 from train.heads.base import Head
 from train.heads.blocks.masked import masked_mean, zero_masked
 from train.heads.blocks.standardise import Standardise
-from train.heads.options import Dropout, PositiveInt
+from train.heads.options import Depth, Dropout, PositiveInt
 from train.heads.registry import register_head
 
 
@@ -35,7 +35,7 @@ class Transformer(Head):
         num_classes: int,
         hidden: PositiveInt = 128,
         heads: PositiveInt = 4,
-        layers: PositiveInt = 2,
+        layers: Depth = 2,
         dropout: Dropout = 0.1,
     ) -> None:
         super().__init__(shape=shape, num_classes=num_classes)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from features_store.checks import doubts_of, refuse_faults
 from features_store.errors import ContractError
 from features_store.labels import NONE_OF_THEM, SEPARATOR, classes_of
-from features_store.manifest import ManifestRow, side_of
+from features_store.manifest import FILE_NAME, ManifestRow, side_of
 from features_store.store import Store
 from train.data.clips import Clips
 from train.data.labels import Labels
@@ -63,10 +64,11 @@ def label_rows(
         manifest, num_videos: where the rows are from and of how many videos, for the error.
 
     Raises:
-        ContractError: there are labels of too few classes (two, or one where it may be lacking),
-            or a label that the task does not allow.
+        ContractError: there are labels of too few classes (two, or one where it may be lacking), a
+            label that the task does not allow, or something that `features_store.checks` refuses.
     """
     rows = list(rows)
+    refuse_faults(rows, where=manifest)
     labelled = tuple(row for row in rows if row.label)
     names = [class_names(row, task=task, manifest=manifest) for row in labelled]
     classes = tuple(sorted({name for said in names for name in said}))
@@ -90,12 +92,13 @@ def class_names(row: ManifestRow, *, task: Task, manifest: Path) -> Sequence[str
     if task.multi_label:
         return classes_of(row)
     if SEPARATOR in row.label:
+        classes_of(row)  # may say what is wrong with it
         meant = "none of the classes" if row.label == NONE_OF_THEM else "several classes"
         raise ContractError(
             f"{manifest}: video {row.video_id!r} has the label {row.label!r}, which means {meant}; "
             f"give `multi_label`, or take the {SEPARATOR!r} out of the label"
         )
-    return [row.label]
+    return classes_of(row)
 
 
 def encode(names: Iterable[Sequence[str]], classes: Sequence[str], *, task: Task) -> Labels:
@@ -150,10 +153,12 @@ def load_labelled(
             does not allow.
     """
     manifest, task = store.manifest, task_of(config)
+    for doubt in doubts_of(list(manifest.values())):
+        logger.warning("%s: %s", store.path / FILE_NAME, doubt)
     known = label_rows(
         (manifest[video_id] for video_id in store.ids if video_id in manifest),
         media=store.media_hashes(),
-        manifest=store.path / "manifest.csv",
+        manifest=store.path / FILE_NAME,
         num_videos=len(store),
         task=task,
     )

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from features_store.errors import ContractError
+from features_store.format.inputs import open_regular, parse_json
+from features_store.format.outputs import append_lines, cut_torn_line
 from train.protocol.jobs import FitJob
 from train.protocol.run_folder import RunFolder
 from train.protocol.runs import Fit
 
 NAME = "log.jsonl"
+MAX_LOG_BYTES = 2**28
+_KEYS = ("head", "fit")
 
 
 class RunLog:
@@ -27,7 +32,7 @@ class RunLog:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder, self._path = folder, folder.path / NAME
-        _cut_torn_line(self._path)
+        cut_torn_line(self._path, below=folder.path)
         self._noted = {(line["head"], line["fit"]) for line in read_log(folder.path)}
 
     def note(self, jobs: Iterable[FitJob]) -> None:
@@ -40,7 +45,7 @@ class RunLog:
             lines.append(json.dumps(log_line(job, self._folder.read(job), when)) + "\n")
             self._noted.add((job.head, job.name))
         if lines:
-            _append(self._path, "".join(lines).encode())
+            append_lines(self._path, "".join(lines).encode(), below=self._folder.path)
 
 
 def log_line(job: FitJob, fit: Fit, when: float) -> dict[str, Any]:
@@ -66,36 +71,24 @@ def log_line(job: FitJob, fit: Fit, when: float) -> dict[str, Any]:
 
 
 def read_log(run: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a run's log, oldest first; what is no line of it is passed over."""
+    """Yield the lines of a run's log, oldest first; what is no line of it is passed over.
+
+    Raises:
+        ContractError: the log is no file that can be read.
+    """
     path = run / NAME
-    if not path.exists():
+    try:
+        with open_regular(path, most_bytes=MAX_LOG_BYTES) as file:
+            for text in file:
+                with suppress(ValueError):
+                    line = parse_json(text)
+                    if isinstance(line, dict) and all(type(line.get(key)) is str for key in _KEYS):
+                        yield line
+    except FileNotFoundError:
         return
-    with path.open(errors="replace") as file:
-        for text in file:
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(line, dict) and {"head", "fit"} <= line.keys():
-                yield line
+    except (OSError, ValueError) as err:
+        raise ContractError(f"{path} cannot be read ({err}); remove it") from err
 
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def _append(path: Path, content: bytes) -> None:
-    """Append whole lines in one go, so that who reads meanwhile sees no part of one."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        os.write(descriptor, content)
-    finally:
-        os.close(descriptor)
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Take away the part of a line that a disk that was full left at the end."""
-    if path.exists():
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)

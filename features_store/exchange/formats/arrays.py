@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -21,10 +22,11 @@ from features_store.exchange.array_files import Blocks, NpzArray, NpzFile, write
 from features_store.exchange.export_folder import ExportFolder
 from features_store.exchange.features import Features, ForeignVideo, foreign_features, opened
 from features_store.exchange.formats.registry import Format
-from features_store.exchange.labels import name_label, number_labels
+from features_store.exchange.labels import check_num_videos, name_label, number_labels
 from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import timing_from
+from features_store.format.safety import check_own
 from features_store.labels import SEPARATOR
 from features_store.manifest import ManifestRow
 
@@ -57,12 +59,14 @@ class Arrays(Format):
 
     def export(self, selection: Selection, target: ExportFolder) -> None:
         """Write `features.npz`."""
-        target.write_source(FILE_NAME, lambda path: _write(path, selection))
+        target.write_source(FILE_NAME, partial(_write, selection))
 
     @contextmanager
     def open_features(self, source: Path, options: ImportOptions) -> Iterator[Features]:
         """Open a .npz file, or the `features.npz` of an export."""
         path = source / FILE_NAME if source.is_dir() else source
+        if source.is_dir():
+            check_own(path)
         if not path.is_file():
             raise UsageError(f"{path} is not there; give the .npz file that holds X, label, name")
         with NpzFile(path) as file:
@@ -72,6 +76,7 @@ class Arrays(Format):
                     f"{array.where} has shape {array.header.shape}; expected (N, T, D)"
                 )
             num_videos, num_rows, dim = array.header.shape
+            check_num_videos(num_videos, str(path))
             timing = timing_from(options.fps, options.feat_stride, options.feat_num_frames)
             videos = [
                 ForeignVideo(
@@ -87,7 +92,7 @@ class Arrays(Format):
             yield foreign_features(videos, source=path)
 
 
-def _write(path: Path, selection: Selection) -> None:
+def _write(selection: Selection, file: IO[bytes]) -> None:
     ids, rows = selection.ids, [selection.rows[i] for i in selection.ids]
     labels, classes = number_labels([row.label for row in rows], first=1)
     subsets = {split: number for number, split in SPLITS.items()}
@@ -99,7 +104,7 @@ def _write(path: Path, selection: Selection) -> None:
         "subset": Blocks.of(np.array([subsets[row.split] for row in rows], np.int64)),
         "name": Blocks.of(np.array(ids)),
     }
-    write_npz(path, arrays | ({"classes": Blocks.of(np.array(classes))} if classes else {}))
+    write_npz(file, arrays | ({"classes": Blocks.of(np.array(classes))} if classes else {}))
 
 
 def _all_vectors(selection: Selection) -> Iterator[np.ndarray]:
@@ -109,8 +114,9 @@ def _all_vectors(selection: Selection) -> Iterator[np.ndarray]:
 
 def _read_vectors(array: NpzArray, position: int, start: int, stop: int) -> np.ndarray:
     """Return vectors (n, D) of the video at a position."""
-    video: np.ndarray = array.rows(position, position + 1)[0]
-    return video[start:stop]
+    _, num_rows, dim = array.header.shape
+    first = position * num_rows
+    return array.values((first + start) * dim, (first + stop) * dim).reshape(-1, dim)
 
 
 def _read_rows(file: NpzFile, num_videos: int) -> list[ManifestRow]:
@@ -134,8 +140,14 @@ def _read_rows(file: NpzFile, num_videos: int) -> list[ManifestRow]:
     return rows
 
 
-def _numbers(file: NpzFile, name: str) -> Sequence[int]:
+def _table(file: NpzFile, name: str) -> np.ndarray:
     values = file.array(name).table()
+    check_num_videos(len(values), f"{file.path}: {name!r}")
+    return values
+
+
+def _numbers(file: NpzFile, name: str) -> Sequence[int]:
+    values = _table(file, name)
     if values.dtype.kind not in "iu":
         raise ContractError(f"{file.path}: {name!r} has dtype {values.dtype}; expected int64")
     numbers: list[int] = values.tolist()
@@ -143,7 +155,7 @@ def _numbers(file: NpzFile, name: str) -> Sequence[int]:
 
 
 def _texts(file: NpzFile, name: str) -> Sequence[str]:
-    values = file.array(name).table()
+    values = _table(file, name)
     if values.dtype.kind not in "US":
         raise ContractError(f"{file.path}: {name!r} has dtype {values.dtype}; expected text")
     if values.dtype.kind == "U" and values.dtype.itemsize:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +24,7 @@ import xxhash
 from features_store.errors import ContractError, DamageError, StoreError, UsageError
 from features_store.exchange.array_files import NpyArray, write_npy
 from features_store.exchange.export_folder import ExportFolder, check_names
-from features_store.exchange.features import Features, ImportedVideo
+from features_store.exchange.features import Features, ImportedVideo, check_row_bytes
 from features_store.exchange.formats.registry import Format
 from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import KEEPS_ALL, Selection
@@ -37,12 +36,13 @@ from features_store.format.records import (
     record_dtype,
     unpack_record,
     update_checksum,
+    wrong_field,
 )
 from features_store.format.safety import check_own, read_json
 from features_store.manifest import FILE_NAME as MANIFEST_FILE
-from features_store.manifest import ManifestRow, read_store_manifest, write_manifest
+from features_store.manifest import ManifestRow, manifest_bytes, read_store_manifest
 from features_store.metadata import FILE_NAME as STORE_FILE
-from features_store.metadata import StoreHeader, read_header, write_header
+from features_store.metadata import StoreHeader, header_bytes, read_header
 from features_store.plain import from_plain, to_plain
 
 RECORD_FILE = "video.json"
@@ -80,9 +80,8 @@ class Folder(Format):
         header = _header(selection)
         for video_id in selection.ids:
             _export_video(selection, target, header, video_id)
-        target.write(MANIFEST_FILE, lambda path: write_manifest(path, selection.said))
-        if not (target.path / STORE_FILE).exists():
-            write_header(target.path, header)
+        target.write_small(MANIFEST_FILE, manifest_bytes(selection.said))
+        target.write_small(STORE_FILE, header_bytes(header))
 
     @contextmanager
     def open_features(self, source: Path, _options: ImportOptions) -> Iterator[Features]:
@@ -108,15 +107,13 @@ def _header(selection: Selection) -> StoreHeader:
 def _export_video(
     selection: Selection, target: ExportFolder, header: StoreHeader, video_id: str
 ) -> None:
-    if (target.path / video_id / RECORD_FILE).exists():
-        return
     record = selection.sound_record(video_id)
     for array in header.arrays:
         name = f"{video_id}/{file_name(array.path)}"
         rows = selection.array(video_id, array.path)  # which are read when they are written
         target.write(name, partial(write_npy, array=rows))
     document = _to_json(record) | {CHECKSUMS: _checksums(selection, record, header)}
-    target.write_text(f"{video_id}/{RECORD_FILE}", json.dumps(document, indent=1))
+    target.write_small(f"{video_id}/{RECORD_FILE}", json.dumps(document, indent=1).encode())
 
 
 def _checksums(selection: Selection, record: VideoRecord, header: StoreHeader) -> dict[str, str]:
@@ -167,6 +164,7 @@ def _open_video(
         raise ContractError(f"{path} has draws of rows beyond the {num_rows} that are there")
     row = manifest.get(record["id"], ManifestRow(record["id"], record["id"]))
     row_bytes = max(array.row_bytes for array in header.arrays)
+    check_row_bytes(row_bytes, str(path))
     _check_rows(files, num_rows, row_bytes, checksums)
     return ImportedVideo(row, num_rows, record, partial(_blocks, files, num_rows, row_bytes))
 
@@ -225,24 +223,8 @@ def _read_record(
         dtype = record_dtype(id_bytes=id_bytes, num_arrays=0, draws_shape=draws_shape)
         if _to_json(unpack_record(pack_record(record, dtype))) != _to_json(record):
             raise ValueError("a value is too long or of another type")  # noqa: TRY301
-        if wrong := _wrong_field(record):
+        if wrong := wrong_field(record):
             raise ValueError(f"{wrong} is {getattr(record, wrong)!r}")  # noqa: TRY301
     except (OSError, ValueError, TypeError, KeyError, OverflowError, UsageError) as err:
         raise ContractError(f"{path} is not the record of a video: {err}") from err
     return {k: v for k, v in vars(record).items() if k not in _OF_SHARD and v != ()}, checksums
-
-
-def _wrong_field(record: VideoRecord) -> str | None:
-    """Return the first field that no extraction could have written."""
-    counts = ("media_bytes", "num_frames", "width", "height")
-    is_right = {
-        "status": record.status in ("ok", "partial"),
-        "media_sha256": re.fullmatch("[0-9a-f]{64}", record.media_sha256),
-        "crop": all(map(math.isfinite, record.crop)),
-        "source_fps": math.isnan(record.source_fps) or 0 <= record.source_fps < math.inf,
-        "duration_seconds": not math.isinf(record.duration_seconds),
-        "start_seconds": not math.isinf(record.start_seconds),
-        "end_seconds": not math.isinf(record.end_seconds),
-        **{name: getattr(record, name) >= 0 for name in counts},
-    }
-    return next((name for name, is_so in is_right.items() if not is_so), None)

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from features_store.exchange.features import (
 from features_store.exchange.formats.registry import Format
 from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
+from features_store.format.safety import check_own
 from features_store.labels import classes_of
 
 ARRAY = "feats"
@@ -57,7 +58,7 @@ class _PerVideo(Format):
     suffix: ClassVar[str]
 
     @abstractmethod
-    def write_file(self, selection: Selection, video_id: str, path: Path) -> None:
+    def write_file(self, selection: Selection, video_id: str, file: IO[bytes]) -> None:
         """Write the file of one video."""
 
     @abstractmethod
@@ -82,7 +83,7 @@ class _PerVideo(Format):
         """Write a file a video, then the annotations."""
         for video_id in selection.ids:
             target.write(video_id + self.suffix, partial(self.write_file, selection, video_id))
-        target.write_text(annotation_file.FILE_NAME, annotation_file.to_json(selection))
+        target.write_small(annotation_file.FILE_NAME, annotation_file.to_json(selection).encode())
 
     @contextmanager
     def open_features(self, source: Path, options: ImportOptions) -> Iterator[Features]:
@@ -94,8 +95,10 @@ class _PerVideo(Format):
         paths = {
             path.relative_to(source).as_posix().removesuffix(self.suffix): path
             for path in sorted(source.rglob(f"[!.]*{self.suffix}"))
-            if path.is_file()
+            if not path.is_dir()
         }
+        for path in paths.values():
+            check_own(path)
         said, warnings = annotation_file.read_annotations(source, options)
         warnings += _unmatched(said, paths, self.suffix)
         unknown = Annotation(options.fps, options.feat_stride, options.feat_num_frames)
@@ -120,9 +123,9 @@ class Npy(_PerVideo):
             )
         super().check_export(selection)
 
-    def write_file(self, selection: Selection, video_id: str, path: Path) -> None:
+    def write_file(self, selection: Selection, video_id: str, file: IO[bytes]) -> None:
         """Write the vectors."""
-        write_npy(path, selection.vectors(video_id))
+        write_npy(file, selection.vectors(video_id))
 
     def open_file(self, path: Path) -> _VideoFile:
         """Read the header."""
@@ -136,10 +139,10 @@ class Npz(_PerVideo):
     keeps = ("exact times",)
     suffix = ".npz"
 
-    def write_file(self, selection: Selection, video_id: str, path: Path) -> None:
+    def write_file(self, selection: Selection, video_id: str, file: IO[bytes]) -> None:
         """Write the vectors and their times."""
         times = {name: selection.array(video_id, name) for name in TIMES}
-        write_npz(path, {ARRAY: selection.vectors(video_id)} | times)
+        write_npz(file, {ARRAY: selection.vectors(video_id)} | times)
 
     def open_file(self, path: Path) -> _VideoFile:
         """Read the header, and check the times where there are some."""

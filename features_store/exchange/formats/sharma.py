@@ -18,24 +18,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import h5py
 import numpy as np
 from einops import rearrange
 
-from features_store.errors import ContractError, DamageError, StoreError, UsageError
+from features_store.errors import ContractError, UsageError
 from features_store.exchange.export_folder import ExportFolder
 from features_store.exchange.features import Features, ForeignVideo, foreign_features, opened
 from features_store.exchange.formats.registry import Format
+from features_store.exchange.hdf5_rows import Hdf5Rows
 from features_store.exchange.labels import label_lines, parse_labels, read_lines, split_of
 from features_store.exchange.options import ImportOptions
 from features_store.exchange.selection import Selection
 from features_store.exchange.timing import timing_from
-from features_store.format.layout import chunk_rows
-from features_store.format.safety import check_links, check_size, checked_dataset
+from features_store.format.layout import LIBVER, chunk_rows
+from features_store.format.safety import check_own
 from features_store.manifest import ManifestRow
 
 DATASET = "features"
@@ -94,9 +96,9 @@ class Sharma(Format):
                 "labels": (line_of[i] for i in ids),
             }
             for name, lines in columns.items():
-                target.write_text(f"{prefix}_{name}.txt", _text(lines))
+                target.write_small(f"{prefix}_{name}.txt", _text(lines))
             if labels.classes:
-                target.write_text(f"{prefix}_classes.txt", _text(labels.classes))
+                target.write_small(f"{prefix}_classes.txt", _text(labels.classes))
 
     @contextmanager
     def open_features(self, source: Path, options: ImportOptions) -> Iterator[Features]:
@@ -106,9 +108,11 @@ class Sharma(Format):
             raise UsageError(
                 f"{source} is or holds no file named <prefix>{_H5}, such as train{_H5}"
             )
-        with ExitStack() as stack:
-            videos = [video for path in paths for video in _open_videos(path, options, stack)]
-            yield foreign_features(videos, source=source)
+        if source.is_dir():
+            for path in paths:
+                check_own(path)
+        videos = [video for path in paths for video in _open_videos(path, options)]
+        yield foreign_features(videos, source=source)
 
 
 def _by_prefix(selection: Selection) -> dict[str, list[str]]:
@@ -119,15 +123,15 @@ def _by_prefix(selection: Selection) -> dict[str, list[str]]:
     return ids
 
 
-def _text(lines: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
+def _text(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _write_h5(selection: Selection, ids: list[str], path: Path) -> None:
+def _write_h5(selection: Selection, ids: list[str], target: IO[bytes]) -> None:
     row_values = int(np.prod(selection.layer.cube_shape))
     num_rows = sum(map(selection.num_rows, ids))
     chunk = (chunk_rows(4 * row_values, num_rows), row_values)
-    with h5py.File(path, "w") as file:
+    with h5py.File(target, "w", libver=LIBVER) as file:
         dataset = file.create_dataset(DATASET, (num_rows, row_values), "<f4", chunks=chunk)
         start = 0
         for video_id in ids:
@@ -138,17 +142,13 @@ def _write_h5(selection: Selection, ids: list[str], path: Path) -> None:
 
 
 def _read_cubes(
-    dataset: h5py.Dataset, offset: int, grid_size: int, where: str, start: int, stop: int
+    dataset: Hdf5Rows, offset: int, grid_size: int, start: int, stop: int
 ) -> np.ndarray:
     """Return cubes (n, K, K, D) of the video that begins at an offset."""
-    try:
-        rows = dataset[offset + start : offset + stop]
-    except OSError as err:
-        raise DamageError(f"{where} cannot be read: {err}; copy the file again") from err
-    return to_cubes(rows, grid_size)
+    return to_cubes(dataset[offset + start : offset + stop], grid_size)
 
 
-def _open_videos(path: Path, options: ImportOptions, stack: ExitStack) -> list[ForeignVideo]:
+def _open_videos(path: Path, options: ImportOptions) -> list[ForeignVideo]:
     prefix = path.name.removesuffix(_H5)
     names = read_lines(path.with_name(f"{prefix}_filename.txt"))
     lengths = _read_lengths(path.with_name(f"{prefix}_framenum.txt"))
@@ -161,7 +161,7 @@ def _open_videos(path: Path, options: ImportOptions, stack: ExitStack) -> list[F
             f"{len(labels)} labels; each of the text files must have one line a video"
         )
     grid_size = GRID_SIZE if options.grid_size is None else options.grid_size
-    dataset = _open_dataset(path, stack, num_rows=sum(lengths), grid_size=grid_size)
+    dataset = _open_dataset(path, num_rows=sum(lengths), grid_size=grid_size)
     # A row is a frame here, so a frame rate alone says when.
     stride = 1 if options.feat_stride is None and options.fps else options.feat_stride
     timing = timing_from(options.fps, stride, options.feat_num_frames)
@@ -170,7 +170,7 @@ def _open_videos(path: Path, options: ImportOptions, stack: ExitStack) -> list[F
     videos = []
     for name, length, (label, extra), offset in zip(names, lengths, labels, offsets, strict=False):
         where = f"{path}: video {name!r}"
-        read_cubes = partial(_read_cubes, dataset, offset, grid_size, where)
+        read_cubes = partial(_read_cubes, dataset, offset, grid_size)
         videos.append(
             ForeignVideo(
                 ManifestRow(name, name, label, split=split, extra=extra),
@@ -193,23 +193,9 @@ def _read_lengths(path: Path) -> list[int]:
     return lengths
 
 
-def _open_dataset(path: Path, stack: ExitStack, *, num_rows: int, grid_size: int) -> h5py.Dataset:
-    try:
-        file = stack.enter_context(h5py.File(path, "r", locking=False))
-        check_links(file, path)
-        dataset = checked_dataset(file, path, DATASET)
-    except OSError as err:
-        if err.errno is not None:
-            raise  # the machine: no permission, too many open files
-        raise DamageError(f"{path} cannot be read as HDF5: {err}; copy the file again") from err
-    except (RuntimeError, KeyError, TypeError) as err:
-        raise DamageError(f"{path} cannot be read as HDF5: {err}; copy the file again") from err
-    properties = dataset.id.get_create_plist()
-    filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
-    if filters - {_DEFLATE, _SHUFFLE, _FLETCHER32}:
-        raise StoreError(f"{path} goes through HDF5 filters {sorted(filters)}; store it plainly")
-    check_size(dataset, path, path.stat().st_size, is_compressed=_DEFLATE in filters)
-    if dataset.ndim != 2 or dataset.dtype.kind != "f" or len(dataset) != num_rows:
+def _open_dataset(path: Path, *, num_rows: int, grid_size: int) -> Hdf5Rows:
+    dataset = Hdf5Rows(path, DATASET)
+    if len(dataset.shape) != 2 or dataset.dtype.kind != "f" or dataset.shape[0] != num_rows:
         raise ContractError(
             f"{path}: {DATASET!r} is {dataset.shape} of {dataset.dtype}; expected float32 rows, "
             f"{num_rows} of them, which is the sum of framenum.txt"

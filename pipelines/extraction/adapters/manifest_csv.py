@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from features_store.manifest import FILE_NAME, ManifestRow, read_manifest
+from features_store.manifest import FILE_NAME, is_csv, manifest_columns, read_manifest
+from pipelines.extraction.adapters import Listed
 
 
 def recognises(source: Path) -> bool:
     """Whether the source is of this form."""
-    return source.suffix == ".csv" or (source.is_dir() and (source / FILE_NAME).is_file())
+    return is_csv(source) or (source.is_dir() and (source / FILE_NAME).is_file())
 
 
-def read_rows(source: Path) -> list[ManifestRow]:
+def read(source: Path) -> Listed:
     """Return its rows; `ContractError` if they are wrong."""
-    return read_manifest(source / FILE_NAME if source.is_dir() else source)
+    path = source / FILE_NAME if source.is_dir() else source
+    return Listed(read_manifest(path), frozenset(manifest_columns(path)))

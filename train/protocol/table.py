@@ -1,14 +1,14 @@
-"""A grid: the heads of one table, each with its layers and its training, as a TOML file.
+"""A table of heads, each with its layers and its training, as a TOML file.
 
     about = "…"
     [defaults]                    # of every row
-    layers = [-1]
+    layer = [-1]
     [[rows]]
     head = "pyramid-attention:fusion=max"
-    layers = [-3, -2, -1]         # names, or places counted from the top
-    epochs = 10
+    layer = [-3, -2, -1]          # names, or places counted from the top
+    batch-size = 10               # as the flag --batch-size
 
-What the user says, by flag or configuration file, wins over the grid. Heads and their options are
+What the user says, by flag or configuration file, wins over the table. Heads and their options are
 checked before settings: those need pydantic, which takes as long to import as all the rest.
 """
 
@@ -22,16 +22,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features_store.errors import UsageError, nearest_name
+from features_store.format.inputs import read_toml
+from features_store.paths import TABLE
 from train.heads.choice import HeadChoice
 
 if TYPE_CHECKING:
     from train.fitting.config import TrainConfig
 
-# Of a row. What makes clips and splits is the same in all rows, or they would not compare.
-ROW_OPTIONS = (
-    "choose_layer", "epochs", "batch_size", "optimiser", "learning_rates", "weight_decays",
-    "class_weights", "schedule", "clip_gradients", "budget", "patience", "aggregate", "last_n",
-)  # fmt: skip
+MAX_LABEL_BYTES = 240  # file systems allow 255; names of pictures are longer
+# Of a row, by the name of its flag. What makes clips and splits is the same in all rows, or they
+# would not compare.
+ROW_OPTIONS = {
+    "choose-layer": "choose_layer", "epochs": "epochs", "batch-size": "batch_size",
+    "optimiser": "optimiser", "lr": "learning_rates", "weight-decay": "weight_decays",
+    "class-weights": "class_weights", "schedule": "schedule", "clip-gradients": "clip_gradients",
+    "budget": "budget", "patience": "patience", "aggregate": "aggregate", "last-n": "last_n",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,14 @@ class Row:
     choice: HeadChoice
     layers: tuple[str | int, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        num_bytes = len(self.label.encode(errors="replace"))
+        if num_bytes > MAX_LABEL_BYTES or not self.label.isprintable():
+            raise UsageError(
+                f"row {self.label[:80]!r} cannot name a folder: it has {num_bytes} bytes of at "
+                f"most {MAX_LABEL_BYTES}, or a control character; give the row another 'name'"
+            )
 
     @classmethod
     def parse(cls, head: str, options: Sequence[tuple[str, str]] = ()) -> Row:
@@ -94,9 +108,9 @@ def folder_name(label: str) -> str:
     return "".join("-" if sign in ":=,/ " else sign for sign in label)
 
 
-def grid_names() -> dict[str, str]:
-    """Return the grids that come with Cubereel, name to what they are about."""
-    folder = files("train.protocol") / "grids"
+def table_names() -> dict[str, str]:
+    """Return the tables that come with Cubereel, name to what they are about."""
+    folder = files("train.protocol") / "tables"
     return {
         path.name.removesuffix(".toml"): str(tomllib.loads(path.read_text()).get("about", ""))
         for path in sorted(folder.iterdir(), key=lambda path: path.name)
@@ -104,44 +118,44 @@ def grid_names() -> dict[str, str]:
     }
 
 
-def load_grid(name: str, options: Sequence[tuple[str, str]] = ()) -> list[Row]:
-    """Return the rows of a grid of ours by name, or of a TOML file by path.
+def load_table(name: str, options: Sequence[tuple[str, str]] = ()) -> list[Row]:
+    """Return the rows of a table of ours by name, or of a TOML file by path.
 
     Raises:
-        UsageError: there is no such grid, or it says what no grid can.
+        UsageError: there is no such table, or it says what no table can.
     """
     if name.endswith(".toml"):
-        path = Path(name)
+        path = TABLE.require(name)
     else:
-        known = list(grid_names())
+        known = list(table_names())
         if name not in known:
-            raise UsageError(f"no grid {name!r}; {nearest_name(name, known)}, or a .toml file")
-        path = Path(str(files("train.protocol") / "grids" / f"{name}.toml"))
+            raise UsageError(f"no table {name!r}; {nearest_name(name, known)}, or a .toml file")
+        path = Path(str(files("train.protocol") / "tables" / f"{name}.toml"))
     try:
-        document = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise UsageError(f"grid {name} cannot be read: {err}") from err
-    return parse_grid(document, name=name, options=options)
+        document = read_toml(path)
+    except (OSError, ValueError) as err:
+        raise UsageError(f"table {name} cannot be read: {err}") from err
+    return parse_table(document, name=name, options=options)
 
 
-def parse_grid(
+def parse_table(
     document: Mapping[str, Any], *, name: str, options: Sequence[tuple[str, str]] = ()
 ) -> list[Row]:
-    """Return the rows of a grid; `options` are given to every head.
+    """Return the rows of a table; `options` are given to every head.
 
     Raises:
-        UsageError: it says what no grid can, names an unknown head, or gives one what it does not
+        UsageError: it says what no table can, names an unknown head, or gives one what it does not
             take.
     """
-    _require_known(document, ("about", "defaults", "rows"), f"grid {name}")
-    defaults, tables = document.get("defaults", {}), document.get("rows", [])
-    is_list = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
-    if not isinstance(defaults, dict) or not is_list or not tables:
-        raise UsageError(f"grid {name} needs [[rows]], and [defaults] may be given once")
-    rows = [_parse_row({**defaults, **table}, name, options) for table in tables]
+    _require_known(document, ("about", "defaults", "rows"), f"table {name}")
+    defaults, said = document.get("defaults", {}), document.get("rows", [])
+    is_list = isinstance(said, list) and all(isinstance(row, dict) for row in said)
+    if not isinstance(defaults, dict) or not is_list or not said:
+        raise UsageError(f"table {name} needs [[rows]], and [defaults] may be given once")
+    rows = [_parse_row({**defaults, **row}, name, options) for row in said]
     labels = [row.label for row in rows]
     if double := next((label for label in labels if labels.count(label) > 1), None):
-        raise UsageError(f"grid {name} has two rows {double!r}; give one a 'name'")
+        raise UsageError(f"table {name} has two rows {double!r}; give one a 'name'")
     for row in rows:
         row.choice.check()
     from train.fitting.config import parse_config
@@ -151,22 +165,24 @@ def parse_grid(
     return rows
 
 
-def _parse_row(table: Mapping[str, Any], grid: str, options: Sequence[tuple[str, str]]) -> Row:
-    where = f"grid {grid}: row {table.get('name', table.get('head'))!r}"
-    _require_known(table, ("head", "name", "layers", *ROW_OPTIONS), where)
-    head, layers = table.get("head"), table.get("layers", [])
-    if not isinstance(head, str) or not isinstance(table.get("name", ""), str):
+def _parse_row(said: Mapping[str, Any], table: str, options: Sequence[tuple[str, str]]) -> Row:
+    where = f"table {table}: row {said.get('name', said.get('head'))!r}"
+    _require_known(said, ("head", "name", "layer", *ROW_OPTIONS), where)
+    head, layers = said.get("head"), said.get("layer", [])
+    if not isinstance(head, str) or not isinstance(said.get("name", ""), str):
         raise UsageError(f'{where} needs head = "NAME" or "NAME:option=value"')
     if not isinstance(layers, list) or not all(type(la) in (str, int) for la in layers):
-        raise UsageError(f"{where}: layers must be names or places such as -1, got {layers!r}")
-    settings = {key: table[key] for key in ROW_OPTIONS if key in table}
+        raise UsageError(
+            f"{where}: `layers` must be a list of names or of places such as -1, got {layers!r}"
+        )
+    settings = {name: said[key] for key, name in ROW_OPTIONS.items() if key in said}
     choice = HeadChoice.parse(head, options)
-    if not any(sign.isalnum() for sign in table.get("name", choice.label)):
+    if not any(sign.isalnum() for sign in said.get("name", choice.label)):
         raise UsageError(f"{where}: a name needs a letter or a digit")
-    return Row(table.get("name", choice.label), choice, tuple(layers), settings)
+    return Row(said.get("name", choice.label), choice, tuple(layers), settings)
 
 
-def _require_known(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in table:
+def _require_known(said: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in said:
         if key not in known:
             raise UsageError(f"{where} has {key!r}; {nearest_name(key, list(known))}")

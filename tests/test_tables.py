@@ -1,4 +1,4 @@
-"""Grids of heads, and runs that go on where they were stopped."""
+"""Tables of heads, and runs that go on where they were stopped."""
 
 import dataclasses
 import json
@@ -21,10 +21,10 @@ from train.data.windows import WindowPlan
 from train.fitting.config import TrainConfig
 from train.fitting.state import Candidate, FitState
 from train.heads import HeadChoice, head_class
-from train.protocol.grid import Row, grid_names, load_grid, parse_grid
 from train.protocol.jobs import FitJob
 from train.protocol.run_folder import RunFolder
 from train.protocol.runs import Fit
+from train.protocol.table import Row, load_table, parse_table, table_names
 
 LAYERS = tuple(LayerShape(name, 2, dim) for name, dim in (("low", 8), ("mid", 4), ("top", 6)))
 GROUPS = 6
@@ -46,15 +46,15 @@ def _run(store, out, **said):
     return train(store, out=out, device="cpu", **said)
 
 
-@pytest.mark.parametrize("name", grid_names())
-def test_every_grid_of_ours_has_heads_that_can_be_built(name, tmp_path):
+@pytest.mark.parametrize("name", table_names())
+def test_every_table_of_ours_has_heads_that_can_be_built(name, tmp_path):
     layers = tuple(LayerShape(name, 7, 64) for name in "abcd")
     make_store(tmp_path / "s", {"v": 2}, store_header=header(layers=layers))
     with Store(tmp_path / "s") as opened:
         clips = Clips(opened, opened.ids, windows=WindowPlan(num_steps=3))
-    rows = load_grid(name)
+    rows = load_table(name)
 
-    assert grid_names()[name]
+    assert table_names()[name]
     for row in rows:
         row.config(TrainConfig())
         choice, part = row.choice, clips.of_layers(row.layer_names(clips.layers))
@@ -77,16 +77,16 @@ def test_every_ablation_of_a_paper_runs(name, tmp_path):
     config = TrainConfig(clip_frames=3, epochs=1, learning_rates=(1e-3,), last_n=2)
 
     report = train(
-        tmp_path / "s", heads=load_grid(name), out=tmp_path / "run", device="cpu", config=config
+        tmp_path / "s", heads=load_table(name), out=tmp_path / "run", device="cpu", config=config
     )
 
-    assert len(report.heads) == len(load_grid(name))
+    assert len(report.heads) == len(load_table(name))
     assert all(0 <= row.balanced_accuracy <= 1 for row in report.heads)
 
 
 def test_a_row_takes_what_the_user_does_not_say():
-    (row,) = parse_grid(
-        {"defaults": {"epochs": 7, "batch_size": 3}, "rows": [{"head": "mean-pool", "epochs": 5}]},
+    (row,) = parse_table(
+        {"defaults": {"epochs": 7, "batch-size": 3}, "rows": [{"head": "mean-pool", "epochs": 5}]},
         name="g",
     )
 
@@ -113,21 +113,21 @@ def test_layers_are_names_or_counted_from_the_top(layers, expected):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"row": []}, r"grid g has 'row'; did you mean 'rows'"),
+        ({"row": []}, r"table g has 'row'; did you mean 'rows'"),
         ({"rows": []}, r"needs \[\[rows\]\]"),
         ({"rows": [{"head": "mean-pool", "epoch": 3}]}, r"row 'mean-pool' has 'epoch'; did you"),
-        ({"rows": [{"head": "mean-pool", "epochs": 0}]}, r"epochs: .*greater than or equal to 1"),
+        ({"rows": [{"head": "mean-pool", "epochs": 0}]}, r"`epochs`: .*greater than or equal to 1"),
         ({"rows": [{"head": "mean-pool", "clip_frames": 3}]}, "has 'clip_frames'"),
-        ({"rows": [{"head": "mean-pool", "layers": "top"}]}, "layers must be names or places"),
+        ({"rows": [{"head": "mean-pool", "layer": "top"}]}, "must be a list of names or of places"),
         ({"rows": [{"name": "x"}]}, 'needs head = "NAME"'),
         ({"rows": [{"head": "mean-pool"}] * 2}, "has two rows 'mean-pool'"),
         ({"rows": ["mean-pool"]}, r"needs \[\[rows\]\]"),
         ({"rows": [{"head": "mean-pool", "name": ".."}]}, "a name needs a letter"),
     ],
 )
-def test_a_wrong_grid_says_what_is_wrong(document, message):
+def test_a_wrong_table_says_what_is_wrong(document, message):
     with pytest.raises(UsageError, match=message):
-        parse_grid(document, name="g")
+        parse_table(document, name="g")
 
 
 @pytest.mark.parametrize(
@@ -140,18 +140,18 @@ def test_a_layer_that_is_not_there(layer, message):
         Row("r", HeadChoice("mean-pool"), (layer,)).layer_names(["low", "mid", "top"])
 
 
-def test_a_file_is_a_grid_too(tmp_path):
+def test_a_file_is_a_table_too(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('[[rows]]\nhead = "avg-lstm:hidden=4"\nname = "small"\n')
 
-    (row,) = load_grid(str(path), [("layers", "2")])
+    (row,) = load_table(str(path), [("layers", "2")])
     assert row.label == "small"
     assert dict(row.choice.options) == {"layers": "2", "hidden": "4"}
     path.write_text("[[rows]")
     with pytest.raises(UsageError, match=r"mine\.toml cannot be read"):
-        load_grid(str(path))
-    with pytest.raises(UsageError, match="no grid 'head'; did you mean 'heads'"):
-        load_grid("head")
+        load_table(str(path))
+    with pytest.raises(UsageError, match="no table 'head'; did you mean 'heads'"):
+        load_table("head")
 
 
 def test_layers_are_taken_from_clips_without_reading_again(store):
@@ -218,8 +218,8 @@ def test_more_seeds_and_heads_are_added_to_a_run(store, tmp_path):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"folds": 3}, "split_hashes: there"),
-        ({"config": TrainConfig(clip_frames=3, epochs=3, batch_size=4)}, "config: there"),
+        ({"folds": 3}, r"split_hashes\S*: there"),
+        ({"config": TrainConfig(clip_frames=3, epochs=3, batch_size=4)}, r"config\.\w+: there"),
         ({"config": TWO.model_copy(update={"learning_rates": (0.1,)})}, "candidates: there"),
     ],
 )
@@ -244,14 +244,14 @@ def test_fits_of_other_defaults_are_refused(store, tmp_path, monkeypatch):
     _run(store, tmp_path, heads=["mean-pool"])
 
     monkeypatch.setattr(head_class("mean-pool"), "learning_rate", 0.5)
-    with pytest.raises(UsageError, match=r"holds fits of another run; candidates: there"):
+    with pytest.raises(UsageError, match=r"another run; candidates\[0\]\.learning_rate: there"):
         _run(store, tmp_path, heads=["mean-pool"])
 
 
 def test_a_run_folder_cannot_be_a_file(store, tmp_path):
     (tmp_path / "run").write_text("x")
 
-    with pytest.raises(UsageError, match="run is not a folder"):
+    with pytest.raises(UsageError, match="run' is a file, not a folder"):
         _run(store, tmp_path / "run")
 
 
@@ -293,7 +293,9 @@ def test_a_damaged_record_is_named(store, tmp_path):
 
 
 def test_a_fit_comes_back_as_it_was(tmp_path):
-    fit = Fit(np.random.default_rng(0).random((3, 2)), [0.5, 0.1], 7, 1.25, [(0.5, 0.7)], 2)
+    fit = Fit(
+        np.random.default_rng(0).random((3, 2)), [0.5, 0.1], 7, 1.25, [(0.5, 0.7), (0.6, 0.6)], 2
+    )
     folder, job = RunFolder(tmp_path), FitJob("h", 0, 1, Candidate(0.1, 0.0))
     folder.record(job).parent.mkdir(parents=True)
 

@@ -219,7 +219,8 @@ def test_predict_keeps_the_order_and_the_paths_as_given(cubereel, fitted, videos
     probs = [float(line.split()[2]) for line in lines[:8]]
     assert all(a >= b for a, b in zip(probs[::2], probs[1::2], strict=True))
     assert lines[8].startswith("failed  dark/text.mp4  [not a video]")
-    assert (cubereel.out + cubereel.err).count("text.mp4' is not a video") == 1
+    said = f"'{videos}/dark/text.mp4' is not a video"
+    assert (cubereel.out + cubereel.err).count(said) == 1
 
 
 def test_a_run_that_does_nothing_in_time_names_the_whole_path(fitted, videos, caplog):

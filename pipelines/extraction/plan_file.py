@@ -6,6 +6,7 @@ A plan is written by whoever has the store alone, and is the same for laptop, ar
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -83,25 +84,31 @@ class StoredPlan:
 
     def unit(self, row: UnitRow) -> Unit:
         """Return a unit as a worker is given it."""
-        jobs = []
+        jobs, top = [], _top(self.root)
         for video_id, path, start, end, max_frames, media_bytes, mtime_ns in row.videos:
-            file = f"{self.root}/{video_id if path is None else path}"
+            file = top + (video_id if path is None else path)
             jobs.append(VideoJob(video_id, file, start, end, max_frames, media_bytes, mtime_ns))
         return Unit(row.name, tuple(jobs), row.supersedes, row.seconds)
 
 
 def new_plan(units: Sequence[Unit], *, root: Path, **said: Any) -> StoredPlan:
     """Return the plan of units; see `StoredPlan` for the rest."""
+    top = _top(root)
     rows = tuple(
         UnitRow(
             name=unit.name,
-            videos=tuple(_video_row(job, f"{root}/") for job in unit.videos),
+            videos=tuple(_video_row(job, top) for job in unit.videos),
             supersedes={name: tuple(ids) for name, ids in unit.supersedes.items()},
             seconds=unit.seconds,
         )
         for unit in units
     )
     return StoredPlan(root=str(root), cubereel=version("cubereel"), units=rows, **said)
+
+
+def _top(root: str | Path) -> str:
+    """Return the beginning of all paths below a root, which may be ``/``."""
+    return os.path.join(root, "")  # noqa: PTH118 (a prefix of many strings)
 
 
 def _video_row(job: VideoJob, top: str) -> VideoRow:

@@ -45,7 +45,8 @@ def make_folds(
     num_groups = len(np.unique(groups))
     if not 2 <= num_folds <= num_groups:
         raise UsageError(
-            f"`folds` must be between 2 and the number of groups ({num_groups}), got {num_folds}"
+            f"`folds` must be between 2 and the number of groups ({num_groups}), got {num_folds}; "
+            "videos of one group, file or content count as one"
         )
     positions = np.arange(len(labels))
     splits = []

@@ -133,6 +133,12 @@ class TestedRun:
                         "remove it and run the same command again"
                     )
                 tested |= {(seed, name): row for name, row in zip(ids, probs, strict=True)}
+        wanted = [(s, v.video_id) for s in range(row.num_seeds) for v in videos]
+        if missing := next((each for each in wanted if each not in tested), None):
+            raise ContractError(
+                f"{self.path / 'results.json'} has no fold of head {head!r} that tests "
+                f"{missing[1]!r}; remove it and run the same command again"
+            )
         return np.array([[tested[s, v.video_id] for v in videos] for s in range(row.num_seeds)])
 
 

@@ -159,6 +159,26 @@ def test_a_record_of_a_fit_that_is_none(cubereel, run, tmp_path, said):
     assert "is no record of a fit" in cubereel.err
 
 
+def test_a_table_that_lacks_a_fold(cubereel, run):
+    path = run / "results.json"
+    table = json.loads(path.read_text())
+    for row in table["heads"]:
+        row["selections"] = row["selections"][:1]
+    path.write_text(json.dumps(table))
+
+    assert cubereel("runs", "compare", run, run) == 3
+    assert "has no fold of head 'mean-pool' that tests" in cubereel.err
+
+
+@pytest.mark.parametrize("shape", [(7, 10**19), (10**10, 8), (0, 8), (7, -1)])
+def test_a_head_on_cubes_that_no_store_has(shape):
+    from train.data.batch import InputShape
+    from train.heads import build_head
+
+    with pytest.raises(UsageError, match="layer 'top' has cubes"):
+        build_head("mean-pool", shape=InputShape({"top": shape}), num_classes=2)
+
+
 @pytest.mark.parametrize("prob", [1e308, float("inf"), -0.5])
 def test_a_probability_that_is_none(cubereel, run, prob):
     for path in run.glob("fits/*/fold?-seed*.json"):

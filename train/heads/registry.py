@@ -91,6 +91,7 @@ def build_head(
             head that takes one.
     """
     cls = head_class(name)
+    _check_shape(name, shape)
     values = coerce_options(name, options, option_types(cls))
     if cls.takes_tail and tail is None:
         raise UsageError(
@@ -113,6 +114,18 @@ def build_head(
         return build()
     except UsageError as err:
         raise UsageError(f"head {name!r}: {err}") from None
+
+
+def _check_shape(name: str, shape: InputShape) -> None:
+    """Raise `UsageError` for cubes that no store has, before torch is asked to count in them."""
+    for layer, (grid_size, dim) in shape.layers.items():
+        if min(grid_size, dim) < 1 or grid_size**2 * dim > MAX_NUMBERS:
+            raise UsageError(
+                f"head {name!r}: layer {layer!r} has cubes {(grid_size, grid_size, dim)}, expected "
+                f"1 to {MAX_NUMBERS} values"
+            )
+    if shape.diff_grid is not None and not 1 <= shape.diff_grid**2 <= MAX_NUMBERS:
+        raise UsageError(f"head {name!r}: frame differences of {shape.diff_grid}² cells")
 
 
 def _check_size(head: Head) -> None:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features_store.errors import UsageError
@@ -89,6 +89,7 @@ def test_arguments_arrive_as_they_are(fake):
 
 
 @settings(max_examples=8, deadline=None)
+@example(["then", "done"])
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"))))
 def test_any_arguments_arrive_as_they_are(arguments):
     with tempfile.TemporaryDirectory() as name:

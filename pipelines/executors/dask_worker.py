@@ -28,6 +28,7 @@ from pipelines.executors.work import Work, find_work
 
 logger = logging.getLogger("cubereel")
 SAY_SECONDS = 1.0  # between two messages of a worker, so that a scheduler can have hundreds
+SET_UP_SECONDS = 10.0
 GPU_LEASE_SECONDS = 60.0
 
 
@@ -146,9 +147,13 @@ def gpu_leases(folder: Path, number: int) -> list[Lease]:
 
 def run_job(name: str, job: Any) -> Mapping[str, Any]:
     """Do a job on the worker that this is called on."""
-    plugin = get_worker().plugins.get(name)
-    if plugin is None:  # what is left of a run that was stopped
-        return {"failed": to_plain(Failed.by(MachineError("the run was stopped")))}
+    begun = time.monotonic()
+    while (plugin := get_worker().plugins.get(name)) is None:
+        # A worker that was started again may be given a job before it is set up for the run.
+        if time.monotonic() - begun > SET_UP_SECONDS:  # it is what is left of one that was stopped
+            failed = to_plain(Failed.by(MachineError("the run was stopped")))
+            return {"failed": failed, "said": [], "num_sent": 0, "pid": os.getpid()}
+        time.sleep(0.05)
     return dict(plugin.run(job))
 
 

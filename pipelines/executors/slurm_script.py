@@ -56,6 +56,25 @@ fi
 exit "$code"
 """
 
+RESERVED = frozenset(
+    [
+        "case",
+        "coproc",
+        "do",
+        "done",
+        "elif",
+        "else",
+        "esac",
+        "fi",
+        "for",
+        "function",
+        "if",
+        "in",
+        "select",
+        "then",
+    ]
+)
+
 
 def slurm_script(
     arguments: Sequence[str], *, num_tasks: int, num_units: int, workers: int, has_gpu: bool
@@ -78,7 +97,7 @@ def slurm_script(
         cores=workers + EXTRA_CORES,
         gpu="#SBATCH --gpus-per-task=1\n" if has_gpu else "",
         signal_seconds=SIGNAL_SECONDS,
-        command=shlex.join(["cubereel", *arguments]),
+        command=" ".join(map(_quoted, ["cubereel", *arguments])),
         max_restarts=MAX_RESTARTS,
         max_faults=MAX_FAULTS,
     )
@@ -97,3 +116,8 @@ def _require_writable(argument: str) -> None:
         raise UsageError(
             f"{argument!r} is not UTF-8, in which the script is written; rename the file"
         )
+
+
+def _quoted(argument: str) -> str:
+    """Return a word for bash; those that look like its own, which people may misread, in quotes."""
+    return f"'{argument}'" if argument in RESERVED else shlex.quote(argument)
